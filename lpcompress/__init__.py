@@ -1,0 +1,37 @@
+"""Compress Hugging Face checkpoints by factoring their word embedding.
+
+Importing this package, before or after transformers, lets `from_pretrained` load compressed checkpoints. The
+import is light: torch and transformers come in with the first name that needs them.
+"""
+
+import importlib
+from typing import Any
+
+from lpcompress.registration import register
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "compress": "lpcompress.compression",
+    "eval_glue": "lpcompress.glue",
+    "factorize": "lpcompress.factor",
+    "load": "lpcompress.checkpoint",
+    "LpCompressError": "lpcompress.errors",
+}
+__all__ = ["LpCompressError", "__version__", "compress", "eval_glue", "factorize", "load", "nn"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "nn":
+        return importlib.import_module("lpcompress.nn")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lpcompress' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register()

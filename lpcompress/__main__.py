@@ -1,0 +1,5 @@
+"""`python -m lpcompress`."""
+
+from lpcompress.cli import main
+
+main()

@@ -1,0 +1,255 @@
+"""Compress a model in memory: choose the layers, factor each, put the factors in their place."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpcompress import checkpoint, hf_quantizer, surgery
+from lpcompress.errors import LpCompressError
+from lpcompress.factor import Factorization, factorize
+from lpcompress.factor.methods import choose
+from lpcompress.factor.norms import relative_error
+from lpcompress.factor.problem import Budget, Settings
+from lpcompress.nn import from_factorization
+from lpcompress.priors import EXPONENT, RowWeights
+from lpcompress.priors import row_weights as resolve_row_weights
+
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What was done to one layer: an entry of `layers` in the report.
+
+    `removed` is the share of bytes; errors are relative, `error_weighted` with each row's square multiplied by
+    its row weight; `svd_*` are those of plain SVD (all rows alike) at the same size, None where not even
+    rank 1 fits; `candidates` are the errors that `auto` compared.
+    """
+
+    name: str
+    kind: str
+    shape: list[int]
+    method: str
+    p: float
+    clusters: int
+    ranks: list[int]
+    rows: list[int]
+    parameters_before: int
+    parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    removed: float
+    row_weights: str
+    error_fro: float
+    error_p: float
+    error_weighted: float
+    svd_error_fro: float | None
+    svd_error_weighted: float | None
+    candidates: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once."""
+
+    layers: list[LayerRecord]
+    parameters_before: int
+    parameters_after: int
+    seed: int
+    seconds: float
+
+
+def compress(
+    model: nn.Module,
+    *,
+    ratio: float = 0.28,
+    p: float = 2.0,
+    method: str = "auto",
+    clusters: int | None = None,
+    row_weights: str = "zipf",
+    exponent: float = EXPONENT,
+    layers: Iterable[str] = ("embedding",),
+    tokenizer: Any | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> CompressionReport:
+    """Replace layers of `model` by factored ones, in place; `model.save_pretrained` then writes the format.
+
+    No layer is changed before all are fitted: an error leaves the model as it was.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    ratio : float, default=0.28
+        Share of each layer's stored bytes that is removed, in (0, 1).
+    p : float, default=2.0
+        Entrywise norm of the fit, in [1, 2].
+    method : str, default="auto"
+        See `factor.factorize`.
+    clusters : int, optional
+    row_weights : str, default="zipf"
+        `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
+    exponent : float, default=0.5
+        Power of a token's share of text that is its row's weight.
+    layers : iterable of str, default=("embedding",)
+        Words or shell wildcards over module names.
+    tokenizer : PreTrainedTokenizerBase, optional
+        Gives the row prior; by default it is looked up beside the checkpoint that the model came from.
+    seed : int, default=0
+    device : str, optional
+        Where to factor; by default where the layer is.
+    progress : callable (description, done, total), optional
+
+    Raises
+    ------
+    LpCompressError
+        If a layer cannot be found or replaced, or the size cannot be reached.
+    """
+    began, settings = time.perf_counter(), Settings(p, clusters, seed)
+    tell = progress or (lambda description, done, total: None)
+    found = surgery.find_layers(model, layers)
+    before, replacements, records = count_parameters(model), {}, []
+    for done, (name, module) in enumerate(found.items()):
+        weights = weights_of(model, module, row_weights, tokenizer, exponent)
+        record, replacement = replace_layer(
+            name, module, method, ratio, settings, weights, device,
+            lambda doing, name=name, done=done: tell(f"{name}: {doing}", done, len(found)),
+        )  # fmt: skip
+        records.append(record)
+        replacements[name] = (replacement, {"method": record.method, "p": record.p, "row_weights": record.row_weights})
+    hf_quantizer.install(model, replacements)
+    tell("done", len(found), len(found))
+    return CompressionReport(records, before, count_parameters(model), seed, time.perf_counter() - began)
+
+
+def preview(
+    model: nn.Module,
+    *,
+    ratio: float = 0.28,
+    row_weights: str = "zipf",
+    layers: Iterable[str] = ("embedding",),
+    tokenizer: Any | None = None,
+    **others: Any,
+) -> list[dict[str, Any]]:
+    """Say which layers `compress` would replace and what the ratio leaves for each; fits nothing.
+
+    Takes the options of `compress`; those that do not matter here are ignored.
+    """
+    found = []
+    for name, module in surgery.find_layers(model, layers).items():
+        n, d = module.weight.shape
+        size = module.weight.element_size()
+        budget = Budget(int((1 - ratio) * n * d * size), size)
+        found.append(
+            {
+                "name": name,
+                "shape": [n, d],
+                "bytes_before": n * d * size,
+                "bytes_budget": budget.n_bytes,
+                "svd_rank": budget.n_bytes // (size * (n + d)),
+                "row_weights": weights_of(model, module, row_weights, tokenizer).source,
+            }
+        )
+    return found
+
+
+def weights_of(model: nn.Module, module: nn.Module, wish: str, tokenizer: Any | None, exponent: float = EXPONENT) -> RowWeights:
+    """Return the row weights of one layer: the tokenizer speaks of the word embedding alone."""
+    if module is not model.get_input_embeddings():
+        return RowWeights(None, "uniform")
+    if tokenizer is None and wish == "zipf":
+        tokenizer = checkpoint.tokenizer_beside(model)
+    return resolve_row_weights(wish, module.weight.shape[0], tokenizer, exponent)
+
+
+def replace_layer(
+    name: str,
+    module: nn.Module,
+    method: str,
+    ratio: float,
+    settings: Settings,
+    weights: RowWeights,
+    device: str | None,
+    progress: Callable[[str], None],
+) -> tuple[LayerRecord, nn.Module]:
+    """Factor one embedding; return the record and the module for its place.
+
+    The padding row is stored beside the factors, so it is taken out of the fit and out of the budget.
+    """
+    began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
+    matrix = module.weight.detach().to(device or module.weight.device)
+    n, d = matrix.shape
+    row_weights, spare = weights.values, 0.0
+    if padding is not None:
+        matrix, spare = matrix.clone(), 1 / n
+        matrix[padding] = 0
+    if not 0 < ratio < 1 - spare:
+        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
+    try:
+        choice = choose(matrix, method, ratio + spare, settings, row_weights, progress)
+    except LpCompressError as error:
+        raise LpCompressError(f"{name}: {error}") from None
+    fitted = choice.factorization
+    errors = errors_of(matrix, fitted, settings.p, row_weights)
+    progress("fitting SVD for comparison")
+    try:
+        baseline = errors_of(matrix, factorize(matrix, "svd", ratio + spare), settings.p, row_weights)
+    except LpCompressError:
+        baseline = (None, None, None)
+    replacement = from_factorization(fitted, like=module)
+    before, after = (stored(each) for each in (module, replacement))
+    record = LayerRecord(
+        name=name,
+        kind="embedding",
+        shape=[n, d],
+        method=choice.method,
+        p=2.0 if choice.method == "svd" else settings.p,
+        clusters=len(fitted.ranks),
+        ranks=fitted.ranks,
+        rows=fitted.rows,
+        parameters_before=before[0],
+        parameters_after=after[0],
+        bytes_before=before[1],
+        bytes_after=after[1],
+        removed=1 - after[1] / before[1],
+        row_weights=weights.source,
+        error_fro=errors[0],
+        error_p=errors[1],
+        error_weighted=errors[2],
+        svd_error_fro=baseline[0],
+        svd_error_weighted=baseline[2],
+        candidates=choice.errors,
+        seconds=time.perf_counter() - began,
+    )
+    return record, replacement
+
+
+def errors_of(
+    matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None
+) -> tuple[float, float, float]:
+    """Return the relative Frobenius, entrywise l_p and row-weighted errors."""
+    dense = fitted.dense()
+    return (
+        relative_error(matrix, dense),
+        relative_error(matrix, dense, p),
+        relative_error(matrix, dense, 2.0, row_weights),
+    )
+
+
+def stored(module: nn.Module) -> tuple[int, int]:
+    """Return the stored floating-point numbers and the stored bytes of a module."""
+    tensors = list(module.state_dict().values())
+    numbers = sum(t.numel() for t in tensors if t.is_floating_point())
+    return numbers, sum(t.numel() * t.element_size() for t in tensors)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the floating-point numbers that a checkpoint of `model` holds, shared ones once."""
+    tensors = {t.data_ptr(): t.numel() for t in model.state_dict().values() if t.is_floating_point()}
+    return sum(tensors.values())

@@ -1,0 +1,17 @@
+"""The exceptions that users of the package may see."""
+
+
+class LpCompressError(ValueError):
+    """Something could not be done; the message says where, what was expected and what to do."""
+
+
+class PlanError(LpCompressError):
+    """The command line or the configuration asks for something that makes no sense (exit code 2)."""
+
+
+class CheckpointError(LpCompressError):
+    """A checkpoint cannot be read, written or rebuilt."""
+
+
+class NotConvergedWarning(UserWarning):
+    """An iteration stopped at its limit; the result is usable but could be better."""

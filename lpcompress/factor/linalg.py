@@ -1,0 +1,66 @@
+"""Dense linear algebra on tall matrices: Gram matrices, principal axes, nearest orthonormal rows."""
+
+import torch
+from torch import Tensor
+
+CHUNK = 8192  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
+
+
+def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return matrix.T @ matrix in float64, shape (d, d).
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    dtype : torch.dtype
+        Precision of the products. float32 halves the time; sums over chunks of rows are float64 either way.
+    """
+    d = matrix.shape[1]
+    half = d // 2
+    total = matrix.new_zeros(d, d, dtype=torch.float64)
+    for start in range(0, matrix.shape[0], CHUNK):
+        rows = matrix[start : start + CHUNK].to(dtype)
+        total[:half] += rows[:, :half].T @ rows  # the lower left block follows by symmetry
+        total[half:, half:] += rows[:, half:].T @ rows[:, half:]
+    total[half:, :half] = total[:half, half:].T
+    return total
+
+
+def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (m,), descending, and eigenvectors (d, m) of the Gram matrix, both float64.
+
+    Through the d x d Gram matrix for tall matrices, m = d; through an SVD of the matrix itself for
+    wide ones, m = n. Signs are fixed: the largest entry of each vector is positive.
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        _, values, axes = torch.linalg.svd(matrix.double(), full_matrices=False)
+        return values.square(), fix_signs(axes.T)
+    values, vectors = torch.linalg.eigh(gram(matrix, dtype))
+    return values.flip(0).clamp_min(0), fix_signs(vectors.flip(1))
+
+
+def fix_signs(vectors: Tensor) -> Tensor:
+    """Flip columns so that the entry of largest magnitude is positive."""
+    largest = vectors.abs().argmax(dim=0, keepdim=True)
+    return vectors * vectors.gather(0, largest).sign()
+
+
+def orthonormal_rows(matrix: Tensor, rounds: int) -> Tensor:
+    """Return the nearest matrix with orthonormal rows, by `rounds` Newton-Schulz steps.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (m, d)
+        All singular values must lie in (0, sqrt(3)); close to 1, two rounds are exact to float32.
+    """
+    for _ in range(rounds):
+        matrix = 1.5 * matrix - 0.5 * (matrix @ matrix.T) @ matrix
+    return matrix
+
+
+def spectral_norm(matrix: Tensor, rounds: int = 4) -> float:
+    """Return the largest singular value, to a few per cent from below, by power iteration."""
+    vector = matrix[matrix.norm(dim=1).argmax()]
+    for _ in range(rounds):
+        vector = matrix.T @ (matrix @ (vector / vector.norm().clamp_min(torch.finfo(matrix.dtype).tiny)))
+    return float(vector.norm().sqrt())

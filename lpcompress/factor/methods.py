@@ -1,0 +1,203 @@
+"""The one verb, `factorize`, and the table of methods behind it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lpcompress.errors import LpCompressError
+from lpcompress.factor import clustered, sparse, svd
+from lpcompress.factor.adaptive import adaptive
+from lpcompress.factor.factorization import Clustered, Factorization, LowRank, SparseCoded
+from lpcompress.factor.lp import lp
+from lpcompress.factor.messi import messi
+from lpcompress.factor.norms import relative_error
+from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.robust import robust
+
+Fit = Callable[[Tensor, Budget, Settings], Factorization]
+
+METHODS: dict[str, Fit] = {
+    "sparse": sparse.sparse,
+    "adaptive": adaptive,
+    "messi": messi,
+    "lp": lp,
+    "svd": svd.svd,
+}
+
+REFITS: dict[type[Factorization], Callable] = {
+    LowRank: svd.refit,
+    Clustered: clustered.refit,
+    SparseCoded: sparse.refit,
+}
+
+LIGHTEST = 1e-8  # share of the heaviest row's weight that every row has: no row's codes may be arbitrary
+
+
+AUTO = ("sparse", "adaptive", "messi", "lp")  # `svd` is `lp` with p = 2
+
+ROBUST_GAIN = 1.5
+"""The l_p loop has not been seen to lower an error by a larger factor: candidates farther behind than this after
+their least-squares fit are not worth it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The factorization that was kept, and the weighted error of every candidate.
+
+    Attributes
+    ----------
+    method : str
+    factorization : Factorization
+    errors : dict of str to float
+        (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p); of candidates far behind, that of their
+        least-squares fit.
+    """
+
+    method: str
+    factorization: Factorization
+    errors: dict[str, float]
+
+
+def factorize(
+    matrix: Tensor,
+    method: str = "auto",
+    ratio: float = 0.28,
+    p: float = 2.0,
+    clusters: int | None = None,
+    row_weights: Tensor | None = None,
+    seed: int = 0,
+    *,
+    starts: int = 3,
+    distance_power: float = 2.0,
+) -> Factorization:
+    """Replace a matrix by factors that take `ratio` fewer bytes.
+
+    Minimises sum_ij w_i |a_ij - b_ij|^p over what the method can express.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+        Any floating dtype; half precision is computed in float32. The factors come back in this dtype.
+    method : str, default="auto"
+        A key of `METHODS`, or "auto" for the one with the least error.
+    ratio : float, default=0.28
+        Share of the matrix' bytes that is removed, in (0, 1); everything stored is counted.
+    p : float, default=2.0
+        Entrywise norm, in [1, 2]. `svd` is the l2 baseline and stays at 2.
+    clusters : int, optional
+        Number of subspaces, for `messi` and `adaptive`. By default they choose.
+    row_weights : Tensor of shape (n,), optional
+        Weight of each row, not negative; all equal by default.
+    seed : int, default=0
+        The same seed gives the same bytes.
+    starts : int, default=3
+        Random starts of `messi`.
+    distance_power : float, default=2.0
+        Power q of the row distances in `messi`, in [1, 2].
+
+    Returns
+    -------
+    LowRank, Clustered or SparseCoded
+
+    Raises
+    ------
+    LpCompressError
+        If an argument is out of range, the matrix is not finite, or the size cannot be reached.
+    """
+    settings = Settings(p, clusters, seed, starts, distance_power)
+    return choose(matrix, method, ratio, settings, row_weights).factorization
+
+
+def choose(
+    matrix: Tensor,
+    method: str,
+    ratio: float,
+    settings: Settings,
+    row_weights: Tensor | None = None,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> Choice:
+    """Fit the method, or all candidates of "auto", and keep the least weighted error.
+
+    Row weights enter by scaling rows by w^(1/p), which leaves subspaces where they are; p < 2 by the outer
+    loop `robust`. A candidate of "auto" that cannot reach the size drops out.
+
+    Parameters
+    ----------
+    progress : callable
+        Told in a few words what begins. The rest as for `factorize`.
+
+    Raises
+    ------
+    LpCompressError
+        As for `factorize`.
+    """
+    candidates = AUTO if method == "auto" else (method,)
+    p = 2.0 if method == "svd" else settings.p
+    _refuse_bad_arguments(matrix, candidates, ratio, settings, row_weights)
+    budget = Budget(int((1 - ratio) * matrix.numel() * matrix.element_size()), matrix.element_size())
+    work = matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32))
+    lengths = None
+    if row_weights is not None:
+        shares = row_weights.to(work.device, torch.float64) / float(row_weights.max())
+        lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(work.dtype)
+        work = work * lengths.unsqueeze(1)
+    fitted: dict[str, Factorization] = {}
+    errors: dict[str, float] = {}
+    with torch.no_grad():
+        for name in candidates:
+            progress(f"fitting {name}")
+            try:
+                fit = METHODS[name](work, budget, settings)
+            except LpCompressError:
+                if name == candidates[-1] and not fitted:
+                    raise
+                continue
+            fitted[name], errors[name] = fit, relative_error(work, fit.dense(), p)
+            reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
+            fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
+        for name in fitted if p < 2 else ():
+            progress(f"lowering the l_{p:g} error of {name}")
+            fitted[name] = robust(work, fitted[name], REFITS[type(fitted[name])], p)
+            errors[name] = relative_error(work, fitted[name].dense(), p)
+        best = min(fitted, key=lambda name: errors[name])
+        kept = fitted[best] if lengths is None else fitted[best].scale_rows(1 / lengths)
+    return Choice(best, kept.to(matrix.dtype), errors)
+
+
+def _refuse_bad_arguments(
+    matrix: Tensor, methods: tuple[str, ...], ratio: float, settings: Settings, row_weights: Tensor | None
+) -> None:
+    """Raise `LpCompressError` for the first argument that is out of range."""
+    n_weights = None if row_weights is None else tuple(row_weights.shape)
+    checks = [
+        (set(methods) <= set(METHODS), f"method must be one of {', '.join(METHODS)} or auto. Got {methods[0]!r}."),
+        (
+            0 < ratio < 1,
+            f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}."
+            + (f" Did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""),
+        ),
+        (1 <= settings.p <= 2, f"p must be between 1 and 2. Got {settings.p}."),
+        (1 <= settings.distance_power <= 2, f"distance_power must be between 1 and 2. Got {settings.distance_power}."),
+        (settings.clusters is None or settings.clusters >= 1, f"clusters must be at least 1. Got {settings.clusters}."),
+        (settings.starts >= 1, f"starts must be at least 1. Got {settings.starts}."),
+        (
+            matrix.dim() == 2 and matrix.numel() > 0 and matrix.is_floating_point(),
+            f"the matrix must have two dimensions and floating-point entries. "
+            f"Got shape {tuple(matrix.shape)}, {matrix.dtype}.",
+        ),
+        (
+            n_weights is None or n_weights == tuple(matrix.shape[:1]),
+            f"row_weights must have one entry for each of the {matrix.shape[0]} rows. Got shape {n_weights}.",
+        ),
+    ]
+    for fine, message in checks:
+        if not fine:
+            raise LpCompressError(message)
+    if not bool(torch.isfinite(matrix).all()):
+        raise LpCompressError("the matrix has entries that are not finite (NaN or infinity); it cannot be factored.")
+    if row_weights is not None and not bool((torch.isfinite(row_weights) & (row_weights >= 0)).all()):
+        raise LpCompressError("row_weights must be finite and not negative.")
+    if row_weights is not None and float(row_weights.max()) == 0:
+        raise LpCompressError("row_weights must not all be zero.")

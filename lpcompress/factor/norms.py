@@ -1,0 +1,70 @@
+"""Entrywise l_p errors and the proximal map of |x|^p."""
+
+import torch
+from torch import Tensor
+
+from lpcompress.factor.linalg import CHUNK
+
+
+def power_sum(matrix: Tensor, p: float) -> float:
+    """Return the sum of |a_ij|^p over all entries, accumulated in float64."""
+    total = 0.0
+    for start in range(0, matrix.shape[0], CHUNK):
+        rows = matrix[start : start + CHUNK]
+        powers = rows.abs() if p == 1 else rows.square() if p == 2 else rows.abs().pow(p)
+        total += float(powers.sum(dtype=torch.float64))
+    return total
+
+
+def relative_error(
+    matrix: Tensor, approximation: Tensor, p: float = 2.0, row_weights: Tensor | None = None
+) -> float:
+    """Return (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p).
+
+    Parameters
+    ----------
+    matrix, approximation : Tensor of shape (n, d)
+        Any floating dtype; differences are taken in float32 or better, sums in float64.
+    p : float
+    row_weights : Tensor of shape (n,), optional
+        Weight of each row's powers; all ones by default.
+
+    Returns
+    -------
+    float
+        0 for an exact copy, also of a matrix of zeros.
+    """
+    work = torch.promote_types(matrix.dtype, torch.float32)
+    error = size = 0.0
+    for start in range(0, matrix.shape[0], CHUNK):
+        rows = matrix[start : start + CHUNK].to(work)
+        residual = rows - approximation[start : start + CHUNK].to(work)
+        weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK].double()
+        error += float((row_powers(residual, p) * weights).sum())
+        size += float((row_powers(rows, p) * weights).sum())
+    return (error / size) ** (1 / p) if error != 0 else 0.0
+
+
+def row_powers(rows: Tensor, p: float) -> Tensor:
+    """Return sum_j |x_ij|^p for each row, float64."""
+    powers = rows.square() if p == 2 else rows.abs().pow(p)
+    return powers.sum(dim=1, dtype=torch.float64)
+
+
+def shrink(values: Tensor, threshold: float, p: float) -> Tensor:
+    """Apply the proximal map of `threshold` |x|^p, p in [1, 2]: argmin_x threshold |x|^p + (x - v)^2 / 2.
+
+    p = 1 is soft thresholding, p = 2 a scaling. In between, s = |x|^(p-1) solves
+    s^q + threshold p s = |v| with q = 1 / (p - 1); that is convex and increasing in s, so that Newton's
+    method from above descends to the root.
+    """
+    if p == 1:
+        return torch.nn.functional.softshrink(values, threshold)
+    if p == 2:
+        return values / (1 + 2 * threshold)
+    size, slope, q = values.abs(), threshold * p, 1 / (p - 1)
+    s = torch.minimum(size / slope, size.pow(p - 1))
+    for _ in range(4):
+        power = s.pow(q - 1)
+        s = s - (power * s + slope * s - size) / (q * power + slope)
+    return values.sign() * s.clamp_min(0).pow(q)

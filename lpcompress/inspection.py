@@ -1,0 +1,223 @@
+"""What is in a checkpoint: its layers, the spectrum of its word embedding, what was done to it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lpcompress import checkpoint
+from lpcompress.errors import CheckpointError
+from lpcompress.nn import CompressedEmbedding
+
+SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """Layers whose names differ only in a number.
+
+    Attributes
+    ----------
+    name : str
+        The common name, `*` where the number stands.
+    kind : str
+        Class of the module.
+    count : int
+    shape : list of int
+        Logical shape of one of them: (tokens, width) or (outputs, inputs).
+    parameters, bytes : int
+        All of them together; what is shared with an earlier group is counted there.
+    share : float
+        Of the whole model's bytes.
+    """
+
+    name: str
+    kind: str
+    count: int
+    shape: list[int]
+    parameters: int
+    bytes: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How well a matrix can be had with few directions.
+
+    Attributes
+    ----------
+    name : str
+    shape : list of int
+    energy : dict of str to float
+        Share of the sum of squares in the largest 10 %, 25 %, ... of the singular values.
+    kurtosis : float
+        Of the entries: 3 for a normal distribution, more where outliers are.
+    """
+
+    name: str
+    shape: list[int]
+    energy: dict[str, float]
+    kurtosis: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found.
+
+    Attributes
+    ----------
+    model, architecture, dtype : str
+    parameters, bytes : int
+        Of the whole model, shared tensors counted once.
+    groups : list of LayerGroup
+    embedding : Spectrum or None
+        None if the model has no word embedding.
+    factored : dict
+        Layer name to the sizes that `config.json` records; empty for a plain checkpoint.
+    report : dict or None
+        The record `lpcompress.json` of a compressed checkpoint, where it is at hand.
+    """
+
+    model: str
+    architecture: str
+    dtype: str
+    parameters: int
+    bytes: int
+    groups: list[LayerGroup]
+    embedding: Spectrum | None
+    factored: dict[str, Any]
+    report: dict[str, Any] | None
+
+
+def inspect(source: str) -> Inspection:
+    """Load a checkpoint and say what is in it.
+
+    Parameters
+    ----------
+    source : str
+        A local directory or a Hub id.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be loaded, or its record is garbled.
+    """
+    model, _ = checkpoint.load(source)
+    groups = layer_groups(model)
+    return Inspection(
+        model=source,
+        architecture=type(model).__name__,
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(group.parameters for group in groups),
+        bytes=sum(group.bytes for group in groups),
+        groups=groups,
+        embedding=embedding_spectrum(model),
+        factored=_factored_layers(model.config),
+        report=_read_report(checkpoint.directory_of(source)),
+    )
+
+
+def layer_groups(model: nn.Module) -> list[LayerGroup]:
+    """Return the modules that store something, grouped by name, in the model's order."""
+    members: dict[tuple[str, str, tuple[int, ...]], list[list[Tensor]]] = {}
+    for name, module, tensors in _stored(model):
+        key = (_starred(name), type(module).__name__, _shape(module, tensors))
+        members.setdefault(key, []).append(tensors)
+    sizes = {key: sum(map(_bytes, _flat(parts))) for key, parts in members.items()}
+    total = sum(sizes.values())
+    return [
+        LayerGroup(
+            name=name,
+            kind=kind,
+            count=len(parts),
+            shape=list(shape),
+            parameters=sum(t.numel() for t in _flat(parts) if t.is_floating_point()),
+            bytes=sizes[name, kind, shape],
+            share=sizes[name, kind, shape] / total,
+        )
+        for (name, kind, shape), parts in members.items()
+    ]
+
+
+def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
+    """Return the spectrum of the word embedding, multiplied out if it is factored."""
+    try:
+        module = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # what transformers raises for models without one
+        return None
+    if not isinstance(module, nn.Embedding):
+        return None
+    name = next(name for name, other in model.named_modules() if other is module)
+    with torch.no_grad():
+        matrix = module.dense() if isinstance(module, CompressedEmbedding) else module.weight
+        return spectrum(matrix, name)
+
+
+def spectrum(matrix: Tensor, name: str = "") -> Spectrum:
+    """Return how the energy of a matrix of shape (n, d) spreads over its singular values."""
+    matrix = matrix.detach().double()
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    energies = torch.linalg.eigvalsh(tall.T @ tall).flip(0).clamp(min=0)  # squares of the singular values
+    kept = energies.cumsum(0) / energies.sum()
+    width = len(energies)
+    deviations = matrix - matrix.mean()
+    return Spectrum(
+        name=name,
+        shape=list(matrix.shape),
+        energy={f"{share:.2f}": float(kept[max(round(share * width), 1) - 1]) for share in SHARES},
+        kurtosis=float(deviations.pow(4).mean() / deviations.pow(2).mean().pow(2)),
+    )
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[Tensor]]]:
+    """Yield each module with the tensors that a save would write for it and for no module before it."""
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False)]
+        own += [b for leaf, b in module.named_buffers(recurse=False) if leaf not in module._non_persistent_buffers_set]
+        own = [tensor for tensor in own if id(tensor) not in seen]
+        seen.update(map(id, own))
+        if own:
+            yield name, module, own
+
+
+def _starred(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _shape(module: nn.Module, tensors: list[Tensor]) -> tuple[int, ...]:
+    """Return the logical shape; the factors of a compressed layer have others."""
+    match module:
+        case nn.Embedding():
+            return module.num_embeddings, module.embedding_dim
+        case nn.Linear():
+            return module.out_features, module.in_features
+        case _:
+            return tuple(max(tensors, key=Tensor.numel).shape)
+
+
+def _flat(parts: list[list[Tensor]]) -> list[Tensor]:
+    return [tensor for part in parts for tensor in part]
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _factored_layers(config: Any) -> dict[str, Any]:
+    """Return the layer map in `config.json`: what a checkpoint says about itself."""
+    return dict(config.quantization_config.layers) if checkpoint.is_compressed(config) else {}
+
+
+def _read_report(directory: Path | None) -> dict[str, Any] | None:
+    if directory is None or not (path := directory / "lpcompress.json").exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: must be JSON. Got {error}; delete it to go on without the record.") from None

@@ -1,0 +1,186 @@
+"""The embedding whose rows live in the subspaces of their clusters."""
+
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lpcompress.errors import CheckpointError
+from lpcompress.factor.factorization import Clustered, index_dtype
+from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.sizes import Spec, sizes
+
+
+class ClusteredEmbedding(CompressedEmbedding):
+    """An embedding whose row i is `codes_i @ bases_c`, where c is the cluster of row i.
+
+    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above
+    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows.
+    """
+
+    kind = Clustered.kind
+    holds = Clustered
+    fields: ClassVar = {"codes": "weight", "bases": "bases", "offsets": "offsets", "clusters": "clusters"}
+    offsets: Tensor
+    clusters: Tensor
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        ranks: list[int],
+        rows: list[int],
+        padding_idx: int | None = None,
+        **where: Any,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx, **where)
+        self.ranks, self.rows = list(ranks), list(rows)
+        device = where.get("device")
+        self.weight = nn.Parameter(torch.zeros(sum(self.sizes), **where))
+        self.bases = nn.Parameter(torch.zeros(sum(ranks), embedding_dim, **where))
+        dtype = index_dtype(sum(self.sizes))
+        self.register_buffer("offsets", torch.zeros(num_embeddings, dtype=dtype, device=device))
+        self.register_buffer("clusters", torch.zeros(len(ranks), 2, dtype=torch.int64, device=device))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of codes of each cluster."""
+        return [rank * rows for rank, rows in zip(self.ranks, self.rows, strict=True)]
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each cluster's codes begin."""
+        return list(accumulate(self.sizes, initial=0))[:-1]
+
+    @classmethod
+    def sizes_in(cls, spec: Spec) -> dict[str, Any]:
+        """Return ranks and rows of the clusters."""
+        ranks, rows = sizes(spec, "ranks"), sizes(spec, "rows")
+        if len(ranks) != len(rows) or sum(rows) != spec["shape"][0] or 0 in ranks[:-1]:
+            raise CheckpointError(
+                f"'ranks' and 'rows' must be of equal length, 'rows' must add up to {spec['shape'][0]}, and only the"
+                f" last rank may be 0. Got ranks {ranks} and rows {rows}."
+            )
+        return {"ranks": ranks, "rows": rows}
+
+    @classmethod
+    def spec_for(cls, factorization: Clustered) -> Spec:
+        """Return shape, ranks and rows."""
+        return {"shape": list(factorization.shape), "ranks": factorization.ranks, "rows": factorization.rows}
+
+    def spec(self) -> Spec:
+        """Return the sizes, without a look at the buffers."""
+        shape = [self.num_embeddings, self.embedding_dim]
+        sizes = {"shape": shape, "ranks": list(self.ranks), "rows": list(self.rows)}
+        return {"kind": self.kind, **sizes, "padding_idx": self.padding_idx}
+
+    def tables(self) -> list[Tensor]:
+        """Return the codes of each cluster as a view of shape (rows, rank)."""
+        parts = self.weight.split(self.sizes)
+        return [part.view(rows, rank) for part, rows, rank in zip(parts, self.rows, self.ranks, strict=True)]
+
+    def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cluster of each row and its place in there, both int64 of shape (ids,)."""
+        offsets = self.offsets.index_select(0, ids).long()
+        sizes = self.clusters.prod(dim=1)
+        starts = sizes.cumsum(0) - sizes  # (clusters,)
+        labels = torch.bucketize(offsets, starts, right=True) - 1
+        places = (offsets - starts[labels]) // self.clusters[:, 0].clamp(min=1)[labels]
+        return labels, places
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Return the factored rows, shape (ids, d), for flat `ids`."""
+        if torch.compiler.is_compiling():
+            return self.look_up_wide(ids)
+        labels, places = self.places(ids)
+        order = labels.argsort()
+        counts = labels.bincount(minlength=len(self.ranks)).tolist()
+        parts = [
+            functional.embedding(chosen, table) @ basis
+            for chosen, table, basis in zip(
+                places[order].split(counts), self.tables(), self.bases.split(self.ranks), strict=True
+            )
+            if chosen.numel()
+        ]
+        if not parts:
+            return self.bases.new_zeros(0, self.embedding_dim)
+        rows = torch.cat(parts)  # (ids, d), cluster by cluster
+        return torch.empty_like(rows).index_copy(0, order, rows)
+
+    def look_up_wide(self, ids: Tensor) -> Tensor:
+        """Do the same without shapes that depend on the data: codes in all bases at once, most of them zero."""
+        labels, _ = self.places(ids)
+        ranks = self.clusters[:, 0]
+        first = (ranks.cumsum(0) - ranks)[labels]  # (ids,): where the row's basis begins
+        column = torch.arange(self.bases.shape[0], device=ids.device) - first.unsqueeze(-1)  # (ids, sum of ranks)
+        used = (column >= 0) & (column < ranks[labels].unsqueeze(-1))
+        spots = (self.offsets.index_select(0, ids).long().unsqueeze(-1) + column).where(used, 0)
+        codes = self.weight.index_select(0, spots.view(-1)).view(spots.shape)
+        return codes.where(used, 0) @ self.bases
+
+    def project_factored(self, hidden: Tensor) -> Tensor:
+        """Multiply by the transposed factored matrix: (..., d) to (..., n)."""
+        parts = [
+            functional.linear(functional.linear(hidden, basis), table)
+            for table, basis in zip(self.tables(), self.bases.split(self.ranks), strict=True)
+        ]
+        labels, places = self.places(self.all_ids())
+        rows = self.clusters[:, 1]
+        stored_at = (rows.cumsum(0) - rows)[labels] + places  # (n,)
+        return torch.cat(parts, dim=-1).index_select(-1, stored_at)
+
+    def check(self, name: str) -> None:
+        """Raise CheckpointError unless every row has codes of its own inside its cluster."""
+        super().check(name)
+        table = [[rank, rows] for rank, rows in zip(self.ranks, self.rows, strict=True)]
+        self.require(self.clusters.tolist() == table, name, f"'clusters' must be {table}. Got {self.clusters.tolist()}")
+        expected = torch.cat(
+            [
+                start + rank * torch.arange(rows, device=self.offsets.device)
+                for start, rank, rows in zip(self.starts, self.ranks, self.rows, strict=True)
+            ]
+        )
+        self.require(
+            torch.equal(self.offsets.long().sort().values, expected),
+            name,
+            "'offsets' must give every row codes of its own inside its cluster",
+        )
+
+    def shrink(self, rows: int) -> None:
+        """Keep the first `rows` rows; clusters keep their bases."""
+        labels, places = self.places(torch.arange(rows, device=self.offsets.device))
+        kept = [labels == cluster for cluster in range(len(self.ranks))]
+        self.store([table[places[rows]] for table, rows in zip(self.tables(), kept, strict=True)], kept)
+
+    def grow(self, extra: int) -> None:
+        """Add `extra` rows to the cluster of the largest rank, with codes nearest to the mean row."""
+        widest = self.ranks.index(max(self.ranks))
+        basis = self.bases.split(self.ranks)[widest].float()
+        mean = torch.linalg.lstsq(basis.T, self.mean_row().unsqueeze(-1)).solution.squeeze(-1)  # (rank,)
+        labels, places = self.places(self.all_ids())
+        labels = functional.pad(labels, (0, extra), value=widest)
+        kept = [labels == cluster for cluster in range(len(self.ranks))]
+        tables = [table[places[rows[: self.num_embeddings]]] for table, rows in zip(self.tables(), kept, strict=True)]
+        tables[widest] = torch.cat([tables[widest], mean.to(self.weight.dtype).expand(extra, -1)])
+        self.store(tables, kept)
+
+    def store(self, tables: list[Tensor], members: list[Tensor]) -> None:
+        """Write codes and index anew.
+
+        Parameters
+        ----------
+        tables : list of Tensor of shape (rows, rank)
+            The codes of each cluster.
+        members : list of bool Tensor of shape (n,)
+            Which rows stand in the cluster, in the order of its table.
+        """
+        self.rows = [table.shape[0] for table in tables]
+        offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(self.sizes)))
+        for start, rank, rows in zip(self.starts, self.ranks, members, strict=True):
+            places = torch.arange(int(rows.sum()), device=offsets.device)
+            offsets[rows] = (start + rank * places).to(offsets.dtype)
+        self.weight.data = torch.cat([table.reshape(-1) for table in tables])
+        self.offsets = offsets
+        self.clusters = torch.tensor(list(zip(self.ranks, self.rows, strict=True)), device=offsets.device)

@@ -1,0 +1,38 @@
+"""Reading the sizes of a module from a `config.json`, which may have been written by anybody."""
+
+from typing import Any
+
+from lpcompress.errors import CheckpointError
+
+Spec = dict[str, Any]  # sizes only, fit for JSON
+LARGEST = 2**40  # no size of a real layer is near this
+
+
+def size(value: Any, key: str, least: int = 0) -> int:
+    """Return `value` if it is an integer of at least `least`, else raise."""
+    if type(value) is not int or not least <= value <= LARGEST:
+        raise CheckpointError(f"{key!r} must be an integer of at least {least}. Got {value!r}.")
+    return value
+
+
+def positive_int(spec: Spec, key: str) -> int:
+    """Return the size `key` of `spec`, at least one."""
+    return size(spec.get(key), key, least=1)
+
+
+def sizes(spec: Spec, key: str) -> list[int]:
+    """Return the list of sizes `key` of `spec`."""
+    values = spec.get(key)
+    if not isinstance(values, list) or not values:
+        raise CheckpointError(f"{key!r} must be a list of integers. Got {values!r}.")
+    return [size(value, key) for value in values]
+
+
+def read_shape(spec: Spec, expected: tuple[int, int]) -> tuple[int, int]:
+    """Return the shape in `spec`, which must be that of the layer to replace."""
+    if tuple(sizes(spec, "shape")) != expected:
+        raise CheckpointError(
+            f"'shape' must be that of the model's layer, {list(expected)}. Got {spec['shape']}: config.json"
+            " describes another model (was its vocab_size edited?)."
+        )
+    return expected

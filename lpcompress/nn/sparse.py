@@ -1,0 +1,169 @@
+"""The embedding whose rows choose their own coordinates of a shared basis."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits, unpack_bits
+from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.sizes import Spec, positive_int, size
+
+CHUNK = 8192  # rows that a head unpacks at a time
+
+
+class SparseCodedEmbedding(CompressedEmbedding):
+    """An embedding whose row i is `codes_i @ basis` with most of `codes_i` zero.
+
+    `weight` (values,) holds the codes that are not zero, row by row. `blocks` (n, bytes) says which blocks
+    of eight coordinates a row uses, `masks` (used blocks,) which of the eight, `offsets` (n, 2) where
+    its values and masks begin. Rows are unpacked when they are looked up.
+    """
+
+    kind = SparseCoded.kind
+    holds = SparseCoded
+    fields: ClassVar = {
+        "values": "weight",
+        "basis": "basis",
+        "blocks": "blocks",
+        "masks": "masks",
+        "offsets": "offsets",
+    }
+    blocks: Tensor
+    masks: Tensor
+    offsets: Tensor
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        width: int,
+        values: int,
+        masks: int,
+        padding_idx: int | None = None,
+        **where: Any,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx, **where)
+        device = where.get("device")
+        self.weight = nn.Parameter(torch.zeros(values, **where))
+        self.basis = nn.Parameter(torch.zeros(width, embedding_dim, **where))
+        blocks = torch.zeros(num_embeddings, -(-width // BLOCK**2), dtype=torch.uint8, device=device)
+        self.register_buffer("blocks", blocks)
+        self.register_buffer("masks", torch.zeros(masks, dtype=torch.uint8, device=device))
+        dtype = index_dtype(max(values, masks))
+        self.register_buffer("offsets", torch.zeros(num_embeddings, 2, dtype=dtype, device=device))
+
+    @classmethod
+    def sizes_in(cls, spec: Spec) -> dict[str, Any]:
+        """Return width of the basis and lengths of the two stores."""
+        stores = {key: size(spec.get(key), key) for key in ("values", "masks")}
+        return {"width": positive_int(spec, "width"), **stores}
+
+    @classmethod
+    def spec_for(cls, factorization: SparseCoded) -> Spec:
+        """Return shape, width, and lengths of the two stores."""
+        return {
+            "shape": list(factorization.shape),
+            "width": factorization.basis.shape[0],
+            "values": factorization.values.numel(),
+            "masks": factorization.masks.numel(),
+        }
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Return the factored rows, shape (ids, d), for flat `ids`."""
+        return self.codes(ids) @ self.basis
+
+    def codes(self, ids: Tensor) -> Tensor:
+        """Unpack the codes of rows, shape (ids, width); no shape depends on the data."""
+        width = self.basis.shape[0]
+        offsets = self.offsets.index_select(0, ids)  # (ids, 2)
+        blocks = unpack_bits(self.blocks.index_select(0, ids))[:, : -(-width // BLOCK)]  # (ids, blocks)
+        masks = gather(self.masks, offsets[:, 1:], blocks)
+        bits = unpack_bits(masks)[:, :width]  # (ids, width)
+        return gather(self.weight, offsets[:, :1], bits)
+
+    def project_factored(self, hidden: Tensor) -> Tensor:
+        """Multiply by the transposed factored matrix: (..., d) to (..., n), `CHUNK` rows at a time."""
+        coordinates = functional.linear(hidden, self.basis)  # (..., width)
+
+        def project(ids: Tensor, coordinates: Tensor) -> Tensor:
+            return functional.linear(coordinates, self.codes(ids))
+
+        # unpacked codes are not kept for the backward pass, but unpacked again
+        parts = [checkpoint(project, ids, coordinates, use_reentrant=False) for ids in self.all_ids().split(CHUNK)]
+        return torch.cat(parts, dim=-1)
+
+    def check(self, name: str) -> None:
+        """Raise CheckpointError unless offsets, blocks, masks and values belong together."""
+        super().check(name)
+        width = self.basis.shape[0]
+        used = unpack_bits(self.blocks)  # (n, bits)
+        self.require(
+            not used[:, -(-width // BLOCK) :].any(), name, f"'blocks' must not point beyond {width} coordinates"
+        )
+        masks_of = used.sum(1)  # (n,)
+        self.require(
+            int(masks_of.sum()) == self.masks.numel() and bool((self.masks != 0).all()),
+            name,
+            f"'blocks' must mark {self.masks.numel()} blocks, each with a mask that is not empty",
+        )
+        first_masks = masks_of.cumsum(0) - masks_of
+        self.require(torch.equal(self.offsets[:, 1].long(), first_masks), name, "mask offsets must agree with 'blocks'")
+        counts = unpack_bits(self.masks.unsqueeze(-1)).sum(1)  # (used blocks,)
+        self.require(int(counts.sum()) == self.weight.numel(), name, f"'masks' must mark {self.weight.numel()} values")
+        ends = functional.pad(counts.cumsum(0), (1, 0))  # values before each mask, and their total
+        self.require(
+            torch.equal(self.offsets[:, 0].long(), ends[first_masks]), name, "value offsets must agree with 'masks'"
+        )
+        if width % BLOCK:
+            last = used[:, width // BLOCK]  # rows that use the last, incomplete block: it is their last mask
+            tails = self.masks[(first_masks + masks_of - 1)[last]]
+            self.require(
+                not (tails >> (width % BLOCK)).any(), name, f"'masks' must not point beyond {width} coordinates"
+            )
+
+    def shrink(self, rows: int) -> None:
+        """Keep the first `rows` rows."""
+        values, masks = self.offsets[rows].tolist()
+        self.weight.data = self.weight.data[:values].clone()
+        self.masks = self.masks[:masks].clone()
+        self.blocks = self.blocks[:rows].clone()
+        self.offsets = self.offsets[:rows].to(index_dtype(max(values, masks)))
+
+    def grow(self, extra: int) -> None:
+        """Add `extra` rows that use all coordinates, with codes nearest to the mean row."""
+        width, (values, masks) = self.basis.shape[0], (self.weight.numel(), self.masks.numel())
+        solution = torch.linalg.lstsq(self.basis.float().T, self.mean_row().unsqueeze(-1)).solution
+        codes = solution.squeeze(-1).to(self.weight.dtype)  # (width,)
+        full = pack_bits(torch.ones(1, width, dtype=torch.bool, device=self.masks.device))  # (1, masks)
+        blocks = pack_bits(torch.ones_like(full, dtype=torch.bool))
+        steps = torch.arange(extra, device=self.offsets.device).unsqueeze(-1)  # (extra, 1)
+        start, step = self.offsets.new_tensor([[values, masks], [width, full.shape[1]]]).long()
+        offsets = torch.cat([self.offsets.long(), start + steps * step])
+        self.weight.data = torch.cat([self.weight.data, codes.repeat(extra)])
+        self.masks = torch.cat([self.masks, full[0].repeat(extra)])
+        self.blocks = torch.cat([self.blocks, blocks.expand(extra, -1)])
+        self.offsets = offsets.to(index_dtype(max(self.weight.numel(), self.masks.numel())))
+
+
+def gather(store: Tensor, first: Tensor, used: Tensor) -> Tensor:
+    """Unpack rows of a store in which only used entries stand, one after the other.
+
+    Parameters
+    ----------
+    store : Tensor of shape (entries,)
+    first : integer Tensor of shape (rows, 1)
+        Where the entries of a row begin.
+    used : bool Tensor of shape (rows, columns)
+
+    Returns
+    -------
+    Tensor of shape (rows, columns)
+        Zero where nothing is used.
+    """
+    if not store.numel():
+        return store.new_zeros(used.shape)
+    spots = used.cumsum(1, dtype=first.dtype).add_(first - 1).clamp_(0, store.numel() - 1)
+    return store.index_select(0, spots.view(-1)).view(spots.shape) * used  # thrice as fast as `where`

@@ -1,0 +1,191 @@
+"""The user's wish, checked: what to compress, how, and how much of it to remove."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from lpcompress.errors import PlanError
+
+METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd")
+ONE_SUBSPACE = ("lp", "svd")  # methods to which a number of clusters means nothing
+ROW_WEIGHTS = ("zipf", "uniform")
+LARGEST_SEED = 2**63 - 1  # what torch's generators take
+
+
+class Plan(BaseModel):
+    """What to compress and how.
+
+    Attributes
+    ----------
+    method : str, default="auto"
+        One of `METHODS`. `auto` fits several and keeps the one with the least weighted error.
+    p : float, default=2.0
+        Exponent of the norm in which every candidate is fitted, from 1 to 2.
+    ratio : float, default=0.28
+        Share of the layers' stored bytes that is *removed*, between 0 and 1.
+    clusters : int or None
+        Number of subspaces; None lets the method choose.
+    row_weights : str, default="zipf"
+        How much each row counts: `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
+    layers : tuple of str, default=("embedding",)
+        Shell wildcards over module names, or the word `embedding`.
+    seed : int, default=0
+        Where drawn starts begin.
+
+    Raises
+    ------
+    PlanError
+        If a value makes no sense or a key is unknown; the message names the nearest thing that does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = "auto"
+    p: float = 2.0
+    ratio: float = 0.28
+    clusters: int | None = None
+    row_weights: str = "zipf"
+    layers: tuple[str, ...] = ("embedding",)
+    seed: int = 0
+
+    def __init__(self, **values: Any) -> None:
+        unknown = sorted(set(values) - set(type(self).model_fields))
+        if unknown:
+            known = sorted(type(self).model_fields)
+            raise PlanError(f"unknown key {unknown[0]!r}{_nearest(unknown[0], known)} Known keys: {', '.join(known)}.")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise PlanError(_sentence(error)) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read a plan from a YAML file of keys and values.
+
+        Parameters
+        ----------
+        path : str or Path
+        overrides : mapping, optional
+            Values that win over those of the file (the command line's).
+
+        Raises
+        ------
+        PlanError
+            If the file cannot be read, is not a mapping, or holds something that `Plan` refuses.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise PlanError(f"{path}{line}: is not YAML. Write one `key: value` a line.") from None
+        values = {} if values is None else values
+        if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+            raise PlanError(f"{path}: must hold keys and values. Write one `key: value` a line, such as `ratio: 0.28`.")
+        try:
+            cls(**values)  # the file must be right by itself, or a bad value could hide behind an option
+        except PlanError as error:
+            raise PlanError(f"{path}: {error}") from None
+        return cls(**{**values, **(overrides or {})})
+
+    @field_validator("p", "ratio", "clusters", "seed", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: object) -> object:
+        if isinstance(value, bool):  # YAML reads `yes` as True, and True counts as 1
+            raise ValueError("must be a number.")
+        return value
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_pattern_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        if value == "sketch":
+            raise PlanError(f"method 'sketch' is not in this version. Choose one of {', '.join(METHODS)}.")
+        if value not in METHODS:
+            raise PlanError(f"method must be one of {', '.join(METHODS)}. Got {value!r}{_nearest(value, METHODS)}")
+        return value
+
+    @field_validator("p")
+    @classmethod
+    def _a_norm(cls, value: float) -> float:
+        if not 1 <= value <= 2:
+            raise PlanError(f"p is the exponent of the norm, from 1 to 2. Got {value:g}.")
+        return value
+
+    @field_validator("ratio")
+    @classmethod
+    def _a_share(cls, value: float) -> float:
+        if not 0 < value < 1:
+            hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else "."
+            raise PlanError(f"ratio is the share of stored bytes removed, between 0 and 1. Got {value:g}{hint}")
+        return value
+
+    @field_validator("clusters")
+    @classmethod
+    def _a_number_of_clusters(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise PlanError(f"clusters must be at least 1. Got {value}; leave it out to let the method choose.")
+        return value
+
+    @field_validator("row_weights")
+    @classmethod
+    def _a_prior(cls, value: str) -> str:
+        if value not in ROW_WEIGHTS and not Path(value).is_file():
+            raise PlanError(
+                f"row_weights must be zipf, uniform or a file of token counts. Got {value!r}, "
+                f"which is no file{_nearest(value, ROW_WEIGHTS)}"
+            )
+        return value
+
+    @field_validator("layers")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(pattern.strip() for pattern in value):
+            raise PlanError(
+                "layers must name at least one pattern, none of them empty. "
+                "Write 'embedding' or a wildcard such as '*.word_embeddings'."
+            )
+        return value
+
+    @field_validator("seed")
+    @classmethod
+    def _a_seed(cls, value: int) -> int:
+        if not 0 <= value <= LARGEST_SEED:
+            raise PlanError(f"seed must be between 0 and {LARGEST_SEED}. Got {value}.")
+        return value
+
+    @model_validator(mode="after")
+    def _clusters_need_a_clustering(self) -> Self:
+        if self.method in ONE_SUBSPACE and self.clusters not in (None, 1):
+            raise PlanError(
+                f"method {self.method!r} has one subspace, so clusters must be 1 or left out. "
+                f"Got {self.clusters}; the methods with several are adaptive and messi."
+            )
+        return self
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence: "; did you mean 'x'?", or a full stop when no word is near."""
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def _sentence(error: ValidationError) -> str:
+    """Turn the first of pydantic's complaints into one sentence: where, what it must be, what was got."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, PlanError):
+        return str(cause)
+    where = str(first["loc"][0])
+    expected = {"ratio": "a number", "p": "a number", "clusters": "a whole number", "seed": "a whole number"}
+    return f"{where} must be {expected.get(where, 'text')}. Got {first['input']!r}."

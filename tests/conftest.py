@@ -1,0 +1,124 @@
+"""Tiny models of the four architectures, random factorizations, and fresh interpreters."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from lpcompress.factor.factorization import Clustered, LowRank, SparseCoded, index_dtype, pack_bits
+
+ROOT = Path(__file__).parent.parent
+TOKENS, WIDTH = 203, 20  # neither a multiple of eight
+KINDS = ("low_rank", "clustered", "sparse")
+SIZES = {"vocab_size": TOKENS, "hidden_size": WIDTH, "num_attention_heads": 2}
+ARCHITECTURES = {
+    "bert": ("Bert", SIZES | {"num_hidden_layers": 2, "intermediate_size": 32, "max_position_embeddings": 40}),
+    "roberta": ("Roberta", SIZES | {"num_hidden_layers": 2, "intermediate_size": 32, "max_position_embeddings": 40}),
+    "distilbert": ("DistilBert", {"vocab_size": TOKENS, "dim": WIDTH, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}),
+    "xlnet": ("XLNet", {"vocab_size": TOKENS, "d_model": WIDTH, "n_layer": 2, "n_head": 2, "d_inner": 32}),
+}
+HEADS = {"classifier": "ForSequenceClassification", "lm": "ForMaskedLM", "base": "Model"}
+
+
+def pytest_configure():
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(1)
+
+
+def random_low_rank(rows, columns, generator, rank=6):
+    left = torch.randn(rows, rank, generator=generator)
+    return LowRank(left, torch.randn(rank, columns, generator=generator) / columns**0.5)
+
+
+def random_clustered(rows, columns, generator, ranks=(3, 7, 0)):
+    labels = torch.randint(len(ranks), (rows,), generator=generator)
+    offsets, counts, start = torch.zeros(rows, dtype=torch.int32), [], 0
+    for cluster, rank in enumerate(ranks):
+        members = (labels == cluster).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]  # rows need not be in order
+        offsets[members] = (start + rank * torch.arange(len(members))).int()
+        start += rank * len(members)
+        counts.append(len(members))
+    codes = torch.randn(start, generator=generator)
+    bases = torch.randn(sum(ranks), columns, generator=generator) / columns**0.5
+    return Clustered(codes, bases, offsets, torch.tensor(list(zip(ranks, counts, strict=True))))
+
+
+def random_sparse(rows, columns, generator, share=0.3):
+    support = torch.rand(rows, columns, generator=generator) < share
+    support[3] = False  # a row that uses nothing
+    bytes_of = pack_bits(support)  # (rows, blocks)
+    counts = torch.stack([support.sum(1), (bytes_of != 0).sum(1)], dim=1)
+    offsets = (counts.cumsum(0) - counts).to(index_dtype(int(support.sum())))
+    basis = torch.linalg.qr(torch.randn(columns, columns, generator=generator)).Q.contiguous()
+    values = torch.randn(int(support.sum()), generator=generator)
+    return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets)
+
+
+ENCODERS = {"low_rank": random_low_rank, "clustered": random_clustered, "sparse": random_sparse}
+
+
+@pytest.fixture
+def random_factorization():
+    """A function (kind, rows, columns, seed) -> a random factorization with a valid index."""
+
+    def make(kind, rows=TOKENS, columns=WIDTH, seed=0):
+        return ENCODERS[kind](rows, columns, torch.Generator().manual_seed(seed))
+
+    return make
+
+
+@pytest.fixture
+def tiny_model():
+    """A function (architecture, head, **config) -> a random model in evaluation mode."""
+
+    def make(architecture="bert", head="classifier", **config):
+        family, sizes = ARCHITECTURES[architecture]
+        suffix = "LMHeadModel" if (architecture, head) == ("xlnet", "lm") else HEADS[head]
+        torch.manual_seed(0)
+        settings = getattr(transformers, f"{family}Config")(**sizes | config)
+        return getattr(transformers, family + suffix)(settings).eval()
+
+    return make
+
+
+@pytest.fixture
+def compressed(tiny_model, random_factorization):
+    """A function (architecture, head, kind) -> a model with a compressed word embedding, and its name."""
+
+    def make(architecture="bert", head="classifier", kind="sparse", seed=0, **config):
+        from lpcompress.hf_quantizer import install
+        from lpcompress.nn import from_factorization
+        from lpcompress.surgery import find_layers
+
+        model = tiny_model(architecture, head, **config)
+        [(name, layer)] = find_layers(model, ["embedding"]).items()
+        factorization = random_factorization(kind, *layer.weight.shape, seed)
+        install(model, {name: (from_factorization(factorization, layer), {"method": kind, "p": 1.0})})
+        return model
+
+    return make
+
+
+@pytest.fixture
+def ids():
+    """Two sentences with padding tokens of every architecture in them, shape (2, 9)."""
+    tokens = torch.randint(6, TOKENS - 3, (2, 9), generator=torch.Generator().manual_seed(0))
+    tokens[0, -1], tokens[1, -2], tokens[1, -1] = 0, 1, 5
+    return tokens
+
+
+@pytest.fixture
+def fresh_python():
+    """A function (script, *arguments) -> the finished process of a new interpreter without network."""
+
+    def start(script, *arguments, **environment):
+        env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+    return start

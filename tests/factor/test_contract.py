@@ -1,0 +1,167 @@
+"""What holds for every method."""
+
+import pytest
+import torch
+from lpcompress.errors import LpCompressError
+from lpcompress.factor import METHODS, Clustered, LowRank, factorize
+from lpcompress.factor.norms import relative_error
+
+ALL = [*METHODS, "auto"]
+
+
+def spectral_matrix(n=600, d=48, decay=0.9, seed=0):
+    """Rows in general position with a decaying spectrum and lengths that differ."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = decay ** torch.arange(d)
+    lengths = torch.rand(n, 1, generator=generator) + 0.2
+    return torch.randn(n, d, generator=generator) * scales @ torch.linalg.qr(
+        torch.randn(d, d, generator=generator)
+    )[0] * lengths
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_shape_dtype_and_size(method, dtype):
+    matrix = spectral_matrix().to(dtype)
+    before = matrix.clone()
+    fitted = factorize(matrix, method, ratio=0.5)
+    assert fitted.shape == tuple(matrix.shape)
+    assert fitted.dense().shape == matrix.shape
+    assert fitted.dense().dtype == dtype
+    assert torch.equal(matrix, before)
+    removed = 1 - fitted.n_bytes / (matrix.numel() * matrix.element_size())
+    assert 0.5 <= removed < 0.53  # a rank is 2 % of so small a matrix
+    assert fitted.n_bytes == sum(t.numel() * t.element_size() for t in fitted.tensors().values())
+    assert fitted.n_parameters == sum(t.numel() for t in fitted.tensors().values() if t.is_floating_point())
+    assert all(t.is_contiguous() for t in fitted.tensors().values())
+    assert sum(fitted.rows) == matrix.shape[0]
+    assert relative_error(matrix, fitted.dense()) < 0.5
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("p", [2.0, 1.0])
+def test_same_seed_same_bytes(method, p):
+    matrix = spectral_matrix()
+    state = torch.get_rng_state()
+    first, second = (factorize(matrix, method, ratio=0.6, p=p, seed=3) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in first.tensors().items():
+        assert torch.equal(tensor, second.tensors()[name]), name
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_never_worse_than_svd_at_the_same_size(method):
+    matrix = spectral_matrix(n=4000)
+    svd = relative_error(matrix, factorize(matrix, "svd", ratio=0.6).dense())
+    assert relative_error(matrix, factorize(matrix, method, ratio=0.6).dense()) <= svd * 1.000001
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_smaller_ratio_is_nearer(method):
+    matrix = spectral_matrix()
+    errors = [relative_error(matrix, factorize(matrix, method, ratio=ratio).dense()) for ratio in (0.8, 0.6, 0.3)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("method", ["svd", "lp", "messi", "adaptive", "sparse", "auto"])
+@pytest.mark.parametrize("p", [2.0, 1.5, 1.0])
+def test_exactly_low_rank_comes_back(method, p):
+    generator = torch.Generator().manual_seed(1)
+    matrix = torch.randn(500, 6, generator=generator) @ torch.randn(6, 40, generator=generator)
+    fitted = factorize(matrix, method, ratio=0.6, p=p)
+    assert relative_error(matrix, fitted.dense(), p) < (1e-2 if method in ("messi", "auto") else 1e-4)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_row_weights_move_the_error_to_light_rows(method):
+    matrix = spectral_matrix(n=1500)
+    weights = 1 / (torch.arange(1500.0) + 1)
+    plain, weighted = (factorize(matrix, method, ratio=0.7, row_weights=w).dense() for w in (None, weights))
+    assert relative_error(matrix, weighted, 2.0, weights) < relative_error(matrix, plain, 2.0, weights)
+    assert relative_error(matrix, weighted) > relative_error(matrix, plain)
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("p", [2.0, 1.0])
+def test_zero_matrix(method, p):
+    fitted = factorize(torch.zeros(200, 24), method, ratio=0.5, p=p)
+    assert torch.equal(fitted.dense(), torch.zeros(200, 24))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_duplicate_rows_and_rank_deficiency(method):
+    matrix = spectral_matrix(n=40, d=32, decay=0.5).repeat(20, 1)
+    fitted = factorize(matrix, method, ratio=0.4, p=1.0)
+    assert relative_error(matrix, fitted.dense()) < 0.01
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_wide_matrix(method):
+    matrix = spectral_matrix(n=64, d=300, decay=0.95)
+    fitted = factorize(matrix, method, ratio=0.5)
+    assert 1 - fitted.n_bytes / (matrix.numel() * 4) >= 0.5
+    assert relative_error(matrix, fitted.dense()) < 0.6
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_rows_of_weight_zero(method):
+    weights = torch.ones(600)
+    weights[::2] = 0
+    fitted = factorize(spectral_matrix(), method, ratio=0.6, row_weights=weights)
+    assert bool(torch.isfinite(fitted.dense()).all())
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("ratio", [0.01, 0.05])
+def test_tiny_ratio_does_not_grow(method, ratio):
+    matrix = spectral_matrix(n=3000, d=64)
+    try:
+        fitted = factorize(matrix, method, ratio=ratio)
+    except LpCompressError as error:
+        assert "ratio" in str(error)  # noqa: PT017
+    else:
+        assert fitted.n_bytes <= (1 - ratio) * matrix.numel() * 4
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_ratio_near_one_is_refused_in_words(method):
+    with pytest.raises(LpCompressError, match="Ask for a smaller ratio"):
+        factorize(spectral_matrix(), method, ratio=0.9999)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_one_column_cannot_shrink(method):
+    with pytest.raises(LpCompressError, match="smaller ratio"):
+        factorize(torch.randn(50, 1), method, ratio=0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"ratio": 28}, "Did you mean 0.28"),
+        ({"ratio": 0}, "between 0 and 1"),
+        ({"ratio": 1.0}, "between 0 and 1"),
+        ({"p": 3}, "p must be between 1 and 2"),
+        ({"method": "pca"}, "method must be one of"),
+        ({"clusters": 0}, "clusters must be at least 1"),
+        ({"starts": 0}, "starts must be at least 1"),
+        ({"distance_power": 0.5}, "distance_power must be between 1 and 2"),
+        ({"row_weights": torch.ones(3)}, "one entry for each of the 600 rows"),
+        ({"row_weights": torch.zeros(600)}, "must not all be zero"),
+        ({"row_weights": -torch.ones(600)}, "finite and not negative"),
+        ({"matrix": torch.ones(3, 3, 3)}, "two dimensions"),
+        ({"matrix": torch.ones(3, 3, dtype=torch.long)}, "floating-point"),
+        ({"matrix": torch.full((30, 8), torch.nan)}, "not finite"),
+    ],
+)
+def test_bad_arguments(change, sentence):
+    arguments = {"matrix": spectral_matrix(), "method": "svd"} | change
+    with pytest.raises(LpCompressError, match=sentence):
+        factorize(**arguments)
+
+
+def test_result_types():
+    matrix = spectral_matrix()
+    assert isinstance(factorize(matrix, "lp", ratio=0.5), LowRank)
+    assert isinstance(factorize(matrix, "messi", ratio=0.5, clusters=2), Clustered)
+    assert isinstance(factorize(matrix, "messi", ratio=0.5, clusters=1), LowRank)

@@ -1,0 +1,77 @@
+"""Low rank in l_p: Lewis weights, the outer loop, planted answers."""
+
+import math
+
+import pytest
+import torch
+from lpcompress.factor import factorize
+from lpcompress.factor.lewis import lewis_ellipsoid
+from lpcompress.factor.lp import lewis_start
+from lpcompress.factor.norms import power_sum, relative_error, shrink
+
+
+def planted(n=800, d=40, rank=5, share=0.05, seed=0):
+    """A low-rank matrix with gross errors in a few entries, and the matrix without them."""
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.randn(n, rank, generator=generator) @ torch.randn(rank, d, generator=generator)
+    hit = torch.rand(n, d, generator=generator) < share
+    return clean + 20 * hit * torch.randn(n, d, generator=generator), clean
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5])
+def test_planted_low_rank_is_recovered_through_outliers(p):
+    noisy, clean = planted()
+    ratio = 1 - 5 * (800 + 40) / (800 * 40)
+    svd, lp = (factorize(noisy, method, ratio=ratio - 1e-6, p=p).dense() for method in ("svd", "lp"))
+    assert relative_error(noisy, lp, p) < 0.95 * relative_error(noisy, svd, p)
+    assert relative_error(clean, lp) < (0.01 if p == 1 else 0.5) * relative_error(clean, svd)
+
+
+def test_p_2_is_svd():
+    matrix = planted()[0]
+    svd, lp = (factorize(matrix, method, ratio=0.5, p=2.0) for method in ("svd", "lp"))
+    assert torch.equal(svd.left, lp.left)
+    assert torch.equal(svd.right, lp.right)
+
+
+@pytest.mark.parametrize("method", ["lp", "messi", "adaptive", "sparse"])
+@pytest.mark.parametrize("p", [1.0, 1.3, 1.7])
+def test_lp_form_lowers_the_lp_error_of_every_method(method, p):
+    matrix = planted()[0]
+    least_squares, robust = (factorize(matrix, method, ratio=0.6, p=each).dense() for each in (2.0, p))
+    assert relative_error(matrix, robust, p) < relative_error(matrix, least_squares, p)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.25, 1.5, 2.0])
+def test_lewis_ellipsoid_sandwiches_the_lp_ball(p):
+    matrix = planted(n=300, d=12, rank=12)[0].double()
+    ellipsoid = lewis_ellipsoid(matrix, p, tolerance=1e-8, rounds=100)
+    directions = torch.randn(12, 500, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    inner = (directions * (ellipsoid @ directions)).sum(dim=0).sqrt()
+    norm = (matrix @ directions).abs().pow(p).sum(dim=0).pow(1 / p)
+    assert bool((norm >= inner * (1 - 1e-6)).all())
+    assert bool((norm <= inner * 12 ** (1 / p - 0.5) * (1 + 1e-6)).all())
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5])
+def test_lewis_start_keeps_its_guarantee(p):
+    matrix = planted(n=300, d=12, rank=12)[0].double()
+    rank = 6
+    start = lewis_start(matrix, rank, p)
+    values = torch.linalg.eigvalsh(lewis_ellipsoid(matrix, p)).flip(0)
+    error = power_sum(matrix - start.dense(), p) ** (1 / p)
+    least_possible = math.sqrt(values[rank])  # lower bound of any rank-6 matrix: sigma_{k+1}
+    assert error <= 1.01 * 12 ** (1 / p) * math.sqrt(12 - rank) * least_possible
+    assert error >= least_possible
+
+
+@pytest.mark.parametrize("p", [1.0, 1.01, 1.2, 1.5, 1.9, 2.0])
+def test_shrink_minimises_its_objective(p):
+    values = torch.linspace(-4, 4, 81, dtype=torch.float64)
+    threshold = 0.7
+    grid = torch.linspace(-4.5, 4.5, 90001, dtype=torch.float64)
+    objective = threshold * grid.abs().pow(p) + (grid - values.unsqueeze(1)).square() / 2
+    best = objective.min(dim=1).values
+    found = shrink(values, threshold, p)
+    reached = threshold * found.abs().pow(p) + (found - values).square() / 2
+    assert bool((reached <= best + 2e-3).all())  # four Newton steps, and the step of the grid

