@@ -266,7 +266,10 @@ def save(
         files = extra_files(temporary) if callable(extra_files) else extra_files or {}
         for name, text in files.items():
             (temporary / name).write_text(text, encoding="utf-8")
+        mode = temporary.stat().st_mode & 0o666  # what the umask grants; the writer of safetensors grants less
         for file in [*temporary.rglob("*"), temporary]:
+            if file.is_file():
+                file.chmod(mode)
             flush(file)
         put_in_place(temporary, out)
     except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk

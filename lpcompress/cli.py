@@ -78,6 +78,12 @@ def compress(
             metavar="zipf|uniform|FILE", help="How much each token counts. Default: zipf, from the tokenizer."
         ),
     ] = None,
+    exponent: Annotated[
+        float | None,
+        typer.Option(
+            help="Power of a token's share of text that is its row's weight, 0 to 2. Default: from the ratio."
+        ),
+    ] = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Wildcard over module names, or 'embedding' (the default). Repeatable."),
@@ -98,7 +104,7 @@ def compress(
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
     options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
-    options |= {"row_weights": row_weights, "layers": layers or None, "seed": seed}
+    options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None, "seed": seed}
     plan = _plan(config, {key: value for key, value in options.items() if value is not None})
     target = out or _default_out(model)
     _quiet_libraries()

@@ -1,12 +1,13 @@
 """Compress a model in memory: choose the layers, factor each, put the factors in their place."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lpcompress import checkpoint, hf_quantizer, surgery
 from lpcompress.errors import LpCompressError
@@ -15,7 +16,7 @@ from lpcompress.factor.methods import choose
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.nn import from_factorization
-from lpcompress.priors import EXPONENT, RowWeights
+from lpcompress.priors import RowWeights, exponent_for
 from lpcompress.priors import row_weights as resolve_row_weights
 
 Progress = Callable[[str, float, float], None]
@@ -65,14 +66,14 @@ class CompressionReport:
 
 
 def compress(
-    model: nn.Module,
+    model: PreTrainedModel,
     *,
     ratio: float = 0.28,
     p: float = 2.0,
     method: str = "auto",
     clusters: int | None = None,
     row_weights: str = "zipf",
-    exponent: float = EXPONENT,
+    exponent: float | None = None,
     layers: Iterable[str] = ("embedding",),
     tokenizer: Any | None = None,
     seed: int = 0,
@@ -95,8 +96,8 @@ def compress(
     clusters : int, optional
     row_weights : str, default="zipf"
         `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
-    exponent : float, default=0.5
-        Power of a token's share of text that is its row's weight.
+    exponent : float, optional
+        Power of a token's share of text that is its row's weight; by default it follows from the ratio.
     layers : iterable of str, default=("embedding",)
         Words or shell wildcards over module names.
     tokenizer : PreTrainedTokenizerBase, optional
@@ -112,15 +113,17 @@ def compress(
         If a layer cannot be found or replaced, or the size cannot be reached.
     """
     began, settings = time.perf_counter(), Settings(p, clusters, seed)
+    power = exponent_for(ratio) if exponent is None else exponent
     tell = progress or (lambda description, done, total: None)
     found = surgery.find_layers(model, layers)
     before, replacements, records = count_parameters(model), {}, []
     for done, (name, module) in enumerate(found.items()):
-        weights = weights_of(model, module, row_weights, tokenizer, exponent)
-        record, replacement = replace_layer(
-            name, module, method, ratio, settings, weights, device,
-            lambda doing, name=name, done=done: tell(f"{name}: {doing}", done, len(found)),
-        )  # fmt: skip
+        weights = weights_of(model, module, row_weights, tokenizer, power)
+
+        def say(doing: str, name: str = name, done: int = done) -> None:
+            tell(f"{name}: {doing}", done, len(found))
+
+        record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
         records.append(record)
         replacements[name] = (replacement, {"method": record.method, "p": record.p, "row_weights": record.row_weights})
     hf_quantizer.install(model, replacements)
@@ -129,10 +132,11 @@ def compress(
 
 
 def preview(
-    model: nn.Module,
+    model: PreTrainedModel,
     *,
     ratio: float = 0.28,
     row_weights: str = "zipf",
+    exponent: float | None = None,
     layers: Iterable[str] = ("embedding",),
     tokenizer: Any | None = None,
     **others: Any,
@@ -142,6 +146,7 @@ def preview(
     Takes the options of `compress`; those that do not matter here are ignored.
     """
     found = []
+    power = exponent_for(ratio) if exponent is None else exponent
     for name, module in surgery.find_layers(model, layers).items():
         n, d = module.weight.shape
         size = module.weight.element_size()
@@ -153,13 +158,15 @@ def preview(
                 "bytes_before": n * d * size,
                 "bytes_budget": budget.n_bytes,
                 "svd_rank": budget.n_bytes // (size * (n + d)),
-                "row_weights": weights_of(model, module, row_weights, tokenizer).source,
+                "row_weights": weights_of(model, module, row_weights, tokenizer, power).source,
             }
         )
     return found
 
 
-def weights_of(model: nn.Module, module: nn.Module, wish: str, tokenizer: Any | None, exponent: float = EXPONENT) -> RowWeights:
+def weights_of(
+    model: PreTrainedModel, module: nn.Embedding, wish: str, tokenizer: Any | None, exponent: float
+) -> RowWeights:
     """Return the row weights of one layer: the tokenizer speaks of the word embedding alone."""
     if module is not model.get_input_embeddings():
         return RowWeights(None, "uniform")
@@ -170,7 +177,7 @@ def weights_of(model: nn.Module, module: nn.Module, wish: str, tokenizer: Any | 
 
 def replace_layer(
     name: str,
-    module: nn.Module,
+    module: nn.Embedding,
     method: str,
     ratio: float,
     settings: Settings,
@@ -185,23 +192,23 @@ def replace_layer(
     began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
     matrix = module.weight.detach().to(device or module.weight.device)
     n, d = matrix.shape
-    row_weights, spare = weights.values, 0.0
-    if padding is not None:
-        matrix, spare = matrix.clone(), 1 / n
-        matrix[padding] = 0
-    if not 0 < ratio < 1 - spare:
+    row_weights, spare = weights.values, 0.0 if padding is None else 1 / n
+    if not 0 < ratio < 1:
         raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-    try:
-        choice = choose(matrix, method, ratio + spare, settings, row_weights, progress)
-    except LpCompressError as error:
-        raise LpCompressError(f"{name}: {error}") from None
-    fitted = choice.factorization
-    errors = errors_of(matrix, fitted, settings.p, row_weights)
-    progress("fitting SVD for comparison")
-    try:
-        baseline = errors_of(matrix, factorize(matrix, "svd", ratio + spare), settings.p, row_weights)
-    except LpCompressError:
-        baseline = (None, None, None)
+    if ratio + spare >= 1:
+        raise LpCompressError(f"{name}: its padding row alone is {spare:.2%} of its bytes. Ask for a smaller ratio.")
+    with row_of_zeros(matrix, padding):
+        try:
+            choice = choose(matrix, method, ratio + spare, settings, row_weights, progress)
+        except LpCompressError as error:
+            raise LpCompressError(f"{name}: {error}") from None
+        fitted = choice.factorization
+        errors = errors_of(matrix, fitted, settings.p, row_weights)
+        progress("fitting SVD for comparison")
+        try:
+            svd_errors = errors_of(matrix, factorize(matrix, "svd", ratio + spare), settings.p, row_weights)
+        except LpCompressError:
+            svd_errors = None
     replacement = from_factorization(fitted, like=module)
     before, after = (stored(each) for each in (module, replacement))
     record = LayerRecord(
@@ -222,12 +229,26 @@ def replace_layer(
         error_fro=errors[0],
         error_p=errors[1],
         error_weighted=errors[2],
-        svd_error_fro=baseline[0],
-        svd_error_weighted=baseline[2],
+        svd_error_fro=svd_errors and svd_errors[0],
+        svd_error_weighted=svd_errors and svd_errors[2],
         candidates=choice.errors,
         seconds=time.perf_counter() - began,
     )
     return record, replacement
+
+
+@contextmanager
+def row_of_zeros(matrix: Tensor, row: int | None) -> Iterator[None]:
+    """Lend `matrix` out with one row blanked, instead of a copy of it."""
+    if row is None:
+        yield
+        return
+    kept = matrix[row].clone()
+    matrix[row] = 0
+    try:
+        yield
+    finally:
+        matrix[row] = kept
 
 
 def errors_of(

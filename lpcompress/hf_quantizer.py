@@ -19,6 +19,7 @@ from lpcompress.resizing import follow_resizing, restore_resizing
 
 QUANT_METHOD = "lpcompress"
 FORMAT_VERSION = 1
+ALIGNMENT = 64  # bytes, of the memory that torch allocates itself
 
 
 @register_quantization_config(QUANT_METHOD)
@@ -104,6 +105,7 @@ class LpCompressQuantizer(HfQuantizer):
         for name, module in model.named_modules():
             if is_compressed_module(module):
                 require_loaded(name, module)
+                align(module)
         follow_resizing(model)
         model.is_quantized = False  # plain torch modules: .half() and the rest are fine
         return model
@@ -155,6 +157,17 @@ def require_loaded(name: str, module: Any) -> None:
             " another shape): it is incomplete. Copy it again, or compress the model again."
         )
     module.check(name)
+
+
+def align(module: nn.Module) -> None:
+    """Move tensors away from the odd addresses at which a mapped file has them.
+
+    Some matrix products round by the address of their operands; moved, a loaded model gives the numbers of the
+    one that was saved.
+    """
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+            tensor.data = tensor.data.clone()
 
 
 def install(model: Any, replacements: dict[str, tuple[nn.Module, dict[str, Any]]]) -> None:

@@ -31,6 +31,8 @@ class Plan(BaseModel):
         Number of subspaces; None lets the method choose.
     row_weights : str, default="zipf"
         How much each row counts: `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
+    exponent : float or None
+        Power of a token's share of text that is its row's weight, from 0 to 2; None lets the ratio choose.
     layers : tuple of str, default=("embedding",)
         Shell wildcards over module names, or the word `embedding`.
     seed : int, default=0
@@ -49,6 +51,7 @@ class Plan(BaseModel):
     ratio: float = 0.28
     clusters: int | None = None
     row_weights: str = "zipf"
+    exponent: float | None = None
     layers: tuple[str, ...] = ("embedding",)
     seed: int = 0
 
@@ -94,7 +97,7 @@ class Plan(BaseModel):
             raise PlanError(f"{path}: {error}") from None
         return cls(**{**values, **(overrides or {})})
 
-    @field_validator("p", "ratio", "clusters", "seed", mode="before")
+    @field_validator("p", "ratio", "clusters", "exponent", "seed", mode="before")
     @classmethod
     def _no_truth_values(cls, value: object) -> object:
         if isinstance(value, bool):  # YAML reads `yes` as True, and True counts as 1
@@ -147,6 +150,16 @@ class Plan(BaseModel):
             )
         return value
 
+    @field_validator("exponent")
+    @classmethod
+    def _a_power(cls, value: float | None) -> float | None:
+        if value is not None and not 0 <= value <= 2:
+            raise PlanError(
+                f"exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
+                f"Got {value:g}; leave it out to let the ratio choose."
+            )
+        return value
+
     @field_validator("layers")
     @classmethod
     def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -187,5 +200,7 @@ def _sentence(error: ValidationError) -> str:
     if isinstance(cause, PlanError):
         return str(cause)
     where = str(first["loc"][0])
-    expected = {"ratio": "a number", "p": "a number", "clusters": "a whole number", "seed": "a whole number"}
+    expected = dict.fromkeys(("ratio", "p", "exponent"), "a number") | dict.fromkeys(
+        ("clusters", "seed"), "a whole number"
+    )
     return f"{where} must be {expected.get(where, 'text')}. Got {first['input']!r}."

@@ -17,13 +17,19 @@ from torch import Tensor
 
 from lpcompress.errors import LpCompressError
 
-EXPONENT = 0.5
-"""Row weight = share of text to this power. The square root did best over ratios 0.28 to 0.9 (README, Results):
-a row's error matters less than in proportion once it is large, since attention looks past a bad token."""
+
+def exponent_for(ratio: float) -> float:
+    """Return the power of a token's share of text that is its row's weight: 1/2, and more where little is kept.
+
+    A large error of a rare token harms less than in proportion, so that the square root did best from 28 to 80 %
+    removed; beyond, there is nothing left to spend on rare tokens (measured by how far logits move, README).
+    """
+    return min(1.0, 0.5 + 2.5 * max(0.0, ratio - 0.8))
+
 
 OFFSET = 10.0  # frequency of rank r is 1 / (r + OFFSET): the first few tokens are not that far apart
-SPECIAL_RANK = 0  # as heavy as the most frequent word: special tokens occur in every text
-SYMBOL_RANK = 100  # single ASCII characters: punctuation, digits, letters
+SPECIAL_SHARE = 10.0  # a hundred times the most frequent word: in every text, and where classifiers read
+SYMBOL_RANK = 30  # single ASCII characters: punctuation, digits, letters
 RARE = 1 / 3  # of the last rank's share: single characters of other scripts
 UNUSED = 1 / 30  # of the last rank's share
 UNUSED_NAME = re.compile(r"^[\[<]?(unused|reserved|madeupword|extra_id)[\w -]*[\]>]?$", re.IGNORECASE)
@@ -46,7 +52,7 @@ class RowWeights:
     source: str
 
 
-def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float = EXPONENT) -> RowWeights:
+def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) -> RowWeights:
     """Resolve what the user asked for: `zipf`, `uniform`, or a file of token counts.
 
     Parameters
@@ -56,7 +62,7 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float = E
     rows : int
         Rows of the embedding; those beyond the vocabulary are unused.
     tokenizer : PreTrainedTokenizerBase or None
-    exponent : float, default=EXPONENT
+    exponent : float
         Power of a token's share of text that is its row's weight.
 
     Raises
@@ -71,7 +77,7 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float = E
     return from_counts(Path(wish), rows, exponent)
 
 
-def zipf(tokenizer: Any | None, rows: int, exponent: float = EXPONENT) -> RowWeights:
+def zipf(tokenizer: Any | None, rows: int, exponent: float) -> RowWeights:
     """Guess each token's share of running text from the tokenizer, to the power `exponent`."""
     model = _model(tokenizer)
     if tokenizer is None or model.get("type") not in SHARES:
@@ -86,7 +92,7 @@ def zipf(tokenizer: Any | None, rows: int, exponent: float = EXPONENT) -> RowWei
         bare = re.sub(WORD_MARKS, "", piece)
         if UNUSED_NAME.match(piece):
             continue
-        values[i] = share_of_rank(SPECIAL_RANK) if i in special else shares.get(i, least * UNUSED)
+        values[i] = SPECIAL_SHARE if i in special else shares.get(i, least * UNUSED)
         if model["type"] != "Unigram" and i not in special and len(bare) == 1:
             values[i] = share_of_rank(SYMBOL_RANK) if bare.isascii() else least * RARE
     return RowWeights(values.pow(exponent), f"zipf ({order})")
@@ -97,23 +103,32 @@ def share_of_rank(rank: float) -> float:
     return 1 / (rank + OFFSET)
 
 
-def from_counts(file: Path, rows: int, exponent: float = EXPONENT) -> RowWeights:
+def from_counts(file: Path, rows: int, exponent: float) -> RowWeights:
     """Read token counts: a JSON list, or one number a line, in the order of the ids; same power as `zipf`."""
     try:
         text = file.read_text(encoding="utf-8")
         counts = json.loads(text) if text.lstrip().startswith("[") else [float(line) for line in text.split()]
         values = torch.tensor(counts, dtype=torch.float64)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # torch raises the last three on odd entries
         raise LpCompressError(
             f"row weights must be 'zipf', 'uniform' or a file of token counts, one number a token. "
             f"{str(file)!r} cannot be read as one: {error}."
         ) from error
-    if values.shape != (rows,) or not bool((torch.isfinite(values) & (values >= 0)).all()):
+    if values.shape != (rows,):
         raise LpCompressError(
-            f"{file}: must hold {rows} finite numbers, none negative, one for each row of the embedding. "
-            f"Got {values.numel()}."
+            f"{file}: must hold {rows} numbers, one for each row of the embedding. Got {_shape_in_words(values)}."
+        )
+    wrong = ~(torch.isfinite(values) & (values >= 0))
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise LpCompressError(
+            f"{file}: token counts must be finite and not negative. Got {float(values[first]):g} for token {first}."
         )
     return RowWeights((values + 0.5).pow(exponent), f"counts ({file.name})")  # 0.5: not seen is not never
+
+
+def _shape_in_words(values: Tensor) -> str:
+    return str(values.numel()) if values.dim() == 1 else f"a list of shape {tuple(values.shape)}"
 
 
 def _model(tokenizer: Any | None) -> dict[str, Any]:

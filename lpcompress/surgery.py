@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -21,7 +21,7 @@ WORDS: dict[str, Callable[[nn.Module], list[str]]] = {"embedding": input_embeddi
 RESERVED_WORDS = ("linear", "attention", "ffn", "conv", "all")  # of the contract, not built yet
 
 
-def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Module]:
+def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Embedding]:
     """Return the layers that `patterns` ask for, by name, in the order of the model.
 
     Parameters
@@ -36,7 +36,7 @@ def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Modul
         chosen.update(matches(model, pattern, list(layers)))
     for name in chosen:
         refuse_unsupported(name, layers[name])
-    return {name: module for name, module in layers.items() if name in chosen}
+    return {name: cast(nn.Embedding, module) for name, module in layers.items() if name in chosen}
 
 
 def matches(model: nn.Module, pattern: str, names: list[str]) -> list[str]:

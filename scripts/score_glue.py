@@ -91,10 +91,11 @@ def main() -> None:
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.28, 0.6, 0.8, 0.9])
     parser.add_argument("--exponents", nargs="+", type=float, default=[None], help="of the row prior")
     parser.add_argument("--split", default="validation")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--limit", type=int, help="rows a task")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(args.threads)
     datasets.disable_progress_bars()
     tasks = args.tasks or [task for task in COLUMNS if (args.models / task).is_dir()]
     runs = [(recipe, ratio, power) for ratio in args.ratios for recipe in args.recipes for power in args.exponents]

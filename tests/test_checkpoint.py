@@ -83,7 +83,7 @@ assert "lpcompress" not in sys.modules
 def test_load_and_save_keep_everything(compressed, tokenizer, ids, tmp_path):
     model = compressed("roberta", "lm", "sparse")
     checkpoint.save(
-        model, tokenizer, tmp_path / "a", {"plain": "", "README.md": lambda where: f"# {len(files_of(where)) > 1} é\n"}
+        model, tokenizer, tmp_path / "a", lambda where: {"README.md": f"# {checkpoint.stored_bytes(where) > 0} é\n"}
     )
     loaded, again = checkpoint.load(str(tmp_path / "a"))
     assert type(loaded) is type(model) and torch.equal(loaded(ids).logits, model(ids).logits)
@@ -390,3 +390,14 @@ def test_time_of_day_is_not_part_of_a_checkpoint(compressed, tmp_path):
     time.sleep(0.01)
     checkpoint.save(model, None, tmp_path / "b")
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "directory_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_files_have_the_modes_that_the_umask_gives(compressed, tokenizer, tmp_path, umask, file_mode, directory_mode):
+    before = os.umask(umask)
+    try:
+        checkpoint.save(compressed(), tokenizer, tmp_path / "out", {"report.json": "{}"}, stub=True)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()} == {file_mode}
+    assert (tmp_path / "out").stat().st_mode & 0o777 == directory_mode

@@ -13,7 +13,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 def test_defaults():
     plan = Plan()
     assert (plan.method, plan.p, plan.ratio, plan.clusters) == ("auto", 2.0, 0.28, None)
-    assert (plan.row_weights, plan.layers, plan.seed) == ("zipf", ("embedding",), 0)
+    assert (plan.row_weights, plan.exponent, plan.layers, plan.seed) == ("zipf", None, ("embedding",), 0)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -27,10 +27,10 @@ def test_every_method_is_accepted(method):
     assert Plan(method=method).method == method
 
 
-@given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.floats(1, 2), st.integers(0, 2**63 - 1))
-def test_every_sensible_number_is_accepted(ratio, p, seed):
-    plan = Plan(ratio=ratio, p=p, seed=seed)
-    assert (plan.ratio, plan.p, plan.seed) == (ratio, p, seed)
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.floats(1, 2), st.floats(0, 2), st.integers(0, 2**63 - 1))
+def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
+    plan = Plan(ratio=ratio, p=p, exponent=exponent, seed=seed)
+    assert (plan.ratio, plan.p, plan.exponent, plan.seed) == (ratio, p, exponent, seed)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,18 @@ def test_every_sensible_number_is_accepted(ratio, p, seed):
             "Got 'zpif', which is no file; did you mean 'zipf'?",
         ),
         (
+            {"exponent": 3},
+            "exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
+            "Got 3; leave it out to let the ratio choose.",
+        ),
+        (
+            {"exponent": -0.5},
+            "exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
+            "Got -0.5; leave it out to let the ratio choose.",
+        ),
+        ({"exponent": "half"}, "exponent must be a number. Got 'half'."),
+        ({"exponent": True}, "exponent must be a number. Got True."),
+        (
             {"layers": []},
             "layers must name at least one pattern, none of them empty. "
             "Write 'embedding' or a wildcard such as '*.word_embeddings'.",
@@ -77,7 +89,7 @@ def test_every_sensible_number_is_accepted(ratio, p, seed):
         (
             {"rato": 0.28},
             "unknown key 'rato'; did you mean 'ratio'? "
-            "Known keys: clusters, layers, method, p, ratio, row_weights, seed.",
+            "Known keys: clusters, exponent, layers, method, p, ratio, row_weights, seed.",
         ),
     ],
 )

@@ -1,10 +1,46 @@
 """What `messi` and `adaptive` share: from labels and bases to a `Clustered`, and its least-squares refit."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from lpcompress.factor.factorization import Clustered, index_dtype
-from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.linalg import CHUNK, principal_axes
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """The first `rank` of a cluster's principal axes.
+
+    Attributes
+    ----------
+    axes : Tensor of shape (d, m)
+        Orthonormal columns, most important first; m = d, fewer if the cluster has fewer rows.
+    rank : int
+    """
+
+    axes: Tensor
+    rank: int
+
+    @property
+    def basis(self) -> Tensor:
+        """Orthonormal rows that span the subspace, (rank, d)."""
+        return self.axes[:, : self.rank].T.contiguous()
+
+    def squared_distances(self, rows: Tensor) -> Tensor:
+        """Return dist(row, subspace)^2, shape (rows,): by the axes inside or by those outside, if they are fewer."""
+        d, known = self.axes.shape
+        if known == d and 2 * self.rank > d:
+            return (rows @ self.axes[:, self.rank :]).square().sum(dim=1)
+        inside = (rows @ self.axes[:, : self.rank]).square().sum(dim=1)
+        return (rows.square().sum(dim=1) - inside).clamp_min(0)
+
+
+def squared_distances(matrix: Tensor, subspaces: list[Subspace]) -> Tensor:
+    """Return the squared distance of every row to every subspace, shape (n, len(subspaces))."""
+    chunks = matrix.split(CHUNK)
+    return torch.cat([torch.stack([each.squared_distances(rows) for each in subspaces], dim=1) for rows in chunks])
 
 
 def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
@@ -35,10 +71,21 @@ def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
     return Clustered(store, torch.cat([basis for _, basis in kept]), offsets, clusters)
 
 
-def refit(target: Tensor, previous: Clustered) -> Clustered:
+def fit_like(target: Tensor, previous: Clustered) -> Clustered:
     """Fit each cluster's subspace to its rows anew, with the same rows and rank."""
     labels, bases = previous.labels, []
     for cluster, rank in enumerate(previous.ranks):
         _, axes = principal_axes(target[labels == cluster], target.dtype)
         bases.append(axes[:, :rank].T.to(target.dtype).contiguous())
     return assemble(target, labels, bases)
+
+
+def project_like(target: Tensor, previous: Clustered) -> None:
+    """Overwrite the rows of each cluster by their projection on the subspace of its rank that fits them best."""
+    labels = previous.labels
+    for cluster, rank in enumerate(previous.ranks):
+        members = torch.nonzero(labels == cluster).squeeze(1)
+        rows = target[members]
+        _, axes = principal_axes(rows, target.dtype)
+        basis = axes[:, :rank].to(target.dtype)
+        target[members] = rows @ basis @ basis.T

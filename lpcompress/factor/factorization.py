@@ -227,14 +227,13 @@ class SparseCoded(Factorization):
 
     def dense(self, chunk: int = 8192) -> Tensor:
         """Scatter the values into their coordinates and multiply by the basis, `chunk` rows at a time."""
-        parts = []
+        out = self.basis.new_empty(self.shape)
         for start in range(0, self.shape[0], chunk):
             support = self.support(start, start + chunk)
-            codes = self.basis.new_zeros(support.shape)
             first = int(self.offsets[start, 0])
-            codes[support] = self.values[first : first + int(support.sum())]
-            parts.append(codes @ self.basis)
-        return torch.cat(parts) if parts else self.basis.new_zeros(self.shape)
+            codes = self.basis.new_zeros(support.shape).masked_scatter_(support, self.values[first:])
+            out[start : start + chunk] = codes @ self.basis
+        return out
 
     def scale_rows(self, factors: Tensor) -> "SparseCoded":
         """Scale `values`."""
@@ -246,9 +245,8 @@ class SparseCoded(Factorization):
         """Which coordinates the rows `start` to `stop` use: bool of shape (rows, width)."""
         width = self.basis.shape[0]
         used = unpack_bits(self.blocks[start:stop])[:, : -(-width // BLOCK)]  # (rows, blocks)
-        masks = self.masks.new_zeros(used.shape)
         first = int(self.offsets[start, 1])
-        masks[used] = self.masks[first : first + int(used.sum())]
+        masks = self.masks.new_zeros(used.shape).masked_scatter_(used, self.masks[first:])
         return unpack_bits(masks)[:, :width]
 
 

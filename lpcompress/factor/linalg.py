@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+BANDS = 4  # of columns, when only the upper triangle of a Gram matrix is computed
 CHUNK = 8192  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
 
 
@@ -16,13 +17,14 @@ def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         Precision of the products. float32 halves the time; sums over chunks of rows are float64 either way.
     """
     d = matrix.shape[1]
-    half = d // 2
+    width = max(1, -(-d // BANDS))
     total = matrix.new_zeros(d, d, dtype=torch.float64)
     for start in range(0, matrix.shape[0], CHUNK):
         rows = matrix[start : start + CHUNK].to(dtype)
-        total[:half] += rows[:, :half].T @ rows  # the lower left block follows by symmetry
-        total[half:, half:] += rows[:, half:].T @ rows[:, half:]
-    total[half:, :half] = total[:half, half:].T
+        for left in range(0, d, width):  # the lower triangle follows by symmetry
+            total[left : left + width, left:] += rows[:, left : left + width].T @ rows[:, left:]
+    total.triu_()
+    total += total.triu(1).T
     return total
 
 

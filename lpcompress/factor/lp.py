@@ -5,10 +5,10 @@ from torch import Tensor
 
 from lpcompress.factor.factorization import LowRank
 from lpcompress.factor.lewis import lewis_ellipsoid
-from lpcompress.factor.linalg import fix_signs, principal_axes
-from lpcompress.factor.norms import relative_error
+from lpcompress.factor.linalg import CHUNK, fix_signs, principal_axes
+from lpcompress.factor.norms import power_sum
 from lpcompress.factor.problem import Budget, Settings
-from lpcompress.factor.svd import project
+from lpcompress.factor.svd import on_basis
 
 
 def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
@@ -39,23 +39,38 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     Cohen and Peng, "l_p row sampling by Lewis weights", STOC 2015.
     """
     rank = budget.rank(*matrix.shape)
-    least_squares = project(matrix, rank)
-    if settings.p == 2:
-        return least_squares
-    provable = lewis_start(matrix, rank, settings.p)
-    return min((least_squares, provable), key=lambda start: relative_error(matrix, start.dense(), settings.p))
+    _, axes = principal_axes(matrix)
+    basis = axes[:, :rank].to(matrix.dtype)
+    error = _error_on(matrix, basis, settings.p)
+    if settings.p < 2 and error > 0:
+        provable = lewis_basis(matrix, axes, rank, settings.p)
+        basis = provable if _error_on(matrix, provable, settings.p) < error else basis
+    return on_basis(matrix, basis)
 
 
-def lewis_start(matrix: Tensor, rank: int, p: float) -> LowRank:
-    """Project the rows on the `rank` longest axes of the ellipsoid of {x : ||A x||_p <= 1}.
+def lewis_basis(matrix: Tensor, axes: Tensor, rank: int, p: float) -> Tensor:
+    """Return the `rank` longest axes of the ellipsoid of {x : ||A x||_p <= 1}, shape (d, rank).
 
     A matrix without full column rank is rotated into its row space first.
+
+    Parameters
+    ----------
+    axes : Tensor of shape (d, m)
+        Principal axes of the matrix, most important first.
     """
-    values, axes = principal_axes(matrix)
-    inside = axes[:, values > values[0] * matrix.shape[0] * torch.finfo(matrix.dtype).eps ** 2].to(
-        matrix.dtype
-    )
-    ellipsoid = lewis_ellipsoid(matrix @ inside, p)
-    _, vectors = torch.linalg.eigh(ellipsoid)
-    basis = inside @ fix_signs(vectors.flip(1))[:, :rank].to(matrix.dtype)
-    return LowRank(left=matrix @ basis, right=basis.T.contiguous())
+    inside = axes.to(matrix.dtype)
+    lengths = sum((rows @ inside).square().sum(dim=0, dtype=torch.float64) for rows in matrix.split(CHUNK))
+    known = int((lengths > lengths.max() * (100 * torch.finfo(matrix.dtype).eps) ** 2).sum())
+    if known == matrix.shape[1]:
+        return _longest(lewis_ellipsoid(matrix, p), rank).to(matrix.dtype)
+    inside = inside[:, :known]
+    return inside @ _longest(lewis_ellipsoid(matrix @ inside, p), rank).to(matrix.dtype)
+
+
+def _longest(ellipsoid: Tensor, rank: int) -> Tensor:
+    return fix_signs(torch.linalg.eigh(ellipsoid).eigenvectors.flip(1))[:, :rank]
+
+
+def _error_on(matrix: Tensor, basis: Tensor, p: float) -> float:
+    """Return the sum of |residual|^p after projection on the orthonormal columns of `basis`."""
+    return sum(power_sum(rows - rows @ basis @ basis.T, p) for rows in matrix.split(CHUNK))

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lpcompress.factor.clustered import assemble
+from lpcompress.factor.clustered import Subspace, assemble, squared_distances
 from lpcompress.factor.factorization import Clustered, LowRank, index_dtype
-from lpcompress.factor.linalg import CHUNK, principal_axes
+from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.svd import svd
 
@@ -20,7 +20,7 @@ OPEN_CLUSTERS = (2, 3, 5)  # tried, with 1, when the user leaves the number open
 @dataclass(frozen=True)
 class _Clustering:
     labels: Tensor  # (n,)
-    bases: list[Tensor]  # each (rank, d)
+    subspaces: list[Subspace]
     cost: float  # sum of distance^q
 
 
@@ -51,9 +51,7 @@ def messi(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered | Low
     """
     if settings.clusters is not None:
         return _fit(matrix, settings.clusters, budget, settings)[0]
-    single = svd(matrix, budget, settings)
-    least = _cost(_squared_distances(matrix, [single.right])[:, 0], settings.distance_power)
-    fitted: list[tuple[Clustered | LowRank, float]] = [(single, least)]
+    fitted = [_fit(matrix, 1, budget, settings)]
     for clusters in OPEN_CLUSTERS:
         if _rank(matrix.shape, clusters, budget) >= 1:
             fitted.append(_fit(matrix, clusters, budget, settings))
@@ -65,7 +63,8 @@ def _fit(matrix: Tensor, clusters: int, budget: Budget, settings: Settings) -> t
     power = settings.distance_power
     if clusters == 1:
         single = svd(matrix, budget, settings)
-        return single, _cost(_squared_distances(matrix, [single.right])[:, 0], power)
+        whole = Subspace(single.right.T, single.right.shape[0])
+        return single, _cost(squared_distances(matrix, [whole])[:, 0], power)
     rank = _rank(matrix.shape, clusters, budget)
     if rank < 1:
         raise budget.too_small(_bytes(matrix.shape, clusters, 1, budget.item))
@@ -79,9 +78,9 @@ def _fit(matrix: Tensor, clusters: int, budget: Budget, settings: Settings) -> t
         runs.append(_descend(sample, labels, clusters, rank, power))
     best = min(runs, key=lambda run: run.cost)
     if sample is not matrix:
-        labels = _squared_distances(matrix, best.bases).argmin(dim=1)
+        labels = squared_distances(matrix, best.subspaces).argmin(dim=1)
         best = _descend(matrix, labels, clusters, rank, power)
-    return assemble(matrix, best.labels, best.bases), best.cost
+    return assemble(matrix, best.labels, [subspace.basis for subspace in best.subspaces]), best.cost
 
 
 def _descend(matrix: Tensor, labels: Tensor, clusters: int, rank: int, power: float) -> _Clustering:
@@ -90,13 +89,13 @@ def _descend(matrix: Tensor, labels: Tensor, clusters: int, rank: int, power: fl
     best = _Clustering(labels, [], float("inf"))
     for _ in range(ROUNDS):
         labels = _repair(labels, distances, clusters, rank)
-        bases = [_axes(matrix, labels == c, distances, rank, power) for c in range(clusters)]
-        squared, labels = _squared_distances(matrix, bases).min(dim=1)
+        subspaces = [_subspace(matrix, labels == c, distances, rank, power) for c in range(clusters)]
+        squared, labels = squared_distances(matrix, subspaces).min(dim=1)
         distances = squared.sqrt()
         cost = _cost(squared, power)
         settled = cost > best.cost * (1 - TOLERANCE)
         if cost < best.cost:
-            best = _Clustering(labels, bases, cost)
+            best = _Clustering(labels, subspaces, cost)
         if settled:
             break
     return best
@@ -106,23 +105,13 @@ def _cost(squared_distances: Tensor, power: float) -> float:
     return float(squared_distances.double().pow(power / 2).sum())
 
 
-def _axes(matrix: Tensor, members: Tensor, distances: Tensor, rank: int, power: float) -> Tensor:
-    """Return the (rank, d) basis that fits the members, reweighted for power < 2."""
+def _subspace(matrix: Tensor, members: Tensor, distances: Tensor, rank: int, power: float) -> Subspace:
+    """Return the subspace that fits the members, reweighted for power < 2."""
     rows = matrix[members]
     if power < 2:
         floor = float(distances.mean()) * 1e-3 + torch.finfo(matrix.dtype).tiny
         rows = rows * distances[members].clamp_min(floor).pow(power / 2 - 1).unsqueeze(1)
-    _, axes = principal_axes(rows, matrix.dtype)
-    return axes[:, :rank].T.to(matrix.dtype).contiguous()
-
-
-def _squared_distances(matrix: Tensor, bases: list[Tensor]) -> Tensor:
-    """Return ||a||^2 - ||a V||^2 for every row and basis, shape (n, clusters)."""
-    parts = []
-    for rows in matrix.split(CHUNK):
-        kept = torch.stack([(rows @ basis.T).square().sum(dim=1) for basis in bases], dim=1)
-        parts.append((rows.square().sum(dim=1, keepdim=True) - kept).clamp_min(0))
-    return torch.cat(parts)
+    return Subspace(principal_axes(rows, matrix.dtype)[1].to(matrix.dtype), rank)
 
 
 def _repair(labels: Tensor, distances: Tensor, clusters: int, rank: int) -> Tensor:

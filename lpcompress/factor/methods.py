@@ -26,16 +26,18 @@ METHODS: dict[str, Fit] = {
     "svd": svd.svd,
 }
 
-REFITS: dict[type[Factorization], Callable] = {
-    LowRank: svd.refit,
-    Clustered: clustered.refit,
-    SparseCoded: sparse.refit,
+STRUCTURES: dict[type[Factorization], tuple[Callable[..., None], Callable[..., Factorization]]] = {
+    LowRank: (svd.project_like, svd.fit_like),
+    Clustered: (clustered.project_like, clustered.fit_like),
+    SparseCoded: (sparse.project_like, sparse.fit_like),
 }
+"""What `robust` iterates for each kind of result."""
 
 LIGHTEST = 1e-8  # share of the heaviest row's weight that every row has: no row's codes may be arbitrary
 
 
-AUTO = ("sparse", "adaptive", "messi", "lp")  # `svd` is `lp` with p = 2
+AUTO = ("sparse", "adaptive", "lp")
+"""`svd` is `lp` with p = 2, and `messi` is `adaptive` with equal ranks, which has not won once."""
 
 ROBUST_GAIN = 1.5
 """The l_p loop has not been seen to lower an error by a larger factor: candidates farther behind than this after
@@ -51,8 +53,8 @@ class Choice:
     method : str
     factorization : Factorization
     errors : dict of str to float
-        (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p); of candidates far behind, that of their
-        least-squares fit.
+        Empty if there was one candidate only. (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p); of candidates far
+        behind, that of their least-squares fit.
     """
 
     method: str
@@ -154,14 +156,18 @@ def choose(
                 if name == candidates[-1] and not fitted:
                     raise
                 continue
-            fitted[name], errors[name] = fit, relative_error(work, fit.dense(), p)
+            fitted[name] = fit
+            if len(candidates) == 1:  # nothing to compare with
+                break
+            errors[name] = relative_error(work, fit.dense(), p)
             reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
             fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
         for name in fitted if p < 2 else ():
             progress(f"lowering the l_{p:g} error of {name}")
-            fitted[name] = robust(work, fitted[name], REFITS[type(fitted[name])], p)
-            errors[name] = relative_error(work, fitted[name].dense(), p)
-        best = min(fitted, key=lambda name: errors[name])
+            fitted[name] = robust(work, fitted[name], *STRUCTURES[type(fitted[name])], p)
+            if len(candidates) > 1:
+                errors[name] = relative_error(work, fitted[name].dense(), p)
+        best = min(fitted, key=lambda name: errors.get(name, 0.0))
         kept = fitted[best] if lengths is None else fitted[best].scale_rows(1 / lengths)
     return Choice(best, kept.to(matrix.dtype), errors)
 
@@ -195,7 +201,7 @@ def _refuse_bad_arguments(
     for fine, message in checks:
         if not fine:
             raise LpCompressError(message)
-    if not bool(torch.isfinite(matrix).all()):
+    if not bool(torch.isfinite(torch.stack(torch.aminmax(matrix))).all()):  # one pass; NaN passes through
         raise LpCompressError("the matrix has entries that are not finite (NaN or infinity); it cannot be factored.")
     if row_weights is not None and not bool((torch.isfinite(row_weights) & (row_weights >= 0)).all()):
         raise LpCompressError("row_weights must be finite and not negative.")

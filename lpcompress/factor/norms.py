@@ -6,19 +6,19 @@ from torch import Tensor
 from lpcompress.factor.linalg import CHUNK
 
 
-def power_sum(matrix: Tensor, p: float) -> float:
-    """Return the sum of |a_ij|^p over all entries, accumulated in float64."""
-    total = 0.0
-    for start in range(0, matrix.shape[0], CHUNK):
-        rows = matrix[start : start + CHUNK]
-        powers = rows.abs() if p == 1 else rows.square() if p == 2 else rows.abs().pow(p)
-        total += float(powers.sum(dtype=torch.float64))
-    return total
+def power_sum(rows: Tensor, p: float) -> float:
+    """Return the sum of |x_ij|^p over all entries, accumulated in float64."""
+    powers = rows.abs() if p == 1 else rows.square() if p == 2 else rows.abs().pow(p)
+    return float(powers.sum(dtype=torch.float64))
 
 
-def relative_error(
-    matrix: Tensor, approximation: Tensor, p: float = 2.0, row_weights: Tensor | None = None
-) -> float:
+def power_sum_of_difference(matrix: Tensor, approximation: Tensor, p: float) -> float:
+    """Return the sum of |a_ij - b_ij|^p, a few rows at a time."""
+    chunks = zip(matrix.split(CHUNK), approximation.split(CHUNK), strict=True)
+    return sum(power_sum(rows - fitted, p) for rows, fitted in chunks)
+
+
+def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_weights: Tensor | None = None) -> float:
     """Return (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p).
 
     Parameters

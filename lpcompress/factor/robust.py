@@ -6,34 +6,35 @@ from torch import Tensor
 
 from lpcompress.factor.factorization import Factorization
 from lpcompress.factor.linalg import CHUNK
-from lpcompress.factor.norms import power_sum, shrink
+from lpcompress.factor.norms import power_sum_of_difference, shrink
 
-ROUNDS = 30
+ROUNDS = 24
 GROWTH = 1.05  # of the penalty, a round
 
+Project = Callable[[Tensor, Factorization], None]
+"""Overwrites a matrix by the nearest one of the same structure as the given factorization."""
 
-def robust(
-    matrix: Tensor,
-    start: Factorization,
-    refit: Callable[[Tensor, Factorization], Factorization],
-    p: float,
-    rounds: int = ROUNDS,
-) -> Factorization:
+Fit = Callable[[Tensor, Factorization], Factorization]
+"""Factors a matrix with the structure of the given factorization."""
+
+
+def robust(matrix: Tensor, start: Factorization, project: Project, fit: Fit, p: float) -> Factorization:
     """Lower the entrywise l_p error of `start` without changing its structure.
 
-    Minimises sum |E|^p subject to A = X + E, X in the set that `refit` projects on (matrices of one rank,
-    rows in the subspaces of fixed clusters, sparse codes). E moves by the proximal map of |x|^p, X by
-    the method's own least-squares fit of A - E + U, U is the scaled multiplier.
+    Minimises sum |E|^p subject to A = X + E, X in the set that `project` projects on (matrices of one rank,
+    rows in the subspaces of fixed clusters, sparse codes in a fixed basis). E moves by the proximal map of
+    |x|^p, X by the method's own least-squares fit of A - E + U, U is the scaled multiplier.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
     start : Factorization
-    refit : callable (target, previous) -> Factorization
+    project : callable (target, start) -> None
+        In place, so that the loop needs two matrices beside the given one.
+    fit : callable (target, start) -> Factorization
     p : float
-        In [1, 2). The set is not convex, so the loop is a heuristic: the best round is kept, and the
-        result is never worse than `start` in the l_p error.
-    rounds : int
+        In [1, 2). The set is not convex, so the loop is a heuristic; where it ends above the l_p error
+        of `start`, `start` comes back.
 
     References
     ----------
@@ -41,31 +42,27 @@ def robust(
     multipliers", Foundations and Trends in Machine Learning 3 (2011), section 3.1.1 (scaled form).
     """
     target = start.dense()
-    least = _residual_power(matrix, target, p)
+    least = power_sum_of_difference(matrix, target, p)
+    if least == 0:
+        return start
     size = (least / matrix.numel()) ** (1 / p)  # a typical residual; shrinking starts at its size
-    best, current, multiplier, threshold = start, start, matrix.new_zeros(matrix.shape), size ** (2 - p) / p
-    for _ in range(rounds if least > 0 else 0):
+    multiplier, threshold = matrix.new_zeros(matrix.shape), size ** (2 - p) / p
+    for _ in range(ROUNDS):
         _step(matrix, target, multiplier, threshold, p)
-        current = refit(target, current)
-        target = current.dense()
-        error = _residual_power(matrix, target, p)
-        if error < least:
-            best, least = current, error
+        project(target, start)
         threshold /= GROWTH
         multiplier /= GROWTH
-    return best
+    del multiplier
+    found = fit(target, start)
+    del target
+    return found if power_sum_of_difference(matrix, found.dense(), p) < least else start
 
 
 def _step(matrix: Tensor, target: Tensor, multiplier: Tensor, threshold: float, p: float) -> None:
-    """Move E and U; `target` comes in as X and leaves as A - E + U. Both are changed in place."""
+    """Move E and U in place; `target` comes in as X and leaves as A - E + U."""
     for start in range(0, matrix.shape[0], CHUNK):
         rows = slice(start, start + CHUNK)
         shifted = matrix[rows] - target[rows] + multiplier[rows]
         error = shrink(shifted, threshold, p)
         multiplier[rows] = shifted - error
         target[rows] = matrix[rows] - error + multiplier[rows]
-
-
-def _residual_power(matrix: Tensor, approximation: Tensor, p: float) -> float:
-    chunks = zip(matrix.split(CHUNK), approximation.split(CHUNK), strict=True)
-    return sum(power_sum(rows - fitted, p) for rows, fitted in chunks)

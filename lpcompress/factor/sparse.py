@@ -9,13 +9,13 @@ from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pac
 from lpcompress.factor.linalg import CHUNK, orthonormal_rows, principal_axes, spectral_norm
 from lpcompress.factor.problem import Budget, Settings
 
-SAMPLE = 32768  # rows that the basis is learned from
+SAMPLE = 16384  # rows that the basis is learned from
 BATCH = 2048
 MOST_STEPS = 384
-LEARNING_WORK = 3e11  # multiplications spent on learning the basis: fewer steps for wide matrices
+LEARNING_WORK = 36 * 768**3  # steps times d^3: fewer where one is dear, so that wide matrices take seconds
 ANGLE = 0.1  # that a basis vector turns in a step, in radians, at first
 LONGEST = 0.5  # step, as the tangent of the largest angle
-MOMENTUM = 0.9
+MOMENTUM = 0.8
 IGNORED_BITS = 12  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 2048 wide
 
 
@@ -54,9 +54,29 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     return encode(matrix, _learn(sample, basis, budget, n, generator), budget)
 
 
-def refit(target: Tensor, previous: SparseCoded) -> SparseCoded:
+def fit_like(target: Tensor, previous: SparseCoded) -> SparseCoded:
     """Code the rows anew in the same basis, in the same number of bytes."""
-    return encode(target, previous.basis, Budget(previous.n_bytes, previous.values.element_size()))
+    return encode(target, previous.basis, _budget_of(previous))
+
+
+def project_like(target: Tensor, previous: SparseCoded) -> None:
+    """Overwrite the rows by what sparse codes in the same basis and as many bytes can say of them."""
+    basis, budget = previous.basis, _budget_of(previous)
+    threshold = _threshold_for(target, basis, budget)
+    for rows in target.split(CHUNK):
+        codes = rows @ basis.T
+        rows.copy_(codes.masked_fill_(_magnitudes(codes) < threshold, 0) @ basis)
+
+
+def _budget_of(fitted: SparseCoded) -> Budget:
+    return Budget(fitted.n_bytes, fitted.values.element_size())
+
+
+def _threshold_for(matrix: Tensor, basis: Tensor, budget: Budget) -> int:
+    """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
+    n, (width, d) = matrix.shape[0], basis.shape
+    histogram = torch.stack([_histogram(rows @ basis.T, budget.item) for rows in matrix.split(CHUNK)]).sum(dim=0)
+    return _threshold(histogram, budget.n_bytes - _fixed_bytes(n, width, d, budget.item))
 
 
 def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
@@ -70,20 +90,22 @@ def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
     budget : Budget
     """
     n, width = matrix.shape[0], basis.shape[0]
-    histogram = sum(_histogram(rows @ basis.T, budget.item) for rows in matrix.split(CHUNK))
-    threshold = _threshold(histogram, budget.n_bytes - _fixed_bytes(n, width, basis.shape[1], budget.item))
-    values, masks, blocks, counts = [], [], [], []
+    threshold = _threshold_for(matrix, basis, budget)
+    values, filled = matrix.new_empty(min(budget.n_bytes // budget.item, n * width)), 0
+    masks, blocks, counts = [], [], []
     for rows in matrix.split(CHUNK):
         codes = rows @ basis.T  # (rows, width)
         kept = _magnitudes(codes) >= threshold
         packed = pack_bits(kept)  # (rows, blocks)
-        values.append(codes[kept])
+        numbers = codes[kept]
+        values[filled : filled + len(numbers)] = numbers
+        filled += len(numbers)
         masks.append(packed[packed > 0])
         blocks.append(pack_bits(packed > 0))
         counts.append(torch.stack([kept.sum(dim=1), (packed > 0).sum(dim=1)], dim=1))
     lengths = torch.cat(counts)
     offsets = (lengths.cumsum(0) - lengths).to(index_dtype(n * width))
-    return SparseCoded(torch.cat(values), basis, torch.cat(blocks), torch.cat(masks), offsets)
+    return SparseCoded(values.resize_(filled), basis, torch.cat(blocks), torch.cat(masks), offsets)
 
 
 def _fixed_bytes(n: int, width: int, d: int, item: int) -> int:
@@ -141,7 +163,7 @@ def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, generator: tor
     width, d = basis.shape
     batch = min(BATCH, len(sample))
     left = budget.n_bytes - _fixed_bytes(n, width, d, budget.item)
-    steps = min(MOST_STEPS, int(LEARNING_WORK / (4 * width * d * (batch + width))))
+    steps = min(MOST_STEPS, LEARNING_WORK // d**3)
     velocity, threshold = torch.zeros_like(basis), 0
     order = torch.randperm(len(sample), generator=generator).to(sample.device)
     for step in range(steps):
@@ -161,5 +183,5 @@ def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, generator: tor
         velocity = MOMENTUM * velocity + (1 - MOMENTUM) * angle * math.sqrt(width) / length * ascent
         # Newton-Schulz wants singular values below sqrt(3): a step of one coherent turn is cut short.
         cut = min(1.0, LONGEST / max(spectral_norm(velocity), LONGEST))
-        basis = orthonormal_rows(basis + cut * velocity, rounds=1)
+        basis = orthonormal_rows(basis + cut * velocity, rounds=2)
     return orthonormal_rows(basis, rounds=4)

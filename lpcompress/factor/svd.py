@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lpcompress.factor.factorization import LowRank
-from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.linalg import CHUNK, principal_axes
 from lpcompress.factor.problem import Budget, Settings
 
 
@@ -29,16 +29,28 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     ----------
     Eckart and Young, "The approximation of one matrix by another of lower rank", Psychometrika 1 (1936).
     """
-    return project(matrix, budget.rank(*matrix.shape))
+    return low_rank(matrix, budget.rank(*matrix.shape))
 
 
-def refit(target: Tensor, previous: LowRank) -> LowRank:
+def fit_like(target: Tensor, previous: LowRank) -> LowRank:
     """Return the best matrix of the same rank as `previous`."""
-    return project(target, previous.ranks[0])
+    return low_rank(target, previous.ranks[0])
 
 
-def project(matrix: Tensor, rank: int) -> LowRank:
+def project_like(target: Tensor, previous: LowRank) -> None:
+    """Overwrite `target` by the best matrix of the same rank; one round of many, so products are not in float64."""
+    _, axes = principal_axes(target, target.dtype)
+    basis = axes[:, : previous.ranks[0]].to(target.dtype)
+    for rows in target.split(CHUNK):
+        rows.copy_(rows @ basis @ basis.T)
+
+
+def low_rank(matrix: Tensor, rank: int) -> LowRank:
     """Project the rows on their `rank` principal axes."""
     _, axes = principal_axes(matrix)
-    basis = axes[:, :rank].to(matrix.dtype)
+    return on_basis(matrix, axes[:, :rank].to(matrix.dtype))
+
+
+def on_basis(matrix: Tensor, basis: Tensor) -> LowRank:
+    """Project the rows on the orthonormal columns of `basis`, (d, rank)."""
     return LowRank(left=matrix @ basis, right=basis.T.contiguous())

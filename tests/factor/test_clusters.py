@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lpcompress.errors import LpCompressError
 from lpcompress.factor import Clustered, factorize
 from lpcompress.factor.clustered import assemble
@@ -78,3 +79,9 @@ def test_clustered_is_integer_addressed():
     fitted = factorize(subspaces((300, 300), (6, 2), noise=0.1), "adaptive", ratio=0.6)
     assert isinstance(fitted, Clustered)
     assert fitted.offsets.dtype == torch.int32
+
+
+def test_adaptive_start_survives_a_row_of_zeros():
+    matrix = subspaces((200, 1800), (20, 2))
+    matrix[7] = 0
+    assert len(factorize(matrix, "adaptive", ratio=0.80, clusters=4).ranks) > 1

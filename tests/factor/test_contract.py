@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lpcompress.errors import LpCompressError
 from lpcompress.factor import METHODS, Clustered, LowRank, factorize
 from lpcompress.factor.norms import relative_error
@@ -14,9 +15,12 @@ def spectral_matrix(n=600, d=48, decay=0.9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     scales = decay ** torch.arange(d)
     lengths = torch.rand(n, 1, generator=generator) + 0.2
-    return torch.randn(n, d, generator=generator) * scales @ torch.linalg.qr(
-        torch.randn(d, d, generator=generator)
-    )[0] * lengths
+    return (
+        torch.randn(n, d, generator=generator)
+        * scales
+        @ torch.linalg.qr(torch.randn(d, d, generator=generator))[0]
+        * lengths
+    )
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -118,7 +122,7 @@ def test_tiny_ratio_does_not_grow(method, ratio):
     try:
         fitted = factorize(matrix, method, ratio=ratio)
     except LpCompressError as error:
-        assert "ratio" in str(error)  # noqa: PT017
+        assert "ratio" in str(error)
     else:
         assert fitted.n_bytes <= (1 - ratio) * matrix.numel() * 4
 

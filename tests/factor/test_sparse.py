@@ -3,6 +3,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lpcompress.factor import factorize
 from lpcompress.factor.factorization import pack_bits, unpack_bits
 from lpcompress.factor.linalg import principal_axes

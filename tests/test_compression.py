@@ -1,0 +1,302 @@
+"""`compress` on models in memory: every method on every architecture."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+import lpcompress
+from lpcompress.compression import compress, count_parameters, preview
+from lpcompress.errors import LpCompressError
+from lpcompress.factor import METHODS
+from lpcompress.factor.methods import AUTO
+from lpcompress.nn import TiedHead, is_compressed_module
+
+ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
+ALL = (*METHODS, "auto")
+TOKENS = 203
+
+
+@pytest.fixture
+def tokenizer():
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(TOKENS - 5))]
+    model = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="[PAD]", unk_token="[UNK]")
+
+
+@pytest.fixture
+def model(tiny_model):
+    """A function like `tiny_model`, whose padding row is not zero."""
+
+    def make(*args, **config):
+        made = tiny_model(*args, **config)
+        with torch.no_grad():
+            made.get_input_embeddings().weight.normal_(generator=torch.Generator().manual_seed(1))
+        return made
+
+    return make
+
+
+def same_bytes(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def stored_bytes(module):
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_method_on_every_architecture(model, ids, architecture, method):
+    dense = model(architecture)
+    before = dense.get_input_embeddings()
+    matrix, padding, logits = before.weight.detach().clone(), before.padding_idx, dense(ids).logits
+    numbers = count_parameters(dense)
+    report = compress(dense, method=method, ratio=0.3)
+
+    after = dense.get_input_embeddings()
+    assert is_compressed_module(after)
+    [layer] = report.layers
+    assert layer.removed >= 0.3
+    assert layer.removed == 1 - stored_bytes(after) / (matrix.numel() * 4)
+    assert (layer.bytes_before, layer.bytes_after) == (matrix.numel() * 4, stored_bytes(after))
+    assert (layer.kind, layer.shape, layer.p) == ("embedding", [TOKENS, 20], 2.0)
+    assert layer.method == method or method == "auto"
+    assert sum(layer.rows) == TOKENS and len(layer.ranks) == len(layer.rows) == layer.clusters
+    assert report.parameters_before == numbers
+    assert report.parameters_after == count_parameters(dense)
+    assert numbers - report.parameters_after == layer.parameters_before - layer.parameters_after
+
+    rows = after(torch.arange(TOKENS))
+    if padding is not None:
+        assert torch.equal(rows[padding], matrix[padding])
+    others = [i for i in range(TOKENS) if i != padding]
+    error = (rows - matrix)[others].norm() / matrix[others].norm()
+    assert layer.error_fro == pytest.approx(error.item(), rel=1e-3)
+    if method != "adaptive":  # its table of offsets is not worth it for so few columns
+        assert layer.error_fro <= layer.svd_error_fro * 1.000001
+    assert 0 < (dense(ids).logits - logits).abs().max() < 1
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_norm_is_passed_on(model, method):
+    report = compress(model(), method=method, ratio=0.5, p=1.0)
+    assert report.layers[0].p == (2.0 if method == "svd" else 1.0)
+    assert 0 < report.layers[0].error_p < 1
+
+
+def test_auto_keeps_the_best_candidate_and_reports_all(model):
+    [layer] = compress(model(), ratio=0.5).layers
+    assert tuple(layer.candidates) == AUTO
+    assert layer.candidates[layer.method] == min(layer.candidates.values())
+    [layer] = compress(model(), ratio=0.5, method="svd").layers
+    assert layer.candidates == {}
+
+
+def test_the_report_has_the_fields_that_others_read(model):
+    report = dataclasses.asdict(compress(model(), ratio=0.5, method="adaptive", clusters=2, seed=7))
+    assert report["seed"] == 7 and report["seconds"] > 0
+    known = "name kind shape method p clusters ranks rows parameters_before parameters_after bytes_before bytes_after"
+    known += " removed row_weights error_fro error_p error_weighted seconds candidates"
+    assert set(known.split()) <= set(report["layers"][0])
+    assert report["layers"][0]["name"] == "bert.embeddings.word_embeddings"
+
+
+def test_weighted_rows_are_nearer(model, tokenizer):
+    plain, weighted = model(), model()
+    [uniform] = compress(plain, ratio=0.6, row_weights="uniform", tokenizer=tokenizer).layers
+    [zipf] = compress(weighted, ratio=0.6, tokenizer=tokenizer, exponent=1.0).layers
+    assert (uniform.row_weights, zipf.row_weights) == ("uniform", "zipf (WordPiece ids)")
+    assert uniform.error_weighted == uniform.error_fro
+    assert zipf.error_weighted < uniform.error_weighted
+    assert zipf.error_fro > uniform.error_fro
+    assert zipf.error_weighted < zipf.svd_error_weighted
+
+
+def test_the_exponent_decides_how_much_the_weights_count(model, tokenizer):
+    errors = [
+        compress(model(), ratio=0.6, method="svd", tokenizer=tokenizer, exponent=exponent).layers[0].error_fro
+        for exponent in (0.0, 0.5, 1.0)
+    ]
+    assert errors == sorted(errors) and errors[0] < errors[2]
+    default = compress(model(), ratio=0.6, method="svd", tokenizer=tokenizer).layers[0].error_fro
+    assert default == errors[1]
+
+
+def test_an_unknown_tokenizer_falls_back_and_the_report_says_so(model):
+    [layer] = compress(model(), ratio=0.5, method="svd", tokenizer=object()).layers
+    assert layer.row_weights.startswith("uniform (")
+    [layer] = compress(model(), ratio=0.5, method="svd").layers  # a model from nowhere
+    assert layer.row_weights.startswith("uniform (")
+
+
+def test_the_tokenizer_is_looked_up_beside_the_checkpoint(model, tokenizer, tmp_path):
+    model().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert preview(loaded)[0]["row_weights"] == "zipf (WordPiece ids)"
+    assert compress(loaded, ratio=0.5, method="svd").layers[0].row_weights == "zipf (WordPiece ids)"
+
+
+def test_counts_from_a_file(model, tmp_path):
+    counts = tmp_path / "counts.txt"
+    counts.write_text("\n".join(map(str, range(TOKENS))))
+    [layer] = compress(model(), ratio=0.5, method="svd", row_weights=str(counts)).layers
+    assert layer.row_weights == "counts (counts.txt)"
+    counts.write_text("1 2 3")
+    with pytest.raises(LpCompressError, match="must hold 203 numbers"):
+        compress(model(), ratio=0.5, method="svd", row_weights=str(counts))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_language_models_head_stays_tied(model, architecture):
+    dense = model(architecture, "lm")
+    numbers = count_parameters(dense)
+    report = compress(dense, ratio=0.4, method="sparse")
+    head, embedding = dense.get_output_embeddings(), dense.get_input_embeddings()
+    assert isinstance(head, TiedHead) and head.embedding is embedding
+    assert numbers - count_parameters(dense) == report.layers[0].parameters_before - report.layers[0].parameters_after
+    states = torch.randn(3, 20, generator=torch.Generator().manual_seed(0))
+    bias = 0 if head.bias is None else head.bias
+    assert torch.allclose(head(states), states @ embedding.dense().T + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("head", ["classifier", "lm"])
+def test_logits_are_equal_to_the_bit_after_loading(model, ids, tmp_path, head, architecture, method):
+    saved = model(architecture, head)
+    compress(saved, ratio=0.4, method=method)
+    saved.save_pretrained(tmp_path)
+    assert torch.equal(type(saved).from_pretrained(tmp_path)(ids).logits, saved(ids).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", ALL)
+def test_half_precision_stays_half(model, method, dtype):
+    half = model().to(dtype)
+    rows = half.get_input_embeddings().weight.detach().clone()
+    [layer] = compress(half, method=method, ratio=0.3).layers
+    embedding = half.get_input_embeddings()
+    assert {t.dtype for t in embedding.state_dict().values() if t.is_floating_point()} == {dtype}
+    assert layer.bytes_before == rows.numel() * 2 and layer.removed >= 0.3
+    assert torch.equal(embedding(torch.tensor([0]))[0], rows[0])
+    error = (embedding(torch.arange(TOKENS)).float() - rows.float()).norm() / rows.float().norm()
+    assert layer.error_fro == pytest.approx(error.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+@pytest.mark.parametrize("method", ALL)
+def test_same_seed_same_bytes(model, method, p):
+    first, second = model(), model()
+    for each in (first, second):
+        compress(each, ratio=0.5, method=method, p=p, seed=5)
+    assert same_bytes(first.state_dict(), second.state_dict())
+    assert first.config.to_dict() == second.config.to_dict()
+
+
+@pytest.mark.parametrize("ratio", [0.99, 0.996, 0.9999])  # the second is what the padding row alone takes
+@pytest.mark.parametrize("method", ALL)
+def test_a_ratio_too_near_one_is_refused_in_words(model, method, ratio):
+    with pytest.raises(LpCompressError, match=r"word_embeddings: .* Ask for a smaller ratio"):
+        compress(model(), ratio=ratio, method=method)
+
+
+@pytest.mark.parametrize("ratio", [0, 1, -0.1, 28])
+def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
+    with pytest.raises(LpCompressError, match=r"between 0 and 1. Got"):
+        compress(model(), ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"ratio": 0.926, "layers": ["*word_embeddings", "*.position_embeddings"]}, r"position_embeddings: .* smaller"),
+        ({"layers": ["*word_embeddings", "*.query"]}, r"query: the layer must be a plain torch.nn.Embedding"),
+        ({"layers": ["nothing"]}, "matched no layer"),
+        ({"method": "pca"}, "method must be one of"),
+        ({"p": 3.0}, "p must be between 1 and 2"),
+        ({"row_weights": "none.txt"}, "file of token counts"),
+    ],
+)
+def test_an_error_leaves_the_model_as_it_was(model, wish, sentence):
+    dense = model()
+    before, config = copy.deepcopy(dense.state_dict()), dense.config.to_dict()
+    with pytest.raises(LpCompressError, match=sentence):
+        compress(dense, **{"method": "svd"} | wish)
+    assert same_bytes(dense.state_dict(), before)
+    assert type(dense.get_input_embeddings()) is nn.Embedding
+    assert dense.config.to_dict() == config
+
+
+def test_an_interruption_leaves_the_model_as_it_was(model):
+    dense = model()
+    before = copy.deepcopy(dense.state_dict())
+
+    def interrupt(description, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress(dense, progress=interrupt)
+    assert same_bytes(dense.state_dict(), before)
+
+
+def test_weights_that_are_not_finite_are_refused(model):
+    dense = model()
+    with torch.no_grad():
+        dense.get_input_embeddings().weight[7, 3] = torch.nan
+    with pytest.raises(LpCompressError, match=r"word_embeddings: .*not finite"):
+        compress(dense)
+
+
+def test_a_compressed_model_is_refused_in_words(model):
+    dense = model()
+    compress(dense, ratio=0.3, method="sparse")
+    before = copy.deepcopy(dense.state_dict())
+    with pytest.raises(LpCompressError, match=r"word_embeddings is compressed already .*start from the dense model"):
+        compress(dense, ratio=0.5)
+    assert same_bytes(dense.state_dict(), before)
+
+
+def test_several_layers_by_wildcard(model, tokenizer):
+    dense = model()
+    layers = ["embedding", "*.position_embeddings"]
+    assert [layer["name"] for layer in preview(dense, layers=layers)] == [
+        "bert.embeddings.word_embeddings",
+        "bert.embeddings.position_embeddings",
+    ]
+    report = compress(dense, ratio=0.5, method="svd", layers=layers, tokenizer=tokenizer)
+    assert [layer.row_weights for layer in report.layers] == ["zipf (WordPiece ids)", "uniform"]
+    assert all(layer.removed >= 0.5 for layer in report.layers)
+
+
+def test_the_preview_tells_what_compress_does(model):
+    dense = model()
+    [found] = preview(dense, ratio=0.5, method="svd", exponent=1.0)
+    assert found["bytes_budget"] == found["bytes_before"] // 2
+    [layer] = compress(dense, ratio=0.5, method="svd").layers
+    assert layer.bytes_after <= found["bytes_budget"]
+    assert layer.ranks[0] <= found["svd_rank"]
+
+
+def test_progress_is_told(model):
+    told = []
+    compress(model(), ratio=0.5, progress=lambda *words: told.append(words))
+    assert ("bert.embeddings.word_embeddings: fitting sparse", 0, 1) in told
+    assert told[-1] == ("done", 1, 1)
+
+
+def test_gradients_are_wanted_where_they_were(model):
+    frozen = model()
+    frozen.get_input_embeddings().weight.requires_grad_(False)
+    rows = frozen.get_input_embeddings().weight.detach().clone()
+    compress(frozen, ratio=0.5, method="svd")
+    assert torch.equal(frozen.get_input_embeddings()(torch.tensor([0]))[0], rows[0])
+
+
+def test_the_package_offers_it(model):
+    assert lpcompress.compress(model(), ratio=0.5, method="svd").layers[0].method == "svd"
