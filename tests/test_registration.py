@@ -35,6 +35,6 @@ def test_public_names():
 
     assert lpcompress.nn.FactoredEmbedding.__name__ == "FactoredEmbedding"
     assert lpcompress.LpCompressError.__name__ == "LpCompressError"
-    assert {"compress", "factorize", "eval_glue", "nn"} <= set(dir(lpcompress))
+    assert {"compress", "factorize", "nn"} <= set(dir(lpcompress))
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = lpcompress.nonsense

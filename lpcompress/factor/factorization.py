@@ -225,7 +225,7 @@ class SparseCoded(Factorization):
         """All rows."""
         return [self.offsets.shape[0]]
 
-    def dense(self, chunk: int = 8192) -> Tensor:
+    def dense(self, chunk: int = 2048) -> Tensor:
         """Scatter the values into their coordinates and multiply by the basis, `chunk` rows at a time."""
         out = self.basis.new_empty(self.shape)
         for start in range(0, self.shape[0], chunk):
@@ -236,10 +236,14 @@ class SparseCoded(Factorization):
         return out
 
     def scale_rows(self, factors: Tensor) -> "SparseCoded":
-        """Scale `values`."""
-        ends = self.offsets.new_tensor([self.values.shape[0]])
-        lengths = torch.diff(self.offsets[:, 0], append=ends)
-        return replace(self, values=self.values * torch.repeat_interleave(factors, lengths.long()))
+        """Scale `values`, a few rows at a time."""
+        lengths = torch.diff(self.offsets[:, 0], append=self.offsets.new_tensor([self.values.shape[0]])).long()
+        scaled, first = torch.empty_like(self.values), 0
+        for rows, counts in zip(factors.split(2048), lengths.split(2048), strict=True):
+            stop = first + int(counts.sum())
+            scaled[first:stop] = self.values[first:stop] * torch.repeat_interleave(rows, counts)
+            first = stop
+        return replace(self, values=scaled)
 
     def support(self, start: int, stop: int) -> Tensor:
         """Which coordinates the rows `start` to `stop` use: bool of shape (rows, width)."""

@@ -151,15 +151,14 @@ def choose(
         for name in candidates:
             progress(f"fitting {name}")
             try:
-                fit = METHODS[name](work, budget, settings)
+                fitted[name] = METHODS[name](work, budget, settings)
             except LpCompressError:
                 if name == candidates[-1] and not fitted:
                     raise
                 continue
-            fitted[name] = fit
             if len(candidates) == 1:  # nothing to compare with
                 break
-            errors[name] = relative_error(work, fit.dense(), p)
+            errors[name] = relative_error(work, fitted[name].dense(), p)
             reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
             fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
         for name in fitted if p < 2 else ():
@@ -168,7 +167,9 @@ def choose(
             if len(candidates) > 1:
                 errors[name] = relative_error(work, fitted[name].dense(), p)
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
-        kept = fitted[best] if lengths is None else fitted[best].scale_rows(1 / lengths)
+        kept = fitted[best]
+        del work, fitted  # before more memory is needed
+        kept = kept if lengths is None else kept.scale_rows(1 / lengths)
     return Choice(best, kept.to(matrix.dtype), errors)
 
 

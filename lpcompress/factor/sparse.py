@@ -16,7 +16,7 @@ LEARNING_WORK = 36 * 768**3  # steps times d^3: fewer where one is dear, so that
 ANGLE = 0.1  # that a basis vector turns in a step, in radians, at first
 LONGEST = 0.5  # step, as the tangent of the largest angle
 MOMENTUM = 0.8
-IGNORED_BITS = 12  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 2048 wide
+IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
 
 
 def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
@@ -75,7 +75,9 @@ def _budget_of(fitted: SparseCoded) -> Budget:
 def _threshold_for(matrix: Tensor, basis: Tensor, budget: Budget) -> int:
     """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
     n, (width, d) = matrix.shape[0], basis.shape
-    histogram = torch.stack([_histogram(rows @ basis.T, budget.item) for rows in matrix.split(CHUNK)]).sum(dim=0)
+    histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
+    for rows in matrix.split(CHUNK):
+        histogram += _histogram(rows @ basis.T, budget.item)
     return _threshold(histogram, budget.n_bytes - _fixed_bytes(n, width, d, budget.item))
 
 
