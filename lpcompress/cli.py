@@ -249,8 +249,10 @@ def _return_memory_at_once() -> None:
 
     Matrices are worked on in chunks of a few megabytes; kept, these fragments were a third of the peak memory.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # musl has none
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
