@@ -59,14 +59,16 @@ def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
     empty = [rows for rows, basis in groups if len(rows) and not len(basis)]
     if empty:  # last, so that a row's offset alone tells its cluster
         kept.append((torch.cat(empty), matrix.new_zeros(0, matrix.shape[1])))
-    codes = [(matrix[rows] @ basis.T).flatten() for rows, basis in kept]
-    store = torch.cat(codes)
-    offsets = torch.empty(matrix.shape[0], dtype=index_dtype(len(store)), device=matrix.device)
+    length = sum(len(rows) * len(basis) for rows, basis in kept)
+    store = matrix.new_empty(length)
+    offsets = torch.empty(matrix.shape[0], dtype=index_dtype(length), device=matrix.device)
     start = 0
     for rows, basis in kept:
-        positions = torch.arange(len(rows), device=matrix.device) * len(basis) + start
-        offsets[rows] = positions.to(offsets.dtype)
-        start += len(rows) * len(basis)
+        offsets[rows] = (torch.arange(len(rows), device=matrix.device) * len(basis) + start).to(offsets.dtype)
+        for part in rows.split(CHUNK):
+            stop = start + len(part) * len(basis)
+            torch.mm(matrix[part], basis.T, out=store[start:stop].view(len(part), len(basis)))
+            start = stop
     clusters = torch.tensor([[len(basis), len(rows)] for rows, basis in kept], device=matrix.device)
     return Clustered(store, torch.cat([basis for _, basis in kept]), offsets, clusters)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 BANDS = 4  # of columns, when only the upper triangle of a Gram matrix is computed
-CHUNK = 2048  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
+CHUNK = 1024  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
 
 
 def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
