@@ -120,7 +120,7 @@ def test_weighted_rows_are_nearer(model, tokenizer):
 def test_the_exponent_decides_how_much_the_weights_count(model, tokenizer):
     errors = [
         compress(model(), ratio=0.6, method="svd", tokenizer=tokenizer, exponent=exponent).layers[0].error_fro
-        for exponent in (0.0, 0.65, 1.0)
+        for exponent in (0.0, 0.5, 1.0)
     ]
     assert errors == sorted(errors) and errors[0] < errors[2]
     default = compress(model(), ratio=0.6, method="svd", tokenizer=tokenizer).layers[0].error_fro

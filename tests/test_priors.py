@@ -114,7 +114,7 @@ def test_the_exponent_is_a_power_of_the_share(tokenizer):
 
 def test_little_left_asks_for_a_larger_exponent():
     exponents = [exponent_for(ratio) for ratio in (0.1, 0.28, 0.8, 0.9, 0.99)]
-    assert exponents[:3] == [0.65] * 3
+    assert exponents[:3] == [0.5] * 3
     assert exponents == sorted(exponents) and exponents[-1] <= 1
 
 

@@ -160,7 +160,8 @@ class Clustered(Factorization):
         """Multiply out cluster by cluster, shape (n, d)."""
         out = self.bases.new_zeros(self.shape)
         for rows, codes, basis in self.parts():
-            out[rows] = codes @ basis
+            for some, theirs in zip(rows.split(2048), codes.split(2048), strict=True):
+                out[some] = theirs @ basis
         return out
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
