@@ -12,6 +12,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from lpcompress.factor.linalg import CHUNK
+
 BLOCK = 8  # coordinates per mask byte of `SparseCoded`
 
 
@@ -160,7 +162,7 @@ class Clustered(Factorization):
         """Multiply out cluster by cluster, shape (n, d)."""
         out = self.bases.new_zeros(self.shape)
         for rows, codes, basis in self.parts():
-            for some, theirs in zip(rows.split(2048), codes.split(2048), strict=True):
+            for some, theirs in zip(rows.split(CHUNK), codes.split(CHUNK), strict=True):
                 out[some] = theirs @ basis
         return out
 
@@ -226,7 +228,7 @@ class SparseCoded(Factorization):
         """All rows."""
         return [self.offsets.shape[0]]
 
-    def dense(self, chunk: int = 2048) -> Tensor:
+    def dense(self, chunk: int = CHUNK) -> Tensor:
         """Scatter the values into their coordinates and multiply by the basis, `chunk` rows at a time."""
         out = self.basis.new_empty(self.shape)
         for start in range(0, self.shape[0], chunk):
@@ -240,7 +242,7 @@ class SparseCoded(Factorization):
         """Scale `values`, a few rows at a time."""
         lengths = torch.diff(self.offsets[:, 0], append=self.offsets.new_tensor([self.values.shape[0]])).long()
         scaled, first = torch.empty_like(self.values), 0
-        for rows, counts in zip(factors.split(2048), lengths.split(2048), strict=True):
+        for rows, counts in zip(factors.split(CHUNK), lengths.split(CHUNK), strict=True):
             stop = first + int(counts.sum())
             scaled[first:stop] = self.values[first:stop] * torch.repeat_interleave(rows, counts)
             first = stop
