@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,18 @@ def random_sparse(rows, columns, generator, share=0.3):
     return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets)
 
 
-ENCODERS = {"low_rank": random_low_rank, "clustered": random_clustered, "sparse": random_sparse}
+def random_signed(rows, columns, generator):
+    signs = pack_bits(torch.rand(rows, columns, generator=generator) < 0.5)
+    magnitudes = torch.rand(rows, generator=generator)
+    return replace(random_sparse(rows, columns, generator), signs=signs, magnitudes=magnitudes)
+
+
+ENCODERS = {
+    "low_rank": random_low_rank,
+    "clustered": random_clustered,
+    "sparse": random_sparse,
+    "signed": random_signed,  # sparse, with signs for what has no number
+}
 
 
 @pytest.fixture

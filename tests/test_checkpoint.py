@@ -18,7 +18,7 @@ from lpcompress import checkpoint
 from lpcompress.errors import CheckpointError
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse")
+KINDS = ("low_rank", "clustered", "sparse", "signed")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_logits_are_equal_to_the_bit_in_a_fresh_process(compressed, ids, tmp_pat
                 torch.save({"ids": ids, "logits": model(ids).logits.detach()}, directory / "expected.pt")
     done = fresh_python(RELOAD, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 24
+    assert len(done.stdout.split()) == 8 * len(KINDS)
 
 
 def test_without_the_package_loading_fails(compressed, tmp_path, fresh_python):
@@ -69,7 +69,7 @@ def test_without_the_package_loading_fails(compressed, tmp_path, fresh_python):
         checkpoint.save(compressed(kind=kind), None, tmp_path / kind)
     script = """
 import sys, transformers
-for kind in ("low_rank", "clustered", "sparse"):
+for kind in ("low_rank", "clustered", "sparse", "signed"):
     try:
         transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1] + "/" + kind)
     except RuntimeError as error:
@@ -339,7 +339,7 @@ def test_densify_needs_nobodys_package(compressed, tokenizer, ids, tmp_path, fre
         assert "auto_map" not in (tmp_path / "dense" / kind / "config.json").read_text()
     script = """
 import sys, torch, transformers
-for kind in ("low_rank", "clustered", "sparse"):
+for kind in ("low_rank", "clustered", "sparse", "signed"):
     model, info = transformers.AutoModelForMaskedLM.from_pretrained(f"{sys.argv[1]}/{kind}", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -12,7 +12,7 @@ from lpcompress.errors import LpCompressError
 from lpcompress.nn import CompressedEmbedding, TiedHead
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse")
+KINDS = ("low_rank", "clustered", "sparse", "signed")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

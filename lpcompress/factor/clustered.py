@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from lpcompress.factor.factorization import Clustered, index_dtype
 from lpcompress.factor.linalg import CHUNK, principal_axes
+from lpcompress.factor.problem import Budget
 
 SAMPLE = 8192  # rows that starting groups are made from
 START_ROUNDS = 8
@@ -101,7 +102,7 @@ def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
     return Clustered(store, torch.cat([basis for _, basis in kept]), offsets, clusters)
 
 
-def fit_like(target: Tensor, previous: Clustered) -> Clustered:
+def fit_like(target: Tensor, previous: Clustered, budget: Budget) -> Clustered:
     """Fit each cluster's subspace to its rows anew, with the same rows and rank."""
     labels, bases = previous.labels, []
     for cluster, rank in enumerate(previous.ranks):
@@ -110,7 +111,7 @@ def fit_like(target: Tensor, previous: Clustered) -> Clustered:
     return assemble(target, labels, bases)
 
 
-def project_like(target: Tensor, previous: Clustered) -> None:
+def project_like(target: Tensor, previous: Clustered, budget: Budget) -> None:
     """Overwrite the rows of each cluster by their projection on the subspace of its rank that fits them best."""
     labels = previous.labels
     for cluster, rank in enumerate(previous.ranks):

@@ -187,7 +187,9 @@ class Clustered(Factorization):
 
 @dataclass(frozen=True)
 class SparseCoded(Factorization):
-    """Each row lives in a coordinate subspace of its own, inside a shared orthonormal basis.
+    """Each row has numbers for a few coordinates of its own choice in a shared orthonormal basis.
+
+    Of its other coordinates the row keeps the signs and one common magnitude, or nothing: they are zero then.
 
     A two-level bit mask says which coordinates a row uses. The basis' coordinates are cut into blocks
     of eight; `blocks` has one bit a block (does the row use any of it?), `masks` one byte for each block
@@ -204,6 +206,10 @@ class SparseCoded(Factorization):
         Row by row, blocks ascending.
     offsets : integer Tensor of shape (n, 2)
         Where the row's values and its masks begin: int32, or int64 if a store is longer than 2^31 - 1.
+    signs : uint8 Tensor of shape (n, ceil(width / 8)) or None
+        A bit for every coordinate, set where it is negative; read where `values` has no number.
+    magnitudes : Tensor of shape (n,) or None
+        Magnitude of those coordinates of the row.
     """
 
     kind: ClassVar[str] = "sparse"
@@ -212,6 +218,8 @@ class SparseCoded(Factorization):
     blocks: Tensor
     masks: Tensor
     offsets: Tensor
+    signs: Tensor | None = None
+    magnitudes: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -234,7 +242,7 @@ class SparseCoded(Factorization):
         for start in range(0, self.shape[0], chunk):
             support = self.support(start, start + chunk)
             first = int(self.offsets[start, 0])
-            codes = self.basis.new_zeros(support.shape).masked_scatter_(support, self.values[first:])
+            codes = self.small_codes(start, start + chunk).masked_scatter_(support, self.values[first:])
             out[start : start + chunk] = codes @ self.basis
         return out
 
@@ -246,7 +254,16 @@ class SparseCoded(Factorization):
             stop = first + int(counts.sum())
             scaled[first:stop] = self.values[first:stop] * torch.repeat_interleave(rows, counts)
             first = stop
-        return replace(self, values=scaled)
+        return replace(self, values=scaled, magnitudes=None if self.magnitudes is None else self.magnitudes * factors)
+
+    def small_codes(self, start: int, stop: int) -> Tensor:
+        """Return the codes of rows `start` to `stop` as their signs have them, shape (rows, width)."""
+        width = self.basis.shape[0]
+        if self.signs is None or self.magnitudes is None:
+            return self.basis.new_zeros(len(self.offsets[start:stop]), width)
+        negative = unpack_bits(self.signs[start:stop])[:, :width]
+        magnitudes = self.magnitudes[start:stop].unsqueeze(1)
+        return torch.where(negative, -magnitudes, magnitudes)
 
     def support(self, start: int, stop: int) -> Tensor:
         """Which coordinates the rows `start` to `stop` use: bool of shape (rows, width)."""

@@ -163,7 +163,7 @@ def choose(
             fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
         for name in fitted if p < 2 else ():
             progress(f"lowering the l_{p:g} error of {name}")
-            fitted[name] = robust(work, fitted[name], *STRUCTURES[type(fitted[name])], p)
+            fitted[name] = robust(work, fitted[name], *STRUCTURES[type(fitted[name])], budget, p)
             if len(candidates) > 1:
                 errors[name] = relative_error(work, fitted[name].dense(), p)
         best = min(fitted, key=lambda name: errors.get(name, 0.0))

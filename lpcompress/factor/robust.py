@@ -7,18 +7,19 @@ from torch import Tensor
 from lpcompress.factor.factorization import Factorization
 from lpcompress.factor.linalg import CHUNK
 from lpcompress.factor.norms import power_sum_of_difference, shrink
+from lpcompress.factor.problem import Budget
 
 ROUNDS = 24
 GROWTH = 1.05  # of the penalty, a round
 
-Project = Callable[[Tensor, Factorization], None]
-"""Overwrites a matrix by the nearest one of the same structure as the given factorization."""
+Project = Callable[[Tensor, Factorization, Budget], None]
+"""Overwrites a matrix by the nearest one of the structure of the given factorization that fits the budget."""
 
-Fit = Callable[[Tensor, Factorization], Factorization]
+Fit = Callable[[Tensor, Factorization, Budget], Factorization]
 """Factors a matrix with the structure of the given factorization."""
 
 
-def robust(matrix: Tensor, start: Factorization, project: Project, fit: Fit, p: float) -> Factorization:
+def robust(matrix: Tensor, start: Factorization, project: Project, fit: Fit, budget: Budget, p: float) -> Factorization:
     """Lower the entrywise l_p error of `start` without changing its structure.
 
     Minimises sum |E|^p subject to A = X + E, X in the set that `project` projects on (matrices of one rank,
@@ -29,9 +30,10 @@ def robust(matrix: Tensor, start: Factorization, project: Project, fit: Fit, p: 
     ----------
     matrix : Tensor of shape (n, d)
     start : Factorization
-    project : callable (target, start) -> None
+    project : callable (target, start, budget) -> None
         In place, so that the loop needs two matrices beside the given one.
-    fit : callable (target, start) -> Factorization
+    fit : callable (target, start, budget) -> Factorization
+    budget : Budget
     p : float
         In [1, 2). The set is not convex, so the loop is a heuristic; where it ends above the l_p error
         of `start`, `start` comes back.
@@ -49,11 +51,11 @@ def robust(matrix: Tensor, start: Factorization, project: Project, fit: Fit, p: 
     multiplier, threshold = matrix.new_zeros(matrix.shape), size ** (2 - p) / p
     for _ in range(ROUNDS):
         _step(matrix, target, multiplier, threshold, p)
-        project(target, start)
+        project(target, start, budget)
         threshold /= GROWTH
         multiplier /= GROWTH
     del multiplier
-    found = fit(target, start)
+    found = fit(target, start, budget)
     del target
     return found if power_sum_of_difference(matrix, found.dense(), p) < least else start
 

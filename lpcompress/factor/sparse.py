@@ -20,18 +20,20 @@ IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets ar
 
 
 def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
-    """Code every row by its largest coordinates, in a basis that is learned to make few of them large.
+    """Code every row by its largest coordinates and the signs of the others, in a basis learned to suit.
 
-    Minimises sum_ij min(c_ij^2, mu) over orthonormal bases B, C = A B^T: a stored number costs mu, one that is
-    not stored its square. For a given B thresholding is optimal, and mu is what fills the budget. B starts
-    at the principal axes and descends on the manifold of orthonormal bases by stochastic gradient steps
-    with momentum, the angle annealed to zero.
+    Minimises the squared error over orthonormal bases B and codes of C = A B^T. A coordinate is stored as a number
+    where that pays: for a given B those above one threshold, which is what fills the budget. Of the others one bit
+    is kept, their sign, with one magnitude for the whole row: three quarters of the energy below the threshold for
+    1/32 of the bytes of float32. Where the bits cost more than they save, these coordinates are zero. B starts at
+    the principal axes and descends on the manifold of orthonormal bases by stochastic gradient steps with momentum,
+    the angle annealed to zero.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
     budget : Budget
-        Values, two-level mask, offsets and basis are all counted.
+        Values, two-level mask, offsets, signs, magnitudes and basis are all counted.
     settings : Settings
         `seed` draws the batches. `clusters` is not used: there is one basis.
 
@@ -42,46 +44,55 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
 
     Notes
     -----
-    Ours. The nearest relative is orthogonal dictionary learning by alternating thresholding and Procrustes
+    Ours. The nearest relatives are orthogonal dictionary learning by alternating thresholding and Procrustes
     rotation (Lesage et al., "Learning unions of orthonormal bases with thresholded singular value
-    decomposition", ICASSP 2005), which needs many more passes over the rows for the same error.
+    decomposition", ICASSP 2005), which needs many more passes over the rows for the same error, and, for the
+    signs, binary weights with a mean magnitude (Rastegari et al., "XNOR-Net", ECCV 2016, section 3.1).
     """
     n = matrix.shape[0]
     generator = torch.Generator().manual_seed(settings.seed)
     sample = matrix[torch.randperm(n, generator=generator)[:SAMPLE].to(matrix.device)]
     _, axes = principal_axes(matrix, matrix.dtype)
-    basis = _starting_basis(sample, axes.T.to(matrix.dtype).contiguous(), budget, n)
-    return encode(matrix, _learn(sample, basis, budget, n, generator), budget)
+    basis, signed = _starting_basis(sample, axes.T.to(matrix.dtype).contiguous(), budget, n)
+    return encode(matrix, _learn(sample, basis, budget, n, signed, generator), budget, signed)
 
 
-def fit_like(target: Tensor, previous: SparseCoded) -> SparseCoded:
-    """Code the rows anew in the same basis, in the same number of bytes."""
-    return encode(target, previous.basis, _budget_of(previous))
+def fit_like(target: Tensor, previous: SparseCoded, budget: Budget) -> SparseCoded:
+    """Code the rows anew in the same basis."""
+    return encode(target, previous.basis, budget, previous.signs is not None)
 
 
-def project_like(target: Tensor, previous: SparseCoded) -> None:
-    """Overwrite the rows by what sparse codes in the same basis and as many bytes can say of them."""
-    basis, budget = previous.basis, _budget_of(previous)
-    threshold = _threshold_for(target, basis, budget)
+def project_like(target: Tensor, previous: SparseCoded, budget: Budget) -> None:
+    """Overwrite the rows by what codes in the same basis can say of them."""
+    basis, signed = previous.basis, previous.signs is not None
+    threshold = _threshold_for(target, basis, budget, signed)
     for rows in target.split(CHUNK):
         codes = rows @ basis.T
-        rows.copy_(codes.masked_fill_(_magnitudes(codes) < threshold, 0) @ basis)
+        rows.copy_(_decoded(codes, _magnitudes(codes) >= threshold, signed) @ basis)
 
 
-def _budget_of(fitted: SparseCoded) -> Budget:
-    return Budget(fitted.n_bytes, fitted.values.element_size())
+def _decoded(codes: Tensor, kept: Tensor, signed: bool) -> Tensor:
+    """Return what is left of codes (rows, width) of which only those in `kept` are stored as numbers."""
+    if not signed:
+        return torch.where(kept, codes, 0)
+    return torch.where(kept, codes, torch.copysign(_mean_magnitude(codes, kept).unsqueeze(1), codes))
 
 
-def _threshold_for(matrix: Tensor, basis: Tensor, budget: Budget) -> int:
+def _mean_magnitude(codes: Tensor, kept: Tensor) -> Tensor:
+    """Return the mean |c| of each row's coordinates that are not in `kept`, shape (rows,)."""
+    others = (~kept).sum(dim=1).clamp_min(1)
+    return codes.abs().masked_fill_(kept, 0).sum(dim=1) / others
+
+
+def _threshold_for(matrix: Tensor, basis: Tensor, budget: Budget, signed: bool) -> int:
     """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
-    n, (width, d) = matrix.shape[0], basis.shape
     histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
     for rows in matrix.split(CHUNK):
         histogram += _histogram(rows @ basis.T, budget.item)
-    return _threshold(histogram, budget.n_bytes - _fixed_bytes(n, width, d, budget.item))
+    return _threshold(histogram, _left(budget, matrix.shape[0], basis.shape, signed))
 
 
-def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
+def encode(matrix: Tensor, basis: Tensor, budget: Budget, signed: bool) -> SparseCoded:
     """Keep the largest coordinates of all rows in `basis` that fit the budget.
 
     Parameters
@@ -90,11 +101,13 @@ def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
     basis : Tensor of shape (width, d)
         Orthonormal rows.
     budget : Budget
+    signed : bool
+        Keep the signs of the other coordinates.
     """
     n, width = matrix.shape[0], basis.shape[0]
-    threshold = _threshold_for(matrix, basis, budget)
+    threshold = _threshold_for(matrix, basis, budget, signed)
     values, filled = matrix.new_empty(min(budget.n_bytes // budget.item, n * width)), 0
-    masks, blocks, counts = [], [], []
+    masks, blocks, counts, signs, magnitudes = [], [], [], [], []
     for rows in matrix.split(CHUNK):
         codes = rows @ basis.T  # (rows, width)
         kept = _magnitudes(codes) >= threshold
@@ -105,14 +118,26 @@ def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
         masks.append(packed[packed > 0])
         blocks.append(pack_bits(packed > 0))
         counts.append(torch.stack([kept.sum(dim=1), (packed > 0).sum(dim=1)], dim=1))
+        if signed:
+            signs.append(pack_bits(codes.signbit()))
+            magnitudes.append(_mean_magnitude(codes, kept))
     lengths = torch.cat(counts)
-    offsets = (lengths.cumsum(0) - lengths).to(index_dtype(n * width))
-    return SparseCoded(values.resize_(filled), basis, torch.cat(blocks), torch.cat(masks), offsets)
+    return SparseCoded(
+        values=values.resize_(filled),
+        basis=basis,
+        blocks=torch.cat(blocks),
+        masks=torch.cat(masks),
+        offsets=(lengths.cumsum(0) - lengths).to(index_dtype(n * width)),
+        signs=torch.cat(signs) if signed else None,
+        magnitudes=torch.cat(magnitudes) if signed else None,
+    )
 
 
-def _fixed_bytes(n: int, width: int, d: int, item: int) -> int:
-    """Bytes that do not depend on how many numbers are kept: basis, block bits, offsets."""
-    return width * d * item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
+def _left(budget: Budget, n: int, basis: tuple[int, ...], signed: bool) -> int:
+    """Bytes left for numbers and their masks: basis, block bits, offsets and signs are paid for anyway."""
+    width, d = basis
+    fixed = width * d * budget.item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
+    return budget.n_bytes - fixed - signed * n * (-(-width // 8) + budget.item)
 
 
 def _magnitudes(codes: Tensor) -> Tensor:
@@ -138,33 +163,36 @@ def _threshold(histogram: Tensor, n_bytes: float) -> int:
     return max(len(histogram) - int((needed <= n_bytes).sum()), 1)
 
 
-def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> Tensor:
-    """Cut the principal axes to the width that leaves the least error at this budget.
+def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> tuple[Tensor, bool]:
+    """Cut the principal axes to the width that leaves the least error at this budget, and say if signs pay.
 
     A basis vector costs d numbers: a small matter for a tall matrix, all of the budget for a short one.
     """
     sample = sample[:BATCH]
     d, share, codes = axes.shape[1], len(sample) / n, sample @ axes.T
-    smallest = _fixed_bytes(n, 1, d, budget.item)
-    if budget.n_bytes <= smallest:
-        raise budget.too_small(smallest + budget.item)
-    energy = float(sample.square().sum(dtype=torch.float64))
-    width, best = axes.shape[0], (math.inf, 1)
+    if _left(budget, n, (1, d), False) <= 0:
+        raise budget.too_small(budget.n_bytes - _left(budget, n, (1, d), False) + budget.item)
+    energy = float(sample.square().sum(dtype=torch.float64)) or 1.0
+    width, best = axes.shape[0], (math.inf, 1, False)
     while width >= 1:
-        left = budget.n_bytes - _fixed_bytes(n, width, d, budget.item)
-        if left > 0:
-            inside = codes[:, :width]
-            kept = _magnitudes(inside) >= _threshold(_histogram(inside, budget.item), left * share)
-            best = min(best, (energy - float(inside[kept].square().sum(dtype=torch.float64)), width))
+        inside = codes[:, :width]
+        outside = float(codes[:, width:].square().sum(dtype=torch.float64))
+        for signed in (False, True):
+            left = _left(budget, n, (width, d), signed)
+            if left > 0:
+                kept = _magnitudes(inside) >= _threshold(_histogram(inside, budget.item), left * share)
+                lost = (inside - _decoded(inside, kept, signed)).square().sum(dtype=torch.float64)
+                error = round((outside + float(lost)) / energy, 9)  # among equals the smallest, without signs
+                best = min(best, (error, width, signed))
         width = width * 3 // 4
-    return axes[: best[1]]
+    return axes[: best[1]], best[2]
 
 
-def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, generator: torch.Generator) -> Tensor:
-    """Turn the basis so that the coordinates below the threshold hold less energy."""
+def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, signed: bool, generator: torch.Generator) -> Tensor:
+    """Turn the basis so that less is lost in the coordinates below the threshold."""
     width, d = basis.shape
     batch = min(BATCH, len(sample))
-    left = budget.n_bytes - _fixed_bytes(n, width, d, budget.item)
+    left = _left(budget, n, (width, d), signed)
     steps = min(MOST_STEPS, LEARNING_WORK // d**3)
     velocity, threshold = torch.zeros_like(basis), 0
     order = torch.randperm(len(sample), generator=generator).to(sample.device)
@@ -174,12 +202,13 @@ def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, generator: tor
         codes = rows @ basis.T
         if step % 8 == 0:
             threshold = _threshold(_histogram(codes, budget.item), left * batch / n)
-        kept = torch.where(_magnitudes(codes) >= threshold, codes, 0)
-        ascent = kept.T @ rows  # (width, d): gradient of the kept energy
+        decoded = _decoded(codes, _magnitudes(codes) >= threshold, signed)
+        ascent = decoded.T @ rows  # (width, d): gradient of minus the lost energy
         inner = ascent @ basis.T
+        noise = torch.finfo(ascent.dtype).eps * math.sqrt(batch) * float(ascent.norm())
         ascent -= 0.5 * (inner + inner.T) @ basis  # its part along the manifold
         length = float(ascent.norm())
-        if length == 0:
+        if length <= noise:  # nothing is lost that turning could save
             break
         angle = ANGLE * 0.5 * (1 + math.cos(math.pi * step / steps))
         velocity = MOMENTUM * velocity + (1 - MOMENTUM) * angle * math.sqrt(width) / length * ascent

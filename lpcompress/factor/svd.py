@@ -32,12 +32,12 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     return low_rank(matrix, budget.rank(*matrix.shape))
 
 
-def fit_like(target: Tensor, previous: LowRank) -> LowRank:
+def fit_like(target: Tensor, previous: LowRank, budget: Budget) -> LowRank:
     """Return the best matrix of the same rank as `previous`."""
     return low_rank(target, previous.ranks[0])
 
 
-def project_like(target: Tensor, previous: LowRank) -> None:
+def project_like(target: Tensor, previous: LowRank, budget: Budget) -> None:
     """Overwrite `target` by the best matrix of the same rank; one round of many, so products are not in float64."""
     _, axes = principal_axes(target, target.dtype)
     basis = axes[:, : previous.ranks[0]].to(target.dtype)

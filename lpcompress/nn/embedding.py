@@ -82,8 +82,8 @@ class CompressedEmbedding(nn.Embedding):
     @torch.no_grad()
     def fill(self, factorization: Factorization, like: nn.Embedding, padding_row: Tensor | None = None) -> None:
         """Take over the numbers of `factorization`, and the padding row that `like` has if none is given."""
-        for field, name in self.fields.items():
-            getattr(self, name).copy_(getattr(factorization, field))
+        for field, tensor in factorization.tensors().items():
+            getattr(self, self.fields[field]).copy_(tensor)
         if self.padding_row is not None:
             self.padding_row.copy_(like.weight[self.padding_idx] if padding_row is None else padding_row)
         self.train(like.training)

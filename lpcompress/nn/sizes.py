@@ -20,6 +20,14 @@ def positive_int(spec: Spec, key: str) -> int:
     return size(spec.get(key), key, least=1)
 
 
+def truth(spec: Spec, key: str) -> bool:
+    """Return the truth value `key` of `spec`."""
+    value = spec.get(key)
+    if not isinstance(value, bool):
+        raise CheckpointError(f"{key!r} must be true or false. Got {value!r}.")
+    return value
+
+
 def sizes(spec: Spec, key: str) -> list[int]:
     """Return the list of sizes `key` of `spec`."""
     values = spec.get(key)

@@ -1,4 +1,4 @@
-"""The embedding whose rows choose their own coordinates of a shared basis."""
+"""The embedding whose rows have numbers for their own choice of coordinates in a shared basis."""
 
 from typing import Any, ClassVar
 
@@ -9,17 +9,18 @@ from torch.utils.checkpoint import checkpoint
 
 from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits, unpack_bits
 from lpcompress.nn.embedding import CompressedEmbedding
-from lpcompress.nn.sizes import Spec, positive_int, size
+from lpcompress.nn.sizes import Spec, positive_int, size, truth
 
 CHUNK = 8192  # rows that a head unpacks at a time
 
 
 class SparseCodedEmbedding(CompressedEmbedding):
-    """An embedding whose row i is `codes_i @ basis` with most of `codes_i` zero.
+    """An embedding whose row i is `codes_i @ basis`, with a number for the largest of `codes_i` only.
 
-    `weight` (values,) holds the codes that are not zero, row by row. `blocks` (n, bytes) says which blocks
-    of eight coordinates a row uses, `masks` (used blocks,) which of the eight, `offsets` (n, 2) where
-    its values and masks begin. Rows are unpacked when they are looked up.
+    `weight` (values,) holds these numbers, row by row. `blocks` (n, bytes) says which blocks of eight
+    coordinates a row uses, `masks` (used blocks,) which of the eight, `offsets` (n, 2) where its values and masks
+    begin. The row's other codes are zero; or, if the layer has them, `magnitudes` (n,) holds their common
+    magnitude and `signs` (n, bytes) their signs. Rows are unpacked when they are looked up.
     """
 
     kind = SparseCoded.kind
@@ -30,10 +31,13 @@ class SparseCodedEmbedding(CompressedEmbedding):
         "blocks": "blocks",
         "masks": "masks",
         "offsets": "offsets",
+        "signs": "signs",
+        "magnitudes": "magnitudes",
     }
     blocks: Tensor
     masks: Tensor
     offsets: Tensor
+    signs: Tensor | None
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class SparseCodedEmbedding(CompressedEmbedding):
         width: int,
         values: int,
         masks: int,
+        signed: bool,
         padding_idx: int | None = None,
         **where: Any,
     ) -> None:
@@ -54,21 +59,25 @@ class SparseCodedEmbedding(CompressedEmbedding):
         self.register_buffer("masks", torch.zeros(masks, dtype=torch.uint8, device=device))
         dtype = index_dtype(max(values, masks))
         self.register_buffer("offsets", torch.zeros(num_embeddings, 2, dtype=dtype, device=device))
+        signs = torch.zeros(num_embeddings, -(-width // 8), dtype=torch.uint8, device=device) if signed else None
+        self.register_buffer("signs", signs)
+        self.magnitudes = nn.Parameter(torch.zeros(num_embeddings, **where)) if signed else None
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
         """Return width of the basis and lengths of the two stores."""
         stores = {key: size(spec.get(key), key) for key in ("values", "masks")}
-        return {"width": positive_int(spec, "width"), **stores}
+        return {"width": positive_int(spec, "width"), **stores, "signed": truth(spec, "signed")}
 
     @classmethod
     def spec_for(cls, factorization: SparseCoded) -> Spec:
-        """Return shape, width, and lengths of the two stores."""
+        """Return shape, width, lengths of the two stores, and whether there are signs."""
         return {
             "shape": list(factorization.shape),
             "width": factorization.basis.shape[0],
             "values": factorization.values.numel(),
             "masks": factorization.masks.numel(),
+            "signed": factorization.signs is not None,
         }
 
     def look_up(self, ids: Tensor) -> Tensor:
@@ -82,7 +91,12 @@ class SparseCodedEmbedding(CompressedEmbedding):
         blocks = unpack_bits(self.blocks.index_select(0, ids))[:, : -(-width // BLOCK)]  # (ids, blocks)
         masks = gather(self.masks, offsets[:, 1:], blocks)
         bits = unpack_bits(masks)[:, :width]  # (ids, width)
-        return gather(self.weight, offsets[:, :1], bits)
+        stored = gather(self.weight, offsets[:, :1], bits)
+        if self.signs is None or self.magnitudes is None:
+            return stored
+        negative = unpack_bits(self.signs.index_select(0, ids))[:, :width]
+        magnitudes = self.magnitudes.index_select(0, ids).unsqueeze(1)
+        return torch.where(bits, stored, torch.where(negative, -magnitudes, magnitudes))
 
     def project_factored(self, hidden: Tensor) -> Tensor:
         """Multiply by the transposed factored matrix: (..., d) to (..., n), `CHUNK` rows at a time."""
@@ -131,6 +145,9 @@ class SparseCodedEmbedding(CompressedEmbedding):
         self.masks = self.masks[:masks].clone()
         self.blocks = self.blocks[:rows].clone()
         self.offsets = self.offsets[:rows].to(index_dtype(max(values, masks)))
+        if self.signs is not None and self.magnitudes is not None:
+            self.signs = self.signs[:rows].clone()
+            self.magnitudes.data = self.magnitudes.data[:rows].clone()
 
     def grow(self, extra: int) -> None:
         """Add `extra` rows that use all coordinates, with codes nearest to the mean row."""
@@ -146,6 +163,9 @@ class SparseCodedEmbedding(CompressedEmbedding):
         self.masks = torch.cat([self.masks, full[0].repeat(extra)])
         self.blocks = torch.cat([self.blocks, blocks.expand(extra, -1)])
         self.offsets = offsets.to(index_dtype(max(self.weight.numel(), self.masks.numel())))
+        if self.signs is not None and self.magnitudes is not None:  # never read, for all coordinates have numbers
+            self.signs = functional.pad(self.signs, (0, 0, 0, extra))
+            self.magnitudes.data = functional.pad(self.magnitudes.data, (0, extra))
 
 
 def gather(store: Tensor, first: Tensor, used: Tensor) -> Tensor:

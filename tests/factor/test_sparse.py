@@ -19,12 +19,18 @@ def test_bits_survive_packing(rows, columns, seed):
 
 
 @settings(deadline=None, max_examples=25)
-@given(n=st.integers(60, 300), d=st.integers(16, 80), ratio=st.floats(0.2, 0.7), seed=st.integers(0, 9))
-def test_budget_is_kept_and_used(n, d, ratio, seed):
+@given(
+    n=st.integers(120, 300),
+    d=st.integers(16, 80),
+    ratio=st.floats(0.2, 0.7),
+    seed=st.integers(0, 9),
+    signed=st.booleans(),
+)
+def test_budget_is_kept_and_used(n, d, ratio, seed, signed):
     matrix = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
     basis = torch.eye(d)[: d // 4]
     bytes_ = int((1 - ratio) * n * d * 4)
-    fitted = encode(matrix, basis, Budget(bytes_, 4))
+    fitted = encode(matrix, basis, Budget(bytes_, 4), signed)
     assert fitted.n_bytes <= bytes_
     everything = fitted.values.numel() == n * (d // 4)
     assert everything or fitted.n_bytes > 0.97 * bytes_
@@ -32,7 +38,7 @@ def test_budget_is_kept_and_used(n, d, ratio, seed):
 
 def test_the_largest_coordinates_are_kept():
     matrix = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
-    fitted = encode(matrix, torch.eye(16), Budget(9000, 4))
+    fitted = encode(matrix, torch.eye(16), Budget(9000, 4), signed=False)
     support = fitted.support(0, 200)
     assert torch.equal(fitted.dense(), torch.where(support, matrix, 0))
     assert matrix[support].abs().min() >= matrix[~support].abs().max() * 0.999
@@ -45,10 +51,36 @@ def test_learned_basis_beats_principal_axes():
     matrix = codes @ hidden
     learned = factorize(matrix, "sparse", ratio=0.7)
     axes = principal_axes(matrix)[1].T.float().contiguous()
-    fixed = encode(matrix, axes, Budget(learned.n_bytes, 4))
+    fixed = encode(matrix, axes, Budget(learned.n_bytes, 4), signed=False)
     assert relative_error(matrix, learned.dense()) < 0.5 * relative_error(matrix, fixed.dense())
 
 
 def test_basis_stays_orthonormal():
     fitted = factorize(torch.randn(2000, 64, generator=torch.Generator().manual_seed(0)), "sparse", ratio=0.5)
     assert torch.allclose(fitted.basis @ fitted.basis.T, torch.eye(fitted.basis.shape[0]), atol=1e-5)
+
+
+def test_coordinates_without_a_number_keep_sign_and_mean_magnitude():
+    matrix = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    fitted = encode(matrix, torch.eye(16), Budget(9000, 4), signed=True)
+    support, dense = fitted.support(0, 200), fitted.dense()
+    assert torch.equal(dense[support], matrix[support])
+    assert torch.equal(dense[~support] < 0, matrix[~support] < 0)
+    for row in range(200):
+        small = matrix[row][~support[row]].abs()
+        torch.testing.assert_close(dense[row][~support[row]].abs(), small.mean().expand_as(small))
+
+
+def test_signs_are_kept_where_they_pay_and_only_there():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(3000, 32, generator=generator)
+    exact = torch.randn(3000, 4, generator=generator) @ torch.randn(4, 32, generator=generator)
+    assert factorize(noise, "sparse", ratio=0.5).signs is not None
+    assert factorize(exact, "sparse", ratio=0.5).signs is None
+
+
+def test_half_precision_with_p_below_two_keeps_the_budget():
+    matrix = torch.randn(600, 32, generator=torch.Generator().manual_seed(0)).half()
+    fitted = factorize(matrix, "sparse", ratio=0.5, p=1.0)
+    assert fitted.values.dtype == torch.half
+    assert 0.5 <= 1 - fitted.n_bytes / (matrix.numel() * 2) < 0.505

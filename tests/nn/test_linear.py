@@ -40,7 +40,7 @@ def test_factored_linear_damage_and_refusal(random_factorization):
         module.check("layer")
 
 
-@pytest.mark.parametrize("kind", ["low_rank", "clustered", "sparse"])
+@pytest.mark.parametrize("kind", ["low_rank", "clustered", "sparse", "signed"])
 @pytest.mark.parametrize("padding_idx", [None, 7])
 def test_tied_head(random_factorization, kind, padding_idx):
     original = nn.Embedding(203, 20, padding_idx=padding_idx)

@@ -11,7 +11,15 @@ from lpcompress.nn import FactoredLinear, build, from_factorization, spec_of
 GOOD = {
     "low_rank": {"kind": "low_rank", "shape": [50, 8], "rank": 3, "padding_idx": None},
     "clustered": {"kind": "clustered", "shape": [50, 8], "ranks": [3, 2], "rows": [30, 20], "padding_idx": 1},
-    "sparse": {"kind": "sparse", "shape": [50, 8], "width": 8, "values": 90, "masks": 40, "padding_idx": None},
+    "sparse": {
+        "kind": "sparse",
+        "shape": [50, 8],
+        "width": 8,
+        "values": 90,
+        "masks": 40,
+        "signed": True,
+        "padding_idx": None,
+    },
 }
 BAD = [
     ("low_rank", {"kind": "magic"}, "'kind' must be one of low_rank"),
@@ -31,6 +39,7 @@ BAD = [
     ("clustered", {"ranks": None}, "'ranks' must be a list"),
     ("sparse", {"values": -1}, "'values' must be"),
     ("sparse", {"masks": 1.5}, "'masks' must be"),
+    ("sparse", {"signed": 1}, "'signed' must be true or false"),
 ]
 
 
