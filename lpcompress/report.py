@@ -79,6 +79,7 @@ def as_dict(report: CompressionReport, *, model: str, out: Path | str, before: i
         "file_bytes_before": before,
         "file_bytes_after": after,
         "layers": [asdict(layer) for layer in report.layers],
+        "skipped": report.skipped,
     }
 
 

@@ -56,7 +56,7 @@ def random_sparse(rows, columns, generator, share=0.3):
     offsets = (counts.cumsum(0) - counts).to(index_dtype(int(support.sum())))
     basis = torch.linalg.qr(torch.randn(columns, columns, generator=generator)).Q.contiguous()
     values = torch.randn(int(support.sum()), generator=generator)
-    return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets)
+    return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets, columns)
 
 
 ENCODERS = {"low_rank": random_low_rank, "clustered": random_clustered, "sparse": random_sparse}

@@ -216,7 +216,7 @@ def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
     ("wish", "sentence"),
     [
         ({"ratio": 0.926, "layers": ["*word_embeddings", "*.position_embeddings"]}, r"position_embeddings: .* smaller"),
-        ({"layers": ["*word_embeddings", "*.query"]}, r"query: the layer must be a plain torch.nn.Embedding"),
+        ({"layers": ["*word_embeddings", "*.LayerNorm"]}, r"LayerNorm' matched no layer"),
         ({"layers": ["nothing"]}, "matched no layer"),
         ({"method": "pca"}, "method must be one of"),
         ({"p": 3.0}, "p must be between 1 and 2"),

@@ -38,9 +38,8 @@ def test_wildcards_follow_the_order_of_the_model(tiny_model):
     ("pattern", "message"),
     [
         ("*.word_embedding", "matched no layer of this BertFor.*Nearest: 'bert.embeddings.word_embeddings'"),
-        ("linear", "not supported yet by this version. Supported: embedding"),
-        ("all", "not supported yet"),
-        ("classifier", "classifier: the layer must be a plain torch.nn.Embedding. Got Linear"),
+        ("conv", "layers 'conv' matched no layer of this BertForSequenceClassification that can be factored"),
+        ("*.LayerNorm", "matched no layer of this BertForSequenceClassification that can be factored"),
     ],
 )
 def test_patterns_that_cannot_be_served(tiny_model, pattern, message):

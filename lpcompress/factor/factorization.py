@@ -189,39 +189,47 @@ class Clustered(Factorization):
 class SparseCoded(Factorization):
     """Each row lives in a coordinate subspace of its own, inside a shared orthonormal basis.
 
-    A two-level bit mask says which coordinates a row uses. The basis' coordinates are cut into blocks
-    of eight; `blocks` has one bit a block (does the row use any of it?), `masks` one byte for each block
-    that is used (which of the eight?), `values` one number for each bit set there. Bit j of a byte is
-    coordinate 8 b + j, lowest bit first.
+    Without a basis the coordinates are the matrix' own columns, and the values its own entries. A two-level
+    bit mask says which coordinates a row uses. They are cut into blocks of eight; `blocks` has one bit a
+    block (does the row use any of it?), `masks` one byte for each block that is used (which of the eight?),
+    `values` one number for each bit set there. Bit j of a byte is coordinate 8 b + j, lowest bit first.
 
     Attributes
     ----------
     values : Tensor of shape (stored values,)
         Row by row, coordinates ascending.
-    basis : Tensor of shape (width, d)
+    basis : Tensor of shape (width, d) or None
     blocks : uint8 Tensor of shape (n, ceil(width / 64))
     masks : uint8 Tensor of shape (used blocks,)
         Row by row, blocks ascending.
     offsets : integer Tensor of shape (n, 2)
         Where the row's values and its masks begin: int32, or int64 if a store is longer than 2^31 - 1.
+    columns : int
+        d.
     """
 
     kind: ClassVar[str] = "sparse"
     values: Tensor
-    basis: Tensor
+    basis: Tensor | None
     blocks: Tensor
     masks: Tensor
     offsets: Tensor
+    columns: int
+
+    @property
+    def width(self) -> int:
+        """Number of coordinates that rows choose from."""
+        return self.columns if self.basis is None else self.basis.shape[0]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, d)."""
-        return self.offsets.shape[0], self.basis.shape[1]
+        return self.offsets.shape[0], self.columns
 
     @property
     def ranks(self) -> list[int]:
-        """Width of the shared basis."""
-        return [self.basis.shape[0]]
+        """Number of coordinates that rows choose from."""
+        return [self.width]
 
     @property
     def rows(self) -> list[int]:
@@ -230,12 +238,12 @@ class SparseCoded(Factorization):
 
     def dense(self, chunk: int = CHUNK) -> Tensor:
         """Scatter the values into their coordinates and multiply by the basis, `chunk` rows at a time."""
-        out = self.basis.new_empty(self.shape)
+        out = self.values.new_empty(self.shape)
         for start in range(0, self.shape[0], chunk):
             support = self.support(start, start + chunk)
             first = int(self.offsets[start, 0])
-            codes = self.basis.new_zeros(support.shape).masked_scatter_(support, self.values[first:])
-            out[start : start + chunk] = codes @ self.basis
+            codes = self.values.new_zeros(support.shape).masked_scatter_(support, self.values[first:])
+            out[start : start + chunk] = codes if self.basis is None else codes @ self.basis
         return out
 
     def scale_rows(self, factors: Tensor) -> "SparseCoded":
@@ -250,11 +258,10 @@ class SparseCoded(Factorization):
 
     def support(self, start: int, stop: int) -> Tensor:
         """Which coordinates the rows `start` to `stop` use: bool of shape (rows, width)."""
-        width = self.basis.shape[0]
-        used = unpack_bits(self.blocks[start:stop])[:, : -(-width // BLOCK)]  # (rows, blocks)
+        used = unpack_bits(self.blocks[start:stop])[:, : -(-self.width // BLOCK)]  # (rows, blocks)
         first = int(self.offsets[start, 1])
         masks = self.masks.new_zeros(used.shape).masked_scatter_(used, self.masks[first:])
-        return unpack_bits(masks)[:, :width]
+        return unpack_bits(masks)[:, : self.width]
 
 
 def unpack_bits(packed: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Sparse codes in one orthonormal basis: projective clustering with a subspace for every row."""
+"""Sparse codes in one orthonormal basis, or in none: projective clustering with a subspace for every row."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from lpcompress.errors import LpCompressError
 from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits
 from lpcompress.factor.linalg import CHUNK, orthonormal_rows, principal_axes, spectral_norm
 from lpcompress.factor.problem import Budget, Settings
@@ -27,6 +28,9 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     at the principal axes and descends on the manifold of orthonormal bases by stochastic gradient steps
     with momentum, the angle annealed to zero.
 
+    A basis is stored too: next to nothing beside a tall matrix, most of the budget of a square one. Where the
+    largest entries of the matrix itself keep more of it in as many bytes, they are stored, without a basis.
+
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
@@ -38,7 +42,7 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     Raises
     ------
     LpCompressError
-        If offsets, block masks and one basis vector do not fit.
+        If offsets and block masks do not fit.
 
     Notes
     -----
@@ -46,12 +50,34 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     rotation (Lesage et al., "Learning unions of orthonormal bases with thresholded singular value
     decomposition", ICASSP 2005), which needs many more passes over the rows for the same error.
     """
+    alone = _kept_energy(matrix, budget)
+    try:
+        fitted = _in_learned_basis(matrix, budget, settings)
+    except LpCompressError:
+        if alone == 0:
+            raise
+        return encode(matrix, None, budget)
+    if float(torch.linalg.vector_norm(fitted.values, dtype=torch.float64)) ** 2 >= alone:
+        return fitted
+    del fitted  # before more memory is needed
+    return encode(matrix, None, budget)
+
+
+def _in_learned_basis(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     n = matrix.shape[0]
     generator = torch.Generator().manual_seed(settings.seed)
     sample = matrix[torch.randperm(n, generator=generator)[:SAMPLE].to(matrix.device)]
     _, axes = principal_axes(matrix, matrix.dtype)
     basis = _starting_basis(sample, axes.T.to(matrix.dtype).contiguous(), budget, n)
     return encode(matrix, _learn(sample, basis, budget, n, generator), budget)
+
+
+def _kept_energy(matrix: Tensor, budget: Budget) -> float:
+    """Return the sum of squares of the largest entries that fit the budget, as if `encode` had no basis."""
+    threshold = _threshold_for(matrix, None, budget)
+    return sum(
+        float(rows[_magnitudes(rows) >= threshold].square().sum(dtype=torch.float64)) for rows in matrix.split(CHUNK)
+    )
 
 
 def fit_like(target: Tensor, previous: SparseCoded) -> SparseCoded:
@@ -64,39 +90,46 @@ def project_like(target: Tensor, previous: SparseCoded) -> None:
     basis, budget = previous.basis, _budget_of(previous)
     threshold = _threshold_for(target, basis, budget)
     for rows in target.split(CHUNK):
-        codes = rows @ basis.T
-        rows.copy_(codes.masked_fill_(_magnitudes(codes) < threshold, 0) @ basis)
+        codes = _codes(rows, basis)
+        codes = codes.masked_fill(_magnitudes(codes) < threshold, 0)
+        rows.copy_(codes if basis is None else codes @ basis)
 
 
 def _budget_of(fitted: SparseCoded) -> Budget:
     return Budget(fitted.n_bytes, fitted.values.element_size())
 
 
-def _threshold_for(matrix: Tensor, basis: Tensor, budget: Budget) -> int:
+def _codes(rows: Tensor, basis: Tensor | None) -> Tensor:
+    return rows if basis is None else rows @ basis.T
+
+
+def _threshold_for(matrix: Tensor, basis: Tensor | None, budget: Budget) -> int:
     """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
-    n, (width, d) = matrix.shape[0], basis.shape
+    n, d = matrix.shape
     histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
     for rows in matrix.split(CHUNK):
-        histogram += _histogram(rows @ basis.T, budget.item)
-    return _threshold(histogram, budget.n_bytes - _fixed_bytes(n, width, d, budget.item))
+        histogram += _histogram(_codes(rows, basis), budget.item)
+    width, numbers = (d, 0) if basis is None else (basis.shape[0], basis.numel())
+    return _threshold(histogram, budget.n_bytes - _fixed_bytes(n, width, numbers, budget.item))
 
 
-def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
+def encode(matrix: Tensor, basis: Tensor | None, budget: Budget) -> SparseCoded:
     """Keep the largest coordinates of all rows in `basis` that fit the budget.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
-    basis : Tensor of shape (width, d)
-        Orthonormal rows.
+    basis : Tensor of shape (width, d) or None
+        Orthonormal rows; None: the columns themselves are the coordinates.
     budget : Budget
     """
-    n, width = matrix.shape[0], basis.shape[0]
+    n, d = matrix.shape
+    width = d if basis is None else basis.shape[0]
     threshold = _threshold_for(matrix, basis, budget)
     values, filled = matrix.new_empty(min(budget.n_bytes // budget.item, n * width)), 0
     masks, blocks, counts = [], [], []
     for rows in matrix.split(CHUNK):
-        codes = rows @ basis.T  # (rows, width)
+        codes = _codes(rows, basis)  # (rows, width)
         kept = _magnitudes(codes) >= threshold
         packed = pack_bits(kept)  # (rows, blocks)
         numbers = codes[kept]
@@ -107,12 +140,12 @@ def encode(matrix: Tensor, basis: Tensor, budget: Budget) -> SparseCoded:
         counts.append(torch.stack([kept.sum(dim=1), (packed > 0).sum(dim=1)], dim=1))
     lengths = torch.cat(counts)
     offsets = (lengths.cumsum(0) - lengths).to(index_dtype(n * width))
-    return SparseCoded(values.resize_(filled), basis, torch.cat(blocks), torch.cat(masks), offsets)
+    return SparseCoded(values.resize_(filled), basis, torch.cat(blocks), torch.cat(masks), offsets, d)
 
 
-def _fixed_bytes(n: int, width: int, d: int, item: int) -> int:
-    """Bytes that do not depend on how many numbers are kept: basis, block bits, offsets."""
-    return width * d * item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
+def _fixed_bytes(n: int, width: int, numbers: int, item: int) -> int:
+    """Bytes that do not depend on how many codes are kept: the basis' numbers, block bits, offsets."""
+    return numbers * item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
 
 
 def _magnitudes(codes: Tensor) -> Tensor:
@@ -151,7 +184,7 @@ def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> Ten
     energy = float(sample.square().sum(dtype=torch.float64))
     width, best = axes.shape[0], (math.inf, 1)
     while width >= 1:
-        left = budget.n_bytes - _fixed_bytes(n, width, d, budget.item)
+        left = budget.n_bytes - _fixed_bytes(n, width, width * d, budget.item)
         if left > 0:
             inside = codes[:, :width]
             kept = _magnitudes(inside) >= _threshold(_histogram(inside, budget.item), left * share)
@@ -164,7 +197,7 @@ def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, generator: tor
     """Turn the basis so that the coordinates below the threshold hold less energy."""
     width, d = basis.shape
     batch = min(BATCH, len(sample))
-    left = budget.n_bytes - _fixed_bytes(n, width, d, budget.item)
+    left = budget.n_bytes - _fixed_bytes(n, width, width * d, budget.item)
     steps = min(MOST_STEPS, LEARNING_WORK // d**3)
     velocity, threshold = torch.zeros_like(basis), 0
     order = torch.randperm(len(sample), generator=generator).to(sample.device)

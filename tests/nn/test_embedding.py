@@ -172,7 +172,7 @@ def test_new_rows_of_a_cluster_are_the_nearest_to_the_mean(pair):
     module, _ = pair("clustered")
     mean, basis = module.mean_row().detach(), module.bases.detach().split(module.ranks)[1]  # of rank 7, the largest
     module.resize(ROWS + 2)
-    assert module.rows[1] + sum(module.rows[::2]) == ROWS + 2
+    assert module.members[1] + sum(module.members[::2]) == ROWS + 2
     gap = mean - module.dense()[-1].detach()
     torch.testing.assert_close(basis @ gap, torch.zeros(7), atol=1e-5, rtol=0)  # orthogonal to the subspace
 
