@@ -9,11 +9,24 @@ from typing import Any
 from torch import nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import CompressedEmbedding, FactoredMatrix, TiedHead, is_compressed_module, role_of
+from lpcompress.nn import (
+    FROM_HEADS,
+    INTO_HEADS,
+    BareWeight,
+    CompressedBareWeight,
+    CompressedEmbedding,
+    FactoredMatrix,
+    TiedHead,
+    is_compressed_module,
+    role_of,
+)
 
 ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # BERT's attention.self, GPT-2's attn, XLNet's rel_attn
 HEADS = {"pooler", "classifier", "qa_outputs", "lm_head", "score", "predictions"}
 """Parts of names that no word asks for, in models too whose heads do not stand beside a base model."""
+
+BARE_WEIGHTS = {"XLNetRelativeAttention": dict.fromkeys("qkvr", INTO_HEADS) | {"o": FROM_HEADS}}
+"""Class of a module -> its parameters that are layers in all but name, and how the class multiplies by them."""
 
 
 def input_embedding(model: Any) -> Any:
@@ -92,7 +105,7 @@ def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Modul
     LpCompressError
         If a pattern matches nothing, a layer is compressed already, or a wildcard names one that cannot be factored.
     """
-    layers = {name: layer for name, layer in model.named_modules() if role_of(layer) and hasattr(layer, "weight")}
+    layers = {name: layer for name, layer in all_layers(model).items() if role_of(layer) and hasattr(layer, "weight")}
     chosen: set[str] = set()
     for pattern in patterns:
         chosen.update(matches(model, pattern, layers))
@@ -153,9 +166,30 @@ def refuse_layer(layer: nn.Module) -> None:
         role.refuse(layer)
 
 
+def all_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every module by name, and every bare weight as the layer that it is, in the order of the model."""
+    layers: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        layers[name] = module
+        for leaf, equation in BARE_WEIGHTS.get(type(module).__name__, {}).items():
+            weight = getattr(module, leaf)
+            if isinstance(weight, nn.Parameter):
+                layers[f"{name}.{leaf}".lstrip(".")] = BareWeight(weight, equation)
+    return layers
+
+
+def bare_names(model: nn.Module) -> list[str]:
+    """Return the names of the bare weights that are compressed."""
+    return [name for name, module in model.named_modules() if isinstance(module, CompressedBareWeight)]
+
+
 def swap(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` in the place of the layer called `name`."""
-    model.set_submodule(name, module)
+    """Put `module` in the place of the layer called `name`; a bare weight goes back bare."""
+    parent, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    if isinstance(module, BareWeight | CompressedBareWeight):
+        delattr(owner, leaf)
+    setattr(owner, leaf, module.weight if isinstance(module, BareWeight) else module)
 
 
 def relative_name(model: nn.Module, name: str) -> str:
@@ -163,11 +197,12 @@ def relative_name(model: nn.Module, name: str) -> str:
     return name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")
 
 
-def locate(model: nn.Module, name: str) -> str | None:
-    """Return what a layer stored under its relative name is called in `model`; None if it has none."""
+def locate(model: nn.Module, name: str) -> tuple[str, nn.Module] | None:
+    """Return what a layer stored under its relative name is called in `model`, and the layer; None if it has none."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    names = dict(model.named_modules())
-    return next((c for c in (name, prefix + name, name.removeprefix(prefix)) if c in names), None)
+    layers = all_layers(model)
+    candidates = (name, prefix + name, name.removeprefix(prefix))
+    return next(((each, layers[each]) for each in candidates if each in layers), None)
 
 
 def retie(model: Any) -> None:

@@ -12,6 +12,12 @@ from lpcompress.nn.convolution import (
     FactoredConvolution,
     SparseCodedConvolution,
 )
+from lpcompress.nn.einsum import (
+    ClusteredBareWeight,
+    CompressedBareWeight,
+    FactoredBareWeight,
+    SparseCodedBareWeight,
+)
 from lpcompress.nn.embedding import (
     ClusteredEmbedding,
     CompressedEmbedding,
@@ -22,7 +28,12 @@ from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLine
 from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec
 
-ROLES: tuple[type[FactoredMatrix], ...] = (CompressedEmbedding, CompressedLinear, CompressedConvolution)
+ROLES: tuple[type[FactoredMatrix], ...] = (
+    CompressedEmbedding,
+    CompressedLinear,
+    CompressedConvolution,
+    CompressedBareWeight,
+)
 MODULES: dict[str, type[FactoredMatrix]] = {
     module.kind: module
     for module in (
@@ -35,6 +46,9 @@ MODULES: dict[str, type[FactoredMatrix]] = {
         FactoredConvolution,
         ClusteredConvolution,
         SparseCodedConvolution,
+        FactoredBareWeight,
+        ClusteredBareWeight,
+        SparseCodedBareWeight,
     )
 }
 
