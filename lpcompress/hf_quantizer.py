@@ -14,6 +14,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lpcompress import __version__, surgery
 from lpcompress.errors import CheckpointError, LpCompressError
+from lpcompress.folding import fold_permutations
 from lpcompress.nn import BareWeight, build, is_compressed_module, spec_of
 from lpcompress.resizing import follow_resizing, restore_resizing
 
@@ -203,8 +204,10 @@ def install(model: Any, replacements: dict[str, tuple[nn.Module, dict[str, Any]]
             f"the model must not be quantized by another method. Got a {type(config).__name__}; start from the dense"
             " model."
         )
-    for name, (module, provenance) in replacements.items():
+    for name, (module, _) in replacements.items():
         surgery.swap(model, name, module)
+    fold_permutations(model)
+    for name, (module, provenance) in replacements.items():
         spec = spec_of(module)  # type: ignore[arg-type]
         config.layers[surgery.relative_name(model, name)] = {**provenance, **spec}
     surgery.retie(model)

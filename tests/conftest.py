@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,16 @@ def random_sparse(rows, columns, generator, share=0.3):
     return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets, columns)
 
 
-ENCODERS = {"low_rank": random_low_rank, "clustered": random_clustered, "sparse": random_sparse}
+def random_entries(rows, columns, generator):
+    return replace(random_sparse(rows, columns, generator), basis=None)
+
+
+ENCODERS = {
+    "low_rank": random_low_rank,
+    "clustered": random_clustered,
+    "sparse": random_sparse,
+    "entries": random_entries,
+}
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ class ClusteredMatrix(FactoredMatrix):
     """Row i is `codes_i @ bases_c`, where c is the cluster of row i.
 
     `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above
-    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows.
+    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows. Rows that
+    are `ordered` stand as they are stored.
     """
 
     holds = Clustered
@@ -25,9 +26,11 @@ class ClusteredMatrix(FactoredMatrix):
     offsets: Tensor
     clusters: Tensor
 
-    def allocate(self, rows: int, columns: int, *, ranks: list[int], members: list[int], **where: Any) -> None:
+    def allocate(
+        self, rows: int, columns: int, *, ranks: list[int], members: list[int], ordered: bool = False, **where: Any
+    ) -> None:
         """Register codes, bases and index."""
-        self.ranks, self.members = list(ranks), list(members)
+        self.ranks, self.members, self.ordered = list(ranks), list(members), ordered
         device, stored = where.get("device"), sum(self.lengths)
         self.weight = nn.Parameter(torch.zeros(stored, **where))
         self.bases = nn.Parameter(torch.zeros(sum(ranks), columns, **where))
@@ -53,7 +56,7 @@ class ClusteredMatrix(FactoredMatrix):
                 f"'ranks' and 'rows' must be of equal length, 'rows' must add up to {spec['shape'][0]}, and only the"
                 f" last rank may be 0. Got ranks {ranks} and rows {rows}."
             )
-        return {"ranks": ranks, "members": rows}
+        return {"ranks": ranks, "members": rows, "ordered": spec.get("ordered") is True}
 
     @classmethod
     def sizes_of(cls, factorization: Clustered) -> Spec:
@@ -62,7 +65,8 @@ class ClusteredMatrix(FactoredMatrix):
 
     def sizes(self) -> Spec:
         """Return ranks and rows of the clusters, without a look at the buffers."""
-        return {"ranks": list(self.ranks), "rows": list(self.members)}
+        sizes: Spec = {"ranks": list(self.ranks), "rows": list(self.members)}
+        return sizes | ({"ordered": True} if self.ordered else {})
 
     @property
     def right(self) -> Tensor:
@@ -115,20 +119,19 @@ class ClusteredMatrix(FactoredMatrix):
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
         """Multiply by the transposed codes and add `bias` (n,): (..., sum of ranks) to (..., n)."""
-        labels, places = self.places(self.row_ids())
-        rows = self.clusters[:, 1]
-        stored_at = (rows.cumsum(0) - rows)[labels] + places  # (n,)
+        order = None if self.ordered else self.offsets.argsort(stable=True)  # rows as they are stored
         biases: list[Tensor | None] = [None] * len(self.ranks)
         if bias is not None:
-            in_order = torch.empty_like(bias).index_copy(0, stored_at, bias)
-            biases = list(in_order.split(self.members))
+            biases = list((bias if order is None else bias[order]).split(self.members))
         flat = coordinates.reshape(-1, coordinates.shape[-1])
         parts = [
             functional.linear(theirs, table, its_bias)
             for theirs, table, its_bias in zip(flat.split(self.ranks, dim=1), self.tables(), biases, strict=True)
         ]
-        out = torch.cat(parts, dim=1).index_select(1, stored_at)
-        return out.view(*coordinates.shape[:-1], -1)
+        out = torch.cat(parts, dim=1)  # (tokens, n)
+        if order is not None:
+            out = out.index_select(1, order.argsort())
+        return out.view(*coordinates.shape[:-1], out.shape[1])
 
     def check(self, name: str) -> None:
         """Raise CheckpointError unless every row has codes of its own inside its cluster."""
@@ -146,6 +149,7 @@ class ClusteredMatrix(FactoredMatrix):
             name,
             "'offsets' must give every row codes of its own inside its cluster",
         )
+        self.require(not self.ordered or not (self.offsets.diff() < 0).any(), name, "'offsets' must be in order")
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows; clusters keep their bases."""

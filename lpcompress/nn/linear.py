@@ -103,6 +103,19 @@ class ClusteredLinear(ClusteredMatrix, CompressedLinear):
 
     kind = "clustered_linear"
 
+    @torch.no_grad()
+    def sort_outputs(self) -> Tensor:
+        """Leave the outputs in the order of the clusters; return which former output stands where, shape (n,).
+
+        What follows must take its inputs in that order.
+        """
+        order = self.offsets.argsort(stable=True)
+        self.offsets.copy_(self.offsets[order])
+        if self.bias is not None:
+            self.bias.copy_(self.bias[order])
+        self.ordered = True
+        return order
+
 
 class SparseCodedLinear(SparseCodedMatrix, CompressedLinear):
     """Few numbers an output, in a shared basis or in none. Saves size, not time: codes are unpacked for each call."""
