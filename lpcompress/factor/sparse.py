@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import BudgetError
 from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits
 from lpcompress.factor.linalg import CHUNK, orthonormal_rows, principal_axes, spectral_norm
 from lpcompress.factor.problem import Budget, Settings
@@ -17,6 +17,9 @@ LEARNING_WORK = 36 * 768**3  # steps times d^3: fewer where one is dear, so that
 ANGLE = 0.1  # that a basis vector turns in a step, in radians, at first
 LONGEST = 0.5  # step, as the tangent of the largest angle
 MOMENTUM = 0.8
+COSTLY = 0.25  # share of the budget
+HOPELESS = 0.5
+"""A basis is not learned if it is `COSTLY` and entries alone leave less than this share of its error at the start."""
 IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
 
 
@@ -50,34 +53,36 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     rotation (Lesage et al., "Learning unions of orthonormal bases with thresholded singular value
     decomposition", ICASSP 2005), which needs many more passes over the rows for the same error.
     """
-    alone = _kept_energy(matrix, budget)
+    n = matrix.shape[0]
+    generator = torch.Generator().manual_seed(settings.seed)
+    sample = matrix[torch.randperm(n, generator=generator)[:SAMPLE].to(matrix.device)]
+    alone = _kept_entries(matrix, budget)
+    _, axes = principal_axes(matrix, matrix.dtype)
     try:
-        fitted = _in_learned_basis(matrix, budget, settings)
-    except LpCompressError:
+        basis, kept = _starting_basis(sample, axes.T.to(matrix.dtype).contiguous(), budget, n)
+    except BudgetError:
         if alone == 0:
             raise
         return encode(matrix, None, budget)
-    if float(torch.linalg.vector_norm(fitted.values, dtype=torch.float64)) ** 2 >= alone:
+    if 1 - alone < HOPELESS * (1 - kept) and basis.numel() * budget.item > COSTLY * budget.n_bytes:
+        return encode(matrix, None, budget)
+    fitted = encode(matrix, _learn(sample, basis, budget, n, generator), budget)
+    if _energy(fitted.values) >= alone * _energy(matrix):
         return fitted
     del fitted  # before more memory is needed
     return encode(matrix, None, budget)
 
 
-def _in_learned_basis(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
-    n = matrix.shape[0]
-    generator = torch.Generator().manual_seed(settings.seed)
-    sample = matrix[torch.randperm(n, generator=generator)[:SAMPLE].to(matrix.device)]
-    _, axes = principal_axes(matrix, matrix.dtype)
-    basis = _starting_basis(sample, axes.T.to(matrix.dtype).contiguous(), budget, n)
-    return encode(matrix, _learn(sample, basis, budget, n, generator), budget)
-
-
-def _kept_energy(matrix: Tensor, budget: Budget) -> float:
-    """Return the sum of squares of the largest entries that fit the budget, as if `encode` had no basis."""
+def _kept_entries(matrix: Tensor, budget: Budget) -> float:
+    """Return the share of the energy that is in the largest entries that fit the budget, without a basis."""
     threshold = _threshold_for(matrix, None, budget)
-    return sum(
-        float(rows[_magnitudes(rows) >= threshold].square().sum(dtype=torch.float64)) for rows in matrix.split(CHUNK)
-    )
+    kept = sum(_energy(rows[_magnitudes(rows) >= threshold]) for rows in matrix.split(CHUNK))
+    return kept / max(_energy(matrix), torch.finfo(matrix.dtype).tiny)
+
+
+def _energy(values: Tensor) -> float:
+    """Return the sum of squares."""
+    return sum(float(some.square().sum(dtype=torch.float64)) for some in values.reshape(-1).split(1 << 20))
 
 
 def fit_like(target: Tensor, previous: SparseCoded) -> SparseCoded:
@@ -171,8 +176,8 @@ def _threshold(histogram: Tensor, n_bytes: float) -> int:
     return max(len(histogram) - int((needed <= n_bytes).sum()), 1)
 
 
-def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> Tensor:
-    """Cut the principal axes to the width that leaves the least error at this budget.
+def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> tuple[Tensor, float]:
+    """Cut the principal axes to the width that leaves the least error; return them and the share of energy they keep.
 
     A basis vector costs d numbers: a small matter for a tall matrix, all of the budget for a short one.
     """
@@ -181,16 +186,16 @@ def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> Ten
     smallest = _fixed_bytes(n, 1, d, budget.item)
     if budget.n_bytes <= smallest:
         raise budget.too_small(smallest + budget.item)
-    energy = float(sample.square().sum(dtype=torch.float64))
+    energy = _energy(sample)
     width, best = axes.shape[0], (math.inf, 1)
     while width >= 1:
         left = budget.n_bytes - _fixed_bytes(n, width, width * d, budget.item)
         if left > 0:
             inside = codes[:, :width]
             kept = _magnitudes(inside) >= _threshold(_histogram(inside, budget.item), left * share)
-            best = min(best, (energy - float(inside[kept].square().sum(dtype=torch.float64)), width))
+            best = min(best, (energy - _energy(inside[kept]), width))
         width = width * 3 // 4
-    return axes[: best[1]]
+    return axes[: best[1]], 1 - best[0] / max(energy, torch.finfo(sample.dtype).tiny)
 
 
 def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, generator: torch.Generator) -> Tensor:
