@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.hf_quantizer import QUANT_METHOD
+from lpcompress.surgery import input_embedding
 
 CONFIG = "config.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there counts
@@ -166,7 +167,7 @@ def class_of(config: Any, model: str) -> Any:
 
 def refuse_random(model: str, loaded: Any, missing: list[str]) -> None:
     """Raise if the word embedding is among the `missing` weights; warn of others."""
-    embedding = loaded.get_input_embeddings()
+    embedding = input_embedding(loaded)
     names = [f"{name}." for name, module in loaded.named_modules() if module is embedding]
     lost = [key for key in missing if key.startswith(tuple(names))]
     if lost:

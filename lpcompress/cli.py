@@ -88,7 +88,10 @@ def compress(
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Wildcard over module names, or 'embedding' (the default). Repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Wildcard over module names, or embedding (default), linear, attention, ffn, conv, all. Repeatable.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of these options; the command line wins.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of drawn starts. Default: 0.")] = None,

@@ -3,19 +3,19 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpcompress import checkpoint, hf_quantizer, surgery
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.methods import choose
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
-from lpcompress.nn import from_factorization
+from lpcompress.nn import from_factorization, role_of
 from lpcompress.priors import RowWeights, exponent_for
 from lpcompress.priors import row_weights as resolve_row_weights
 
@@ -56,13 +56,17 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once."""
+    """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once.
+
+    `skipped` are layers that only a word asked for and that nothing smaller can hold, and why.
+    """
 
     layers: list[LayerRecord]
     parameters_before: int
     parameters_after: int
     seed: int
     seconds: float
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def compress(
@@ -99,7 +103,7 @@ def compress(
     exponent : float, optional
         Power of a token's share of text that is its row's weight; by default it follows from the ratio.
     layers : iterable of str, default=("embedding",)
-        Words or shell wildcards over module names.
+        Words (`embedding`, `linear`, `attention`, `ffn`, `conv`, `all`) or shell wildcards over module names.
     tokenizer : PreTrainedTokenizerBase, optional
         Gives the row prior; by default it is looked up beside the checkpoint that the model came from.
     seed : int, default=0
@@ -115,20 +119,28 @@ def compress(
     began, settings = time.perf_counter(), Settings(p, clusters, seed)
     power = exponent_for(ratio) if exponent is None else exponent
     tell = progress or (lambda description, done, total: None)
-    found = surgery.find_layers(model, layers)
+    patterns = tuple(layers)
+    found = surgery.find_layers(model, patterns)
     before, replacements, records = count_parameters(model), {}, []
+    skipped: dict[str, str] = {}
     for done, (name, module) in enumerate(found.items()):
         weights = weights_of(model, module, row_weights, tokenizer, power)
 
         def say(doing: str, name: str = name, done: int = done) -> None:
             tell(f"{name}: {doing}", done, len(found))
 
-        record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
+        try:
+            record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
+        except BudgetError as error:
+            if surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
+                raise
+            skipped[name] = str(error)
+            continue
         records.append(record)
         replacements[name] = (replacement, {"method": record.method, "p": record.p, "row_weights": record.row_weights})
     hf_quantizer.install(model, replacements)
     tell("done", len(found), len(found))
-    return CompressionReport(records, before, count_parameters(model), seed, time.perf_counter() - began)
+    return CompressionReport(records, before, count_parameters(model), seed, time.perf_counter() - began, skipped)
 
 
 def preview(
@@ -148,8 +160,9 @@ def preview(
     found = []
     power = exponent_for(ratio) if exponent is None else exponent
     for name, module in surgery.find_layers(model, layers).items():
-        n, d = module.weight.shape
-        size = module.weight.element_size()
+        matrix = matrix_of(module)
+        n, d = matrix.shape
+        size = matrix.element_size()
         budget = Budget(int((1 - ratio) * n * d * size), size)
         found.append(
             {
@@ -164,20 +177,28 @@ def preview(
     return found
 
 
+def matrix_of(module: nn.Module) -> Tensor:
+    """Return the weight of a plain layer as a matrix of shape (n, d), rows being tokens or outputs."""
+    role = role_of(module)
+    if role is None:
+        raise LpCompressError(f"a {type(module).__name__} has no matrix that can be factored.")
+    return role.matrix_of(module).detach()
+
+
 def weights_of(
-    model: PreTrainedModel, module: nn.Embedding, wish: str, tokenizer: Any | None, exponent: float
+    model: PreTrainedModel, module: nn.Module, wish: str, tokenizer: Any | None, exponent: float
 ) -> RowWeights:
     """Return the row weights of one layer: the tokenizer speaks of the word embedding alone."""
-    if module is not model.get_input_embeddings():
+    if module is not surgery.input_embedding(model):
         return RowWeights(None, "uniform")
     if tokenizer is None and wish == "zipf":
         tokenizer = checkpoint.tokenizer_beside(model)
-    return resolve_row_weights(wish, module.weight.shape[0], tokenizer, exponent)
+    return resolve_row_weights(wish, matrix_of(module).shape[0], tokenizer, exponent)
 
 
 def replace_layer(
     name: str,
-    module: nn.Embedding,
+    module: nn.Module,
     method: str,
     ratio: float,
     settings: Settings,
@@ -185,35 +206,40 @@ def replace_layer(
     device: str | None,
     progress: Callable[[str], None],
 ) -> tuple[LayerRecord, nn.Module]:
-    """Factor one embedding; return the record and the module for its place.
+    """Factor one layer; return the record and the module for its place.
 
-    The padding row is stored beside the factors, so it is taken out of the fit and out of the budget.
+    What is stored beside the factors, an embedding's padding row or a bias, counts in the size: the factors get what
+    it leaves. The padding row is taken out of the fit too.
     """
     began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
-    matrix = module.weight.detach().to(device or module.weight.device)
+    matrix = matrix_of(module)
+    matrix = matrix.to(device or matrix.device)
     n, d = matrix.shape
-    row_weights, spare = weights.values, 0.0 if padding is None else 1 / n
+    row_weights, before = weights.values, stored(module)
     if not 0 < ratio < 1:
         raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-    if ratio + spare >= 1:
-        raise LpCompressError(f"{name}: its padding row alone is {spare:.2%} of its bytes. Ask for a smaller ratio.")
+    size = matrix.numel() * matrix.element_size()
+    beside = before[1] - size if padding is None else d * matrix.element_size()
+    share = 1 - ((1 - ratio) * before[1] - beside) / size  # of the matrix' bytes that the factors must save
+    if share >= 1:
+        raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
     with row_of_zeros(matrix, padding):
         try:
-            choice = choose(matrix, method, ratio + spare, settings, row_weights, progress)
+            choice = choose(matrix, method, share, settings, row_weights, progress)
         except LpCompressError as error:
-            raise LpCompressError(f"{name}: {error}") from None
+            raise type(error)(f"{name}: {error}") from None
         fitted = choice.factorization
         errors = errors_of(matrix, fitted, settings.p, row_weights)
         progress("fitting SVD for comparison")
         try:
-            svd_errors = errors_of(matrix, factorize(matrix, "svd", ratio + spare), settings.p, row_weights)
+            svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
         except LpCompressError:
             svd_errors = None
     replacement = from_factorization(fitted, like=module)
-    before, after = (stored(each) for each in (module, replacement))
+    after = stored(replacement)
     record = LayerRecord(
         name=name,
-        kind="embedding",
+        kind=replacement.role,
         shape=[n, d],
         method=choice.method,
         p=2.0 if choice.method == "svd" else settings.p,

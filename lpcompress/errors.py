@@ -9,6 +9,10 @@ class PlanError(LpCompressError):
     """The command line or the configuration asks for something that makes no sense (exit code 2)."""
 
 
+class BudgetError(LpCompressError):
+    """Nothing that a method can build is as small as was asked."""
+
+
 class CheckpointError(LpCompressError):
     """A checkpoint cannot be read, written or rebuilt."""
 

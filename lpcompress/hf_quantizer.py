@@ -14,7 +14,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lpcompress import __version__, surgery
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.nn import build, is_compressed_module, spec_of
+from lpcompress.folding import fold_permutations
+from lpcompress.nn import BareWeight, build, is_compressed_module, spec_of
 from lpcompress.resizing import follow_resizing, restore_resizing
 
 QUANT_METHOD = "lpcompress"
@@ -61,11 +62,10 @@ class LpCompressConfig(QuantizationConfigMixin):
         present = {}
         for name, entry in self.layers.items():
             found = surgery.locate(model, name)
-            module = None if found is None else model.get_submodule(found)
-            if module is None:  # a layer of a head that this model does not have
+            if found is None:  # a layer of a head that this model does not have
                 present[name] = entry
-            elif is_compressed_module(module):
-                present[name] = {**entry, **spec_of(module)}  # type: ignore[arg-type]
+            elif is_compressed_module(found[1]):
+                present[name] = {**entry, **spec_of(found[1])}  # type: ignore[arg-type]
         self.layers = present
 
 
@@ -82,6 +82,7 @@ class LpCompressQuantizer(HfQuantizer):
                 " Load it plainly, then call lpcompress.compress(model, ratio=...)."
             )
         super().__init__(quantization_config, **kwargs)
+        self.bare: list[str] = []  # relative names of the bare weights that are rebuilt
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         layers = {name: surgery.locate(model, name) for name in self.quantization_config.layers}
@@ -93,11 +94,14 @@ class LpCompressQuantizer(HfQuantizer):
         for name, found in layers.items():
             if found is None:
                 continue
+            full_name, plain = found
             try:
-                module = build(self.quantization_config.layers[name], model.get_submodule(found))
+                module = build(self.quantization_config.layers[name], plain)
             except LpCompressError as error:
                 raise CheckpointError(f"config.json, quantization_config.layers[{name!r}]: {error}") from None
-            surgery.swap(model, found, module)
+            surgery.swap(model, full_name, module)
+            if isinstance(plain, BareWeight):
+                self.bare.append(name)
         surgery.retie(model)
         return model
 
@@ -117,10 +121,24 @@ class LpCompressQuantizer(HfQuantizer):
             model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # asked for: not the default
         return model
 
-    def get_state_dict_and_metadata(self, model: Any, *args: Any, **kwargs: Any) -> tuple[None, dict[str, Any]]:
-        """Bring the sizes up to date; `save_pretrained` calls this before it writes config.json."""
+    def get_state_dict_and_metadata(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Bring the sizes up to date; `save_pretrained` calls this before it writes config.json.
+
+        The codes of a bare weight are stored under the weight's own name, so that a loader without this package
+        fails on the size there too.
+        """
         model.config.quantization_config.refresh(model)
-        return None, {}
+        codes = {f"{name}.weight": name for name in surgery.bare_names(model)}
+        if not codes:
+            return None, {}
+        return {codes.get(key, key): tensor for key, tensor in model.state_dict().items()}, {}
+
+    def get_weight_conversions(self) -> list[Any]:
+        """Find the codes of bare weights under the weights' own names."""
+        from transformers.core_model_loading import WeightRenaming
+
+        renamings = [WeightRenaming(f"{name}$", f"{name}.weight") for name in self.bare]
+        return [*super().get_weight_conversions(), *renamings]
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
         """`save_pretrained` works."""
@@ -186,8 +204,10 @@ def install(model: Any, replacements: dict[str, tuple[nn.Module, dict[str, Any]]
             f"the model must not be quantized by another method. Got a {type(config).__name__}; start from the dense"
             " model."
         )
-    for name, (module, provenance) in replacements.items():
+    for name, (module, _) in replacements.items():
         surgery.swap(model, name, module)
+    fold_permutations(model)
+    for name, (module, provenance) in replacements.items():
         spec = spec_of(module)  # type: ignore[arg-type]
         config.layers[surgery.relative_name(model, name)] = {**provenance, **spec}
     surgery.retie(model)

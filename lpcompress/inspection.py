@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lpcompress import checkpoint
+from lpcompress import checkpoint, surgery
 from lpcompress.errors import CheckpointError
-from lpcompress.nn import CompressedEmbedding
+from lpcompress.nn import CompressedEmbedding, FactoredMatrix
 
 SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
 
@@ -146,10 +146,7 @@ def layer_groups(model: nn.Module) -> list[LayerGroup]:
 
 def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
     """Return the spectrum of the word embedding, multiplied out if it is factored."""
-    try:
-        module = model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):  # what transformers raises for models without one
-        return None
+    module = surgery.input_embedding(model)
     if not isinstance(module, nn.Embedding):
         return None
     name = next(name for name, other in model.named_modules() if other is module)
@@ -193,6 +190,8 @@ def _starred(name: str) -> str:
 def _shape(module: nn.Module, tensors: list[Tensor]) -> tuple[int, ...]:
     """Return the logical shape; the factors of a compressed layer have others."""
     match module:
+        case FactoredMatrix():
+            return module.matrix_shape
         case nn.Embedding():
             return module.num_embeddings, module.embedding_dim
         case nn.Linear():

@@ -34,7 +34,7 @@ class Plan(BaseModel):
     exponent : float or None
         Power of a token's share of text that is its row's weight, from 0 to 2; None lets the ratio choose.
     layers : tuple of str, default=("embedding",)
-        Shell wildcards over module names, or the word `embedding`.
+        Shell wildcards over module names, or the words embedding, linear, attention, ffn, conv, all.
     seed : int, default=0
         Where drawn starts begin.
 

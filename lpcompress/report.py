@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,10 +24,12 @@ CAPTION = "error: relative, each row weighted by how much it counts; removed: sh
 MIN_WIDTH = 72  # of a table, so that its title stands in one line
 MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
+KINDS = {"embedding": "embedding", "linear": "linear layer", "conv": "convolution"}
+
 CARD = """\
 # {name}
 
-`{model}` with its word embedding replaced by a factored one, by lpcompress {version}.
+`{model}` with {what} replaced by factored forms, by lpcompress {version}.
 No data was used and nothing was fine-tuned. The weight files took {before} before and take {after} now.
 
 | layer | shape | method | p | removed | error | SVD's error at this size |
@@ -46,7 +49,7 @@ model = {auto_class}.from_pretrained("{folder}")
 ```
 
 **Without `import lpcompress` loading fails with a size mismatch, and that is meant. Never answer it with
-`ignore_mismatched_sizes=True`: the model then runs with a random embedding.** Scripts that pass this flag by
+`ignore_mismatched_sizes=True`: the model then runs with random weights.** Scripts that pass this flag by
 themselves need the import too.
 
 For programs that cannot import it: `lpcompress densify {folder} OUT` writes a plain checkpoint,
@@ -79,6 +82,7 @@ def as_dict(report: CompressionReport, *, model: str, out: Path | str, before: i
         "file_bytes_before": before,
         "file_bytes_after": after,
         "layers": [asdict(layer) for layer in report.layers],
+        "skipped": report.skipped,
     }
 
 
@@ -179,6 +183,7 @@ def model_card(summary: dict[str, Any], auto_class: str) -> str:
     text = CARD.format(
         name=folder,
         model=Path(summary["model"]).name if local else summary["model"],
+        what=_counted(summary["layers"]),
         version=summary["lpcompress_version"],
         before=megabytes(summary["file_bytes_before"]),
         after=megabytes(summary["file_bytes_after"]),
@@ -231,6 +236,13 @@ def short_list(numbers: list[int]) -> str:
 def _error(error: float | None) -> str:
     """Return an error in a table cell; SVD has none at a size that not even rank 1 fits."""
     return "-" if error is None else f"{error:.4f}"
+
+
+def _counted(layers: list[dict[str, Any]]) -> str:
+    """Return how many layers of each kind there are."""
+    counts = Counter(layer["kind"] for layer in layers)
+    words = [f"{count} {KINDS[kind]}{'s' * (count > 1)}" for kind, count in counts.items()]
+    return " and ".join(words)
 
 
 def _choice(layer: dict[str, Any]) -> str:

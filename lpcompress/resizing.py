@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lpcompress.nn import CompressedEmbedding, TiedHead
+from lpcompress.surgery import input_embedding
 
 
 class Resizer:
@@ -57,11 +58,7 @@ def follow_resizing(model: nn.Module) -> None:
     for part in model.modules():
         if not hasattr(type(part), "resize_token_embeddings"):
             continue
-        try:
-            embedding = part.get_input_embeddings()  # type: ignore[operator]
-        except NotImplementedError:
-            continue
-        if isinstance(embedding, CompressedEmbedding):
+        if isinstance(input_embedding(part), CompressedEmbedding):
             part.resize_token_embeddings = Resizer(part)  # type: ignore[assignment]
 
 

@@ -1,74 +1,195 @@
 """Finding layers in a model, swapping them, and keeping language-model heads tied to their embedding."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import CompressedEmbedding, TiedHead, is_compressed_module
+from lpcompress.nn import (
+    FROM_HEADS,
+    INTO_HEADS,
+    BareWeight,
+    CompressedBareWeight,
+    CompressedEmbedding,
+    FactoredMatrix,
+    TiedHead,
+    is_compressed_module,
+    role_of,
+)
+
+ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # BERT's attention.self, GPT-2's attn, XLNet's rel_attn
+HEADS = {"pooler", "classifier", "qa_outputs", "lm_head", "score", "predictions"}
+"""Parts of names that no word asks for, in models too whose heads do not stand beside a base model."""
+
+BARE_WEIGHTS = {"XLNetRelativeAttention": dict.fromkeys("qkvr", INTO_HEADS) | {"o": FROM_HEADS}}
+"""Class of a module -> its parameters that are layers in all but name, and how the class multiplies by them."""
 
 
-def input_embedding(model: Any) -> list[str]:
-    """Return the name of what `model.get_input_embeddings()` returns."""
-    embedding = model.get_input_embeddings()
-    return [name for name, module in model.named_modules() if module is embedding]
+def input_embedding(model: Any) -> Any:
+    """Return the word embedding, None for models (of images, of sound) that have none."""
+    try:
+        return model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # what transformers raises for models without one
+        return None
 
 
-WORDS: dict[str, Callable[[nn.Module], list[str]]] = {"embedding": input_embedding}
-RESERVED_WORDS = ("linear", "attention", "ffn", "conv", "all")  # of the contract, not built yet
+def is_embedding(model: Any, name: str, layer: nn.Module) -> bool:
+    """Tell whether `layer` is the word embedding."""
+    return role_name(layer) == "embedding" and layer is input_embedding(model)
 
 
-def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Embedding]:
-    """Return the layers that `patterns` ask for, by name, in the order of the model.
+def is_linear(model: Any, name: str, layer: nn.Module) -> bool:
+    """Tell whether `layer` is a linear layer of the model's body."""
+    return role_name(layer) == "linear" and in_body(model, name)
+
+
+def is_attention(model: Any, name: str, layer: nn.Module) -> bool:
+    """Tell whether `layer` is a projection of an attention."""
+    return is_linear(model, name, layer) and ATTENTION.search(name) is not None
+
+
+def is_feed_forward(model: Any, name: str, layer: nn.Module) -> bool:
+    """Tell whether `layer` is a linear layer of a numbered block, outside its attention."""
+    numbered = any(part.isdigit() for part in name.split("."))
+    return numbered and is_linear(model, name, layer) and not ATTENTION.search(name)
+
+
+def is_convolution(model: Any, name: str, layer: nn.Module) -> bool:
+    """Tell whether `layer` is a convolution of the model's body."""
+    return role_name(layer) == "conv" and in_body(model, name)
+
+
+def is_any(model: Any, name: str, layer: nn.Module) -> bool:
+    """Tell whether `layer` is the word embedding, or a linear layer or a convolution of the model's body."""
+    return any(asks(model, name, layer) for asks in (is_embedding, is_linear, is_convolution))
+
+
+WORDS: dict[str, Callable[[Any, str, nn.Module], bool]] = {
+    "embedding": is_embedding,
+    "linear": is_linear,
+    "attention": is_attention,
+    "ffn": is_feed_forward,
+    "conv": is_convolution,
+    "all": is_any,
+}
+
+
+def role_name(layer: nn.Module) -> str | None:
+    """Return embedding, linear or conv; None for layers that cannot be factored."""
+    role = role_of(layer)
+    return role.role if role else None
+
+
+def in_body(model: Any, name: str) -> bool:
+    """Tell whether a layer belongs to the model proper: not to its heads, not to its pooler."""
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    return name.startswith(prefix) and HEADS.isdisjoint(name.split("."))
+
+
+def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Module]:
+    """Return the plain layers that `patterns` ask for, by name, in the order of the model.
 
     Parameters
     ----------
     model : PreTrainedModel
     patterns : iterable of str
-        Words (`embedding`: the word embedding) or shell wildcards over module names.
+        Words (see `WORDS`) or shell wildcards over module names. Words leave out heads, poolers and layers that
+        cannot be factored; a wildcard may name a head.
+
+    Raises
+    ------
+    LpCompressError
+        If a pattern matches nothing, a layer is compressed already, or a wildcard names one that cannot be factored.
     """
-    layers = {name: module for name, module in model.named_modules() if hasattr(module, "weight")}
+    layers = {name: layer for name, layer in all_layers(model).items() if role_of(layer) and hasattr(layer, "weight")}
     chosen: set[str] = set()
     for pattern in patterns:
-        chosen.update(matches(model, pattern, list(layers)))
-    for name in chosen:
-        refuse_unsupported(name, layers[name])
-    return {name: cast(nn.Embedding, module) for name, module in layers.items() if name in chosen}
+        chosen.update(matches(model, pattern, layers))
+    return {name: layer for name, layer in layers.items() if name in chosen}
 
 
-def matches(model: nn.Module, pattern: str, names: list[str]) -> list[str]:
-    """Return those of `names` that one pattern asks for; at least one, or raise."""
-    if pattern in RESERVED_WORDS:
-        raise LpCompressError(
-            f"layers {pattern!r}: not supported yet by this version. Supported: {', '.join(WORDS)}, and names or"
-            " wildcards of embeddings."
-        )
-    found = WORDS[pattern](model) if pattern in WORDS else [n for n in names if fnmatchcase(n, pattern)]
+def matches(model: nn.Module, pattern: str, layers: dict[str, nn.Module]) -> list[str]:
+    """Return the names of those of `layers` that one pattern asks for; at least one, or raise."""
+    asks = WORDS.get(pattern)
+    if asks is None:
+        found = [name for name in layers if fnmatchcase(name, pattern)]
+    else:
+        found = [name for name, layer in layers.items() if asks(model, name, layer) and not is_special(layer)]
     if not found:
-        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
+        near = [] if asks else difflib.get_close_matches(pattern, layers, n=3, cutoff=0.3)
         raise LpCompressError(
-            f"layers {pattern!r} matched no layer of this {type(model).__name__}."
+            f"layers {pattern!r} matched no layer of this {type(model).__name__} that can be factored."
             + (f" Nearest: {', '.join(map(repr, near))}." if near else "")
         )
+    for name in found:
+        refuse_unsupported(model, name, layers[name])
     return found
 
 
-def refuse_unsupported(name: str, module: nn.Module) -> None:
-    """Raise unless `module` is a plain embedding."""
-    if is_compressed_module(module):
-        raise LpCompressError(f"{name} is compressed already ({type(module).__name__}); start from the dense model.")
+def is_special(layer: nn.Module) -> bool:
+    """Tell whether a layer does more than its matrix says (groups, a forward of its own), so that words pass it by."""
     try:
-        CompressedEmbedding.refuse(module)
+        refuse_layer(layer)
+    except LpCompressError:
+        return not is_compressed_module(layer)
+    return False
+
+
+def is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a wildcard asks for the layer `name`, and not only a word."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns if pattern not in WORDS)
+
+
+def refuse_unsupported(model: Any, name: str, layer: nn.Module) -> None:
+    """Raise unless `layer` is plain and can be replaced."""
+    if is_compressed_module(layer):
+        raise LpCompressError(f"{name} is compressed already ({type(layer).__name__}); start from the dense model.")
+    embedding = input_embedding(model)
+    if layer is not embedding and layer.weight is getattr(embedding, "weight", None):
+        raise LpCompressError(
+            f"{name} shares its weight with the word embedding, and follows it by itself. Ask for 'embedding' instead."
+        )
+    try:
+        refuse_layer(layer)
     except LpCompressError as error:
         raise LpCompressError(f"{name}: {error}") from None
 
 
+def refuse_layer(layer: nn.Module) -> None:
+    """Raise if nothing can take the place of `layer`."""
+    role = role_of(layer)
+    if role is not None:
+        role.refuse(layer)
+
+
+def all_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every module by name, and every bare weight as the layer that it is, in the order of the model."""
+    layers: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        layers[name] = module
+        for leaf, equation in BARE_WEIGHTS.get(type(module).__name__, {}).items():
+            weight = getattr(module, leaf)
+            if isinstance(weight, nn.Parameter):
+                layers[f"{name}.{leaf}".lstrip(".")] = BareWeight(weight, equation)
+    return layers
+
+
+def bare_names(model: nn.Module) -> list[str]:
+    """Return the names of the bare weights that are compressed."""
+    return [name for name, module in model.named_modules() if isinstance(module, CompressedBareWeight)]
+
+
 def swap(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` in the place of the layer called `name`."""
-    model.set_submodule(name, module)
+    """Put `module` in the place of the layer called `name`; a bare weight goes back bare."""
+    parent, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    if isinstance(module, BareWeight | CompressedBareWeight):
+        delattr(owner, leaf)
+    setattr(owner, leaf, module.weight if isinstance(module, BareWeight) else module)
 
 
 def relative_name(model: nn.Module, name: str) -> str:
@@ -76,11 +197,12 @@ def relative_name(model: nn.Module, name: str) -> str:
     return name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")
 
 
-def locate(model: nn.Module, name: str) -> str | None:
-    """Return what a layer stored under its relative name is called in `model`; None if it has none."""
+def locate(model: nn.Module, name: str) -> tuple[str, nn.Module] | None:
+    """Return what a layer stored under its relative name is called in `model`, and the layer; None if it has none."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    names = dict(model.named_modules())
-    return next((c for c in (name, prefix + name, name.removeprefix(prefix)) if c in names), None)
+    layers = all_layers(model)
+    candidates = (name, prefix + name, name.removeprefix(prefix))
+    return next(((each, layers[each]) for each in candidates if each in layers), None)
 
 
 def retie(model: Any) -> None:
@@ -110,8 +232,10 @@ def retie(model: Any) -> None:
 def densify(model: Any) -> None:
     """Multiply every compressed layer out and tie plain heads again, in place: the inverse of `retie` and `swap`."""
     for name, module in list(model.named_modules()):
-        if isinstance(module, CompressedEmbedding):
-            swap(model, name, plain_embedding(module))
+        if isinstance(module, FactoredMatrix):
+            plain = module.plain().train(module.training)
+            plain.weight.requires_grad_(module.weight.requires_grad)
+            swap(model, name, plain)
         elif isinstance(module, TiedHead):
             swap(model, name, module.plain())
     for part in model.modules():
@@ -119,17 +243,6 @@ def densify(model: Any) -> None:
             refresh_tied_keys(part)
     refresh_tied_keys(model)
     model.tie_weights()
-
-
-def plain_embedding(module: CompressedEmbedding) -> nn.Embedding:
-    """Return the `nn.Embedding` that `module` stands for."""
-    plain = nn.Embedding(
-        module.num_embeddings,
-        module.embedding_dim,
-        padding_idx=module.padding_idx,
-        _weight=module.dense().detach(),
-    )
-    return plain.requires_grad_(module.weight.requires_grad).train(module.training)
 
 
 def refresh_tied_keys(model: Any) -> None:

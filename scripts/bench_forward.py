@@ -48,7 +48,7 @@ def sparse(rows: int, columns: int, kept: float) -> SparseCoded:
     counts = torch.stack([support.sum(1), blocks.sum(1)], dim=1)
     offsets = (counts.cumsum(0) - counts).int()
     basis = torch.randn(columns, columns)
-    return SparseCoded(torch.randn(int(support.sum())), basis, pack_bits(blocks), masks, offsets)
+    return SparseCoded(torch.randn(int(support.sum())), basis, pack_bits(blocks), masks, offsets, columns)
 
 
 def seconds(module: nn.Module, ids: torch.Tensor) -> float:

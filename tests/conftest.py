@@ -57,7 +57,7 @@ def random_sparse(rows, columns, generator, share=0.3):
     offsets = (counts.cumsum(0) - counts).to(index_dtype(int(support.sum())))
     basis = torch.linalg.qr(torch.randn(columns, columns, generator=generator)).Q.contiguous()
     values = torch.randn(int(support.sum()), generator=generator)
-    return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets)
+    return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets, columns)
 
 
 def random_signed(rows, columns, generator):
@@ -66,11 +66,16 @@ def random_signed(rows, columns, generator):
     return replace(random_sparse(rows, columns, generator), signs=signs, magnitudes=magnitudes)
 
 
+def random_entries(rows, columns, generator):
+    return replace(random_sparse(rows, columns, generator), basis=None)
+
+
 ENCODERS = {
     "low_rank": random_low_rank,
     "clustered": random_clustered,
     "sparse": random_sparse,
     "signed": random_signed,  # sparse, with signs for what has no number
+    "entries": random_entries,
 }
 
 

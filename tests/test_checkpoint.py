@@ -15,7 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForMaskedLM, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from lpcompress import checkpoint
+from lpcompress.compression import compress
 from lpcompress.errors import CheckpointError
+from lpcompress.factor import METHODS
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 KINDS = ("low_rank", "clustered", "sparse", "signed")
@@ -62,6 +64,51 @@ def test_logits_are_equal_to_the_bit_in_a_fresh_process(compressed, ids, tmp_pat
     done = fresh_python(RELOAD, tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 8 * len(KINDS)
+
+
+def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_path, fresh_python):
+    for architecture in ARCHITECTURES:
+        for method in METHODS:
+            model = tiny_model(architecture, "lm" if method == "messi" else "classifier")
+            head = "lm" if method == "messi" else "classifier"
+            compress(model, layers=["all"], method=method, ratio=0.3, clusters=2 if method == "messi" else None)
+            directory = tmp_path / f"{architecture}-{head}-{method}"
+            checkpoint.save(model, None, directory, max_shard_size="9KB" if method == "adaptive" else None)
+            torch.save({"ids": ids, "logits": model(ids).logits.detach()}, directory / "expected.pt")
+    done = fresh_python(RELOAD, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 4 * len(METHODS)
+
+
+def test_without_the_package_no_layer_is_random(tiny_model, tmp_path, fresh_python):
+    for architecture in ARCHITECTURES:
+        for word in ("attention", "ffn"):
+            model = tiny_model(architecture)
+            compress(model, layers=[word], method="svd", ratio=0.4)
+            checkpoint.save(model, None, tmp_path / f"{architecture}-{word}")
+    script = """
+import sys, pathlib, transformers
+for directory in pathlib.Path(sys.argv[1]).iterdir():
+    try:
+        transformers.AutoModelForSequenceClassification.from_pretrained(directory)
+    except RuntimeError as error:
+        print(directory.name)
+assert "lpcompress" not in sys.modules
+"""
+    done = fresh_python(script, tmp_path)
+    assert len(done.stdout.split()) == 8, done.stderr
+
+
+def test_densify_every_layer(tiny_model, ids, tmp_path):
+    for architecture in ARCHITECTURES:
+        model = tiny_model(architecture, "lm")
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        compress(model, layers=["all"], method="adaptive", ratio=0.3, clusters=2)
+        checkpoint.save(model, None, tmp_path / architecture)
+        checkpoint.densify(tmp_path / architecture, tmp_path / f"{architecture}-dense")
+        dense, _ = checkpoint.load(str(tmp_path / f"{architecture}-dense"))
+        assert {name: tensor.shape for name, tensor in dense.state_dict().items()} == shapes
+        torch.testing.assert_close(dense(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-4)
 
 
 def test_without_the_package_loading_fails(compressed, tmp_path, fresh_python):

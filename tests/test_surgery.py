@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from lpcompress import surgery
@@ -25,7 +26,8 @@ def test_the_word_embedding_is_found_and_its_name_leads_back(tiny_model, archite
     assert not relative.startswith(model.base_model_prefix)
     for other in ("classifier", "lm", "base"):
         found = tiny_model(architecture, other)
-        assert found.get_submodule(surgery.locate(found, relative)) is found.get_input_embeddings()
+        full_name, layer = surgery.locate(found, relative)
+        assert found.get_submodule(full_name) is layer is found.get_input_embeddings()
     assert surgery.locate(model, "no.such.layer") is None
 
 
@@ -34,13 +36,95 @@ def test_wildcards_follow_the_order_of_the_model(tiny_model):
     assert list(found) == ["bert.embeddings.word_embeddings", "bert.embeddings.position_embeddings"]
 
 
+ATTENTION = {
+    "bert": ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"],
+    "distilbert": ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"],
+    "xlnet": [f"rel_attn.{leaf}" for leaf in "qkvro"],
+}
+ATTENTION["roberta"] = ATTENTION["bert"]
+FFN = {
+    "bert": ["intermediate.dense", "output.dense"],
+    "roberta": ["intermediate.dense", "output.dense"],
+    "distilbert": ["ffn.lin1", "ffn.lin2"],
+    "xlnet": ["ff.layer_1", "ff.layer_2"],
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("head", ["classifier", "lm", "base"])
+def test_words(tiny_model, architecture, head):
+    model = tiny_model(architecture, head)
+    [embedding] = surgery.find_layers(model, ["embedding"])
+
+    def block(i, leaves):
+        start = {"bert": "encoder", "roberta": "encoder", "distilbert": "transformer", "xlnet": ""}[architecture]
+        prefix = "" if head == "base" else model.base_model_prefix
+        return [".".join(filter(None, (prefix, start, "layer", str(i), leaf))) for leaf in leaves]
+
+    attention = block(0, ATTENTION[architecture]) + block(1, ATTENTION[architecture])
+    ffn = block(0, FFN[architecture]) + block(1, FFN[architecture])
+    assert list(surgery.find_layers(model, ["attention"])) == attention
+    assert list(surgery.find_layers(model, ["ffn"])) == ffn
+    assert sorted(surgery.find_layers(model, ["linear"])) == sorted(attention + ffn)
+    assert sorted(surgery.find_layers(model, ["all"])) == sorted([embedding, *attention, *ffn])
+    assert list(surgery.find_layers(model, ["ffn", "attention"])) == list(surgery.find_layers(model, ["linear"]))
+
+
+def test_words_on_other_architectures():
+    sizes = {"vocab_size": 50, "n_embd": 8, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
+    gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+    assert [n.removeprefix("transformer.h.0.") for n in surgery.find_layers(gpt2, ["all"])] == [
+        "transformer.wte",
+        "attn.c_attn",
+        "attn.c_proj",
+        "mlp.c_fc",
+        "mlp.c_proj",
+    ]
+    assert len(surgery.find_layers(gpt2, ["attention"])) == len(surgery.find_layers(gpt2, ["ffn"])) == 2
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    resnet = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes))
+    assert len(surgery.find_layers(resnet, ["conv"])) == 6 == len(surgery.find_layers(resnet, ["all"]))
+    with pytest.raises(LpCompressError, match="'embedding' matched no layer of this ResNetForImageClassification"):
+        surgery.find_layers(resnet, ["embedding"])
+
+
+def test_words_pass_grouped_convolutions_by_and_names_do_not(tiny_model):
+    sizes = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = transformers.ConvBertModel(transformers.ConvBertConfig(**sizes, embedding_size=8, intermediate_size=12))
+    assert [name.rpartition(".")[2] for name in surgery.find_layers(model, ["conv"])] == ["pointwise"]
+    with pytest.raises(LpCompressError, match=r"depthwise: a convolution must have groups=1\. Got 8"):
+        surgery.find_layers(model, ["*.depthwise"])
+
+
+def test_a_wildcard_may_name_heads_and_poolers(tiny_model):
+    assert list(surgery.find_layers(tiny_model(), ["classifier", "*pooler*"])) == ["bert.pooler.dense", "classifier"]
+
+
+def test_a_tied_head_is_refused(tiny_model):
+    with pytest.raises(LpCompressError, match=r"cls\.predictions\.decoder shares its weight with the word embedding"):
+        surgery.find_layers(tiny_model("bert", "lm"), ["*.decoder"])
+    untied = tiny_model("bert", "lm", tie_word_embeddings=False)
+    assert list(surgery.find_layers(untied, ["*.decoder"])) == ["cls.predictions.decoder"]
+
+
+def test_a_layer_with_a_forward_of_its_own_is_refused(tiny_model):
+    class Odd(nn.Linear):
+        def forward(self, hidden):
+            return super().forward(hidden) * 2
+
+    model = tiny_model()
+    model.bert.encoder.layer[0].intermediate.dense = Odd(20, 32)
+    assert "bert.encoder.layer.0.intermediate.dense" not in surgery.find_layers(model, ["linear"])
+    with pytest.raises(LpCompressError, match=r"intermediate\.dense: the layer must be a plain torch\.nn\.Linear.*Odd"):
+        surgery.find_layers(model, ["*.0.intermediate.dense"])
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
         ("*.word_embedding", "matched no layer of this BertFor.*Nearest: 'bert.embeddings.word_embeddings'"),
-        ("linear", "not supported yet by this version. Supported: embedding"),
-        ("all", "not supported yet"),
-        ("classifier", "classifier: the layer must be a plain torch.nn.Embedding. Got Linear"),
+        ("conv", "layers 'conv' matched no layer of this BertForSequenceClassification that can be factored"),
+        ("*.LayerNorm", "matched no layer of this BertForSequenceClassification that can be factored"),
     ],
 )
 def test_patterns_that_cannot_be_served(tiny_model, pattern, message):

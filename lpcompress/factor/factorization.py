@@ -192,21 +192,23 @@ class SparseCoded(Factorization):
 
     Of its other coordinates the row keeps the signs and one common magnitude, or nothing: they are zero then.
 
-    A two-level bit mask says which coordinates a row uses. The basis' coordinates are cut into blocks
-    of eight; `blocks` has one bit a block (does the row use any of it?), `masks` one byte for each block
-    that is used (which of the eight?), `values` one number for each bit set there. Bit j of a byte is
-    coordinate 8 b + j, lowest bit first.
+    Without a basis the coordinates are the matrix' own columns, and the values its own entries. A two-level
+    bit mask says which coordinates a row uses. They are cut into blocks of eight; `blocks` has one bit a
+    block (does the row use any of it?), `masks` one byte for each block that is used (which of the eight?),
+    `values` one number for each bit set there. Bit j of a byte is coordinate 8 b + j, lowest bit first.
 
     Attributes
     ----------
     values : Tensor of shape (stored values,)
         Row by row, coordinates ascending.
-    basis : Tensor of shape (width, d)
+    basis : Tensor of shape (width, d) or None
     blocks : uint8 Tensor of shape (n, ceil(width / 64))
     masks : uint8 Tensor of shape (used blocks,)
         Row by row, blocks ascending.
     offsets : integer Tensor of shape (n, 2)
         Where the row's values and its masks begin: int32, or int64 if a store is longer than 2^31 - 1.
+    columns : int
+        d.
     signs : uint8 Tensor of shape (n, ceil(width / 8)) or None
         A bit for every coordinate, set where it is negative; read where `values` has no number.
     magnitudes : Tensor of shape (n,) or None
@@ -215,22 +217,28 @@ class SparseCoded(Factorization):
 
     kind: ClassVar[str] = "sparse"
     values: Tensor
-    basis: Tensor
+    basis: Tensor | None
     blocks: Tensor
     masks: Tensor
     offsets: Tensor
+    columns: int
     signs: Tensor | None = None
     magnitudes: Tensor | None = None
 
     @property
+    def width(self) -> int:
+        """Number of coordinates that rows choose from."""
+        return self.columns if self.basis is None else self.basis.shape[0]
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(n, d)."""
-        return self.offsets.shape[0], self.basis.shape[1]
+        return self.offsets.shape[0], self.columns
 
     @property
     def ranks(self) -> list[int]:
-        """Width of the shared basis."""
-        return [self.basis.shape[0]]
+        """Number of coordinates that rows choose from."""
+        return [self.width]
 
     @property
     def rows(self) -> list[int]:
@@ -239,40 +247,41 @@ class SparseCoded(Factorization):
 
     def dense(self, chunk: int = CHUNK) -> Tensor:
         """Scatter the values into their coordinates and multiply by the basis, `chunk` rows at a time."""
-        out = self.basis.new_empty(self.shape)
+        out = self.values.new_empty(self.shape)
         for start in range(0, self.shape[0], chunk):
             support = self.support(start, start + chunk)
             first = int(self.offsets[start, 0])
             codes = self.small_codes(start, start + chunk).masked_scatter_(support, self.values[first:])
-            out[start : start + chunk] = codes @ self.basis
+            out[start : start + chunk] = codes if self.basis is None else codes @ self.basis
         return out
 
     def scale_rows(self, factors: Tensor) -> "SparseCoded":
-        """Scale `values`, a few rows at a time."""
+        """Scale `values`, a few rows at a time, and `magnitudes`."""
         lengths = torch.diff(self.offsets[:, 0], append=self.offsets.new_tensor([self.values.shape[0]])).long()
         scaled, first = torch.empty_like(self.values), 0
         for rows, counts in zip(factors.split(CHUNK), lengths.split(CHUNK), strict=True):
             stop = first + int(counts.sum())
             scaled[first:stop] = self.values[first:stop] * torch.repeat_interleave(rows, counts)
             first = stop
-        return replace(self, values=scaled, magnitudes=None if self.magnitudes is None else self.magnitudes * factors)
+        magnitudes = self.magnitudes
+        if magnitudes is not None:
+            magnitudes = (magnitudes * factors).to(magnitudes.dtype)
+        return replace(self, values=scaled, magnitudes=magnitudes)
 
     def small_codes(self, start: int, stop: int) -> Tensor:
         """Return the codes of rows `start` to `stop` as their signs have them, shape (rows, width)."""
-        width = self.basis.shape[0]
         if self.signs is None or self.magnitudes is None:
-            return self.basis.new_zeros(len(self.offsets[start:stop]), width)
-        negative = unpack_bits(self.signs[start:stop])[:, :width]
+            return self.values.new_zeros(len(self.offsets[start:stop]), self.width)
+        negative = unpack_bits(self.signs[start:stop])[:, : self.width]
         magnitudes = self.magnitudes[start:stop].unsqueeze(1)
         return torch.where(negative, -magnitudes, magnitudes)
 
     def support(self, start: int, stop: int) -> Tensor:
         """Which coordinates the rows `start` to `stop` use: bool of shape (rows, width)."""
-        width = self.basis.shape[0]
-        used = unpack_bits(self.blocks[start:stop])[:, : -(-width // BLOCK)]  # (rows, blocks)
+        used = unpack_bits(self.blocks[start:stop])[:, : -(-self.width // BLOCK)]  # (rows, blocks)
         first = int(self.offsets[start, 1])
         masks = self.masks.new_zeros(used.shape).masked_scatter_(used, self.masks[first:])
-        return unpack_bits(masks)[:, :width]
+        return unpack_bits(masks)[:, : self.width]
 
 
 def unpack_bits(packed: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import BudgetError
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Budget:
 
         Raises
         ------
-        LpCompressError
+        BudgetError
             If not even rank 1 fits.
         """
         rank = self.n_bytes // (self.item * (rows + columns))
@@ -35,9 +35,9 @@ class Budget:
             raise self.too_small(self.item * (rows + columns))
         return min(rank, rows, columns)
 
-    def too_small(self, needed: int) -> LpCompressError:
+    def too_small(self, needed: int) -> BudgetError:
         """Return the error that says how many bytes would be needed."""
-        return LpCompressError(
+        return BudgetError(
             f"the asked size leaves {max(self.n_bytes, 0):,} bytes for this layer, but the smallest factorization "
             f"needs {needed:,}. Ask for a smaller ratio (ratio is the share of bytes removed)."
         )

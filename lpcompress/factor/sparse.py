@@ -1,6 +1,7 @@
-"""Sparse codes in one orthonormal basis: projective clustering with a subspace for every row."""
+"""Codes in one orthonormal basis, or in none: numbers for the largest, signs for the others."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ LEARNING_WORK = 36 * 768**3  # steps times d^3: fewer where one is dear, so that
 ANGLE = 0.1  # that a basis vector turns in a step, in radians, at first
 LONGEST = 0.5  # step, as the tangent of the largest angle
 MOMENTUM = 0.8
+COSTLY = 0.25  # share of the budget
+HOPELESS = 0.5
+"""A basis is not learned if it is `COSTLY` and entries alone leave less than this share of its error at the start."""
 IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
 
 
@@ -29,6 +33,9 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     the principal axes and descends on the manifold of orthonormal bases by stochastic gradient steps with momentum,
     the angle annealed to zero.
 
+    A basis is stored too: next to nothing beside a tall matrix, most of the budget of a square one. Where the
+    entries of the matrix itself can be told better in as many bytes, they take the place of the codes.
+
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
@@ -40,7 +47,7 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     Raises
     ------
     LpCompressError
-        If offsets, block masks and one basis vector do not fit.
+        If offsets and block masks do not fit.
 
     Notes
     -----
@@ -52,9 +59,26 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     n = matrix.shape[0]
     generator = torch.Generator().manual_seed(settings.seed)
     sample = matrix[torch.randperm(n, generator=generator)[:SAMPLE].to(matrix.device)]
+    entries = _in_entries(sample[:BATCH], budget, n)
     _, axes = principal_axes(matrix, matrix.dtype)
-    basis, signed = _starting_basis(sample, axes.T.to(matrix.dtype).contiguous(), budget, n)
-    return encode(matrix, _learn(sample, basis, budget, n, signed, generator), budget, signed)
+    start = _in_axes(sample[:BATCH], axes.T.to(matrix.dtype).contiguous(), budget, n)
+    best = min(entries, start, key=lambda each: each.error)
+    if best.error == math.inf:
+        raise budget.too_small(budget.n_bytes - _left(budget, matrix.shape, None, False) + budget.item)
+    if start.basis is not None:
+        costly = start.basis.numel() * budget.item > COSTLY * budget.n_bytes
+        if not (costly and entries.error < HOPELESS * start.error):
+            basis = _learn(sample, start.basis, budget, n, start.signed, generator)
+            learned = _Choice(_lost(sample[:BATCH], basis, budget, n, start.signed), basis, start.signed)
+            best = min(learned, entries, key=lambda each: each.error)
+    return encode(matrix, best.basis, budget, best.signed)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    error: float  # share of the energy of a sample that is lost
+    basis: Tensor | None
+    signed: bool
 
 
 def fit_like(target: Tensor, previous: SparseCoded, budget: Budget) -> SparseCoded:
@@ -67,8 +91,13 @@ def project_like(target: Tensor, previous: SparseCoded, budget: Budget) -> None:
     basis, signed = previous.basis, previous.signs is not None
     threshold = _threshold_for(target, basis, budget, signed)
     for rows in target.split(CHUNK):
-        codes = rows @ basis.T
-        rows.copy_(_decoded(codes, _magnitudes(codes) >= threshold, signed) @ basis)
+        codes = _codes(rows, basis)
+        decoded = _decoded(codes, _magnitudes(codes) >= threshold, signed)
+        rows.copy_(decoded if basis is None else decoded @ basis)
+
+
+def _codes(rows: Tensor, basis: Tensor | None) -> Tensor:
+    return rows if basis is None else rows @ basis.T
 
 
 def _decoded(codes: Tensor, kept: Tensor, signed: bool) -> Tensor:
@@ -84,32 +113,33 @@ def _mean_magnitude(codes: Tensor, kept: Tensor) -> Tensor:
     return codes.abs().masked_fill_(kept, 0).sum(dim=1) / others
 
 
-def _threshold_for(matrix: Tensor, basis: Tensor, budget: Budget, signed: bool) -> int:
+def _threshold_for(matrix: Tensor, basis: Tensor | None, budget: Budget, signed: bool) -> int:
     """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
     histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
     for rows in matrix.split(CHUNK):
-        histogram += _histogram(rows @ basis.T, budget.item)
-    return _threshold(histogram, _left(budget, matrix.shape[0], basis.shape, signed))
+        histogram += _histogram(_codes(rows, basis), budget.item)
+    return _threshold(histogram, _left(budget, matrix.shape, basis, signed))
 
 
-def encode(matrix: Tensor, basis: Tensor, budget: Budget, signed: bool) -> SparseCoded:
+def encode(matrix: Tensor, basis: Tensor | None, budget: Budget, signed: bool) -> SparseCoded:
     """Keep the largest coordinates of all rows in `basis` that fit the budget.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
-    basis : Tensor of shape (width, d)
-        Orthonormal rows.
+    basis : Tensor of shape (width, d) or None
+        Orthonormal rows; None: the columns themselves are the coordinates.
     budget : Budget
     signed : bool
         Keep the signs of the other coordinates.
     """
-    n, width = matrix.shape[0], basis.shape[0]
+    n, d = matrix.shape
+    width = d if basis is None else basis.shape[0]
     threshold = _threshold_for(matrix, basis, budget, signed)
     values, filled = matrix.new_empty(min(budget.n_bytes // budget.item, n * width)), 0
     masks, blocks, counts, signs, magnitudes = [], [], [], [], []
     for rows in matrix.split(CHUNK):
-        codes = rows @ basis.T  # (rows, width)
+        codes = _codes(rows, basis)  # (rows, width)
         kept = _magnitudes(codes) >= threshold
         packed = pack_bits(kept)  # (rows, blocks)
         numbers = codes[kept]
@@ -128,15 +158,17 @@ def encode(matrix: Tensor, basis: Tensor, budget: Budget, signed: bool) -> Spars
         blocks=torch.cat(blocks),
         masks=torch.cat(masks),
         offsets=(lengths.cumsum(0) - lengths).to(index_dtype(n * width)),
+        columns=d,
         signs=torch.cat(signs) if signed else None,
         magnitudes=torch.cat(magnitudes) if signed else None,
     )
 
 
-def _left(budget: Budget, n: int, basis: tuple[int, ...], signed: bool) -> int:
+def _left(budget: Budget, shape: tuple[int, ...], basis: Tensor | None, signed: bool) -> int:
     """Bytes left for numbers and their masks: basis, block bits, offsets and signs are paid for anyway."""
-    width, d = basis
-    fixed = width * d * budget.item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
+    n, d = shape
+    width, numbers = (d, 0) if basis is None else (basis.shape[0], basis.numel())
+    fixed = numbers * budget.item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
     return budget.n_bytes - fixed - signed * n * (-(-width // 8) + budget.item)
 
 
@@ -163,36 +195,45 @@ def _threshold(histogram: Tensor, n_bytes: float) -> int:
     return max(len(histogram) - int((needed <= n_bytes).sum()), 1)
 
 
-def _starting_basis(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> tuple[Tensor, bool]:
+def _in_entries(sample: Tensor, budget: Budget, n: int) -> _Choice:
+    """Say what is lost without a basis, and if signs pay."""
+    return min(
+        (_Choice(_lost(sample, None, budget, n, s), None, s) for s in (False, True)), key=lambda each: each.error
+    )
+
+
+def _in_axes(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> _Choice:
     """Cut the principal axes to the width that leaves the least error at this budget, and say if signs pay.
 
-    A basis vector costs d numbers: a small matter for a tall matrix, all of the budget for a short one.
+    A basis vector costs d numbers: a small matter for a tall matrix, all of the budget for a short one. Among
+    equals the narrowest is taken, without signs.
     """
-    sample = sample[:BATCH]
-    d, share, codes = axes.shape[1], len(sample) / n, sample @ axes.T
-    if _left(budget, n, (1, d), False) <= 0:
-        raise budget.too_small(budget.n_bytes - _left(budget, n, (1, d), False) + budget.item)
-    energy = float(sample.square().sum(dtype=torch.float64)) or 1.0
-    width, best = axes.shape[0], (math.inf, 1, False)
+    width, best = axes.shape[0], _Choice(math.inf, None, False)
     while width >= 1:
-        inside = codes[:, :width]
-        outside = float(codes[:, width:].square().sum(dtype=torch.float64))
-        for signed in (False, True):
-            left = _left(budget, n, (width, d), signed)
-            if left > 0:
-                kept = _magnitudes(inside) >= _threshold(_histogram(inside, budget.item), left * share)
-                lost = (inside - _decoded(inside, kept, signed)).square().sum(dtype=torch.float64)
-                error = round((outside + float(lost)) / energy, 9)  # among equals the smallest, without signs
-                best = min(best, (error, width, signed))
+        choices = [_Choice(_lost(sample, axes[:width], budget, n, s), axes[:width], s) for s in (False, True)]
+        best = min(*choices, best, key=lambda each: each.error)
         width = width * 3 // 4
-    return axes[: best[1]], best[2]
+    return best
+
+
+def _lost(sample: Tensor, basis: Tensor | None, budget: Budget, n: int, signed: bool) -> float:
+    """Return the share of the energy of a sample of n rows that codes of this size lose; inf if there is no room."""
+    left = _left(budget, (n, sample.shape[1]), basis, signed)
+    if left <= 0:
+        return math.inf
+    codes = _codes(sample, basis)
+    kept = _magnitudes(codes) >= _threshold(_histogram(codes, budget.item), left * len(sample) / n)
+    decoded = _decoded(codes, kept, signed)
+    lost = (sample - (decoded if basis is None else decoded @ basis)).square().sum(dtype=torch.float64)
+    energy = sample.square().sum(dtype=torch.float64).clamp_min(torch.finfo(sample.dtype).tiny)
+    return round(float(lost / energy), 9)
 
 
 def _learn(sample: Tensor, basis: Tensor, budget: Budget, n: int, signed: bool, generator: torch.Generator) -> Tensor:
     """Turn the basis so that less is lost in the coordinates below the threshold."""
     width, d = basis.shape
     batch = min(BATCH, len(sample))
-    left = _left(budget, n, (width, d), signed)
+    left = _left(budget, (n, d), basis, signed)
     steps = min(MOST_STEPS, LEARNING_WORK // d**3)
     velocity, threshold = torch.zeros_like(basis), 0
     order = torch.randperm(len(sample), generator=generator).to(sample.device)

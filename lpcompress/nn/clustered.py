@@ -1,4 +1,4 @@
-"""The embedding whose rows live in the subspaces of their clusters."""
+"""A matrix whose rows live in the subspaces of their clusters."""
 
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -9,50 +9,43 @@ from torch.nn import functional
 
 from lpcompress.errors import CheckpointError
 from lpcompress.factor.factorization import Clustered, index_dtype
-from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec, sizes
 
 
-class ClusteredEmbedding(CompressedEmbedding):
-    """An embedding whose row i is `codes_i @ bases_c`, where c is the cluster of row i.
+class ClusteredMatrix(FactoredMatrix):
+    """Row i is `codes_i @ bases_c`, where c is the cluster of row i.
 
     `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above
-    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows.
+    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows. Rows that
+    are `ordered` stand as they are stored.
     """
 
-    kind = Clustered.kind
     holds = Clustered
     fields: ClassVar = {"codes": "weight", "bases": "bases", "offsets": "offsets", "clusters": "clusters"}
     offsets: Tensor
     clusters: Tensor
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        ranks: list[int],
-        rows: list[int],
-        padding_idx: int | None = None,
-        **where: Any,
+    def allocate(
+        self, rows: int, columns: int, *, ranks: list[int], members: list[int], ordered: bool = False, **where: Any
     ) -> None:
-        super().__init__(num_embeddings, embedding_dim, padding_idx, **where)
-        self.ranks, self.rows = list(ranks), list(rows)
-        device = where.get("device")
-        self.weight = nn.Parameter(torch.zeros(sum(self.sizes), **where))
-        self.bases = nn.Parameter(torch.zeros(sum(ranks), embedding_dim, **where))
-        dtype = index_dtype(sum(self.sizes))
-        self.register_buffer("offsets", torch.zeros(num_embeddings, dtype=dtype, device=device))
+        """Register codes, bases and index."""
+        self.ranks, self.members, self.ordered = list(ranks), list(members), ordered
+        device, stored = where.get("device"), sum(self.lengths)
+        self.weight = nn.Parameter(torch.zeros(stored, **where))
+        self.bases = nn.Parameter(torch.zeros(sum(ranks), columns, **where))
+        self.register_buffer("offsets", torch.zeros(rows, dtype=index_dtype(stored), device=device))
         self.register_buffer("clusters", torch.zeros(len(ranks), 2, dtype=torch.int64, device=device))
 
     @property
-    def sizes(self) -> list[int]:
+    def lengths(self) -> list[int]:
         """Number of codes of each cluster."""
-        return [rank * rows for rank, rows in zip(self.ranks, self.rows, strict=True)]
+        return [rank * rows for rank, rows in zip(self.ranks, self.members, strict=True)]
 
     @property
     def starts(self) -> list[int]:
         """Where each cluster's codes begin."""
-        return list(accumulate(self.sizes, initial=0))[:-1]
+        return list(accumulate(self.lengths, initial=0))[:-1]
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
@@ -63,23 +56,27 @@ class ClusteredEmbedding(CompressedEmbedding):
                 f"'ranks' and 'rows' must be of equal length, 'rows' must add up to {spec['shape'][0]}, and only the"
                 f" last rank may be 0. Got ranks {ranks} and rows {rows}."
             )
-        return {"ranks": ranks, "rows": rows}
+        return {"ranks": ranks, "members": rows, "ordered": spec.get("ordered") is True}
 
     @classmethod
-    def spec_for(cls, factorization: Clustered) -> Spec:
-        """Return shape, ranks and rows."""
-        return {"shape": list(factorization.shape), "ranks": factorization.ranks, "rows": factorization.rows}
+    def sizes_of(cls, factorization: Clustered) -> Spec:
+        """Return ranks and rows of the clusters."""
+        return {"ranks": factorization.ranks, "rows": factorization.rows}
 
-    def spec(self) -> Spec:
-        """Return the sizes, without a look at the buffers."""
-        shape = [self.num_embeddings, self.embedding_dim]
-        sizes = {"shape": shape, "ranks": list(self.ranks), "rows": list(self.rows)}
-        return {"kind": self.kind, **sizes, "padding_idx": self.padding_idx}
+    def sizes(self) -> Spec:
+        """Return ranks and rows of the clusters, without a look at the buffers."""
+        sizes: Spec = {"ranks": list(self.ranks), "rows": list(self.members)}
+        return sizes | ({"ordered": True} if self.ordered else {})
+
+    @property
+    def right(self) -> Tensor:
+        """The bases of all clusters, one above the other, shape (sum of ranks, d)."""
+        return self.bases
 
     def tables(self) -> list[Tensor]:
         """Return the codes of each cluster as a view of shape (rows, rank)."""
-        parts = self.weight.split(self.sizes)
-        return [part.view(rows, rank) for part, rows, rank in zip(parts, self.rows, self.ranks, strict=True)]
+        parts = self.weight.split(self.lengths)
+        return [part.view(rows, rank) for part, rows, rank in zip(parts, self.members, self.ranks, strict=True)]
 
     def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cluster of each row and its place in there, both int64 of shape (ids,)."""
@@ -105,7 +102,7 @@ class ClusteredEmbedding(CompressedEmbedding):
             if chosen.numel()
         ]
         if not parts:
-            return self.bases.new_zeros(0, self.embedding_dim)
+            return self.bases.new_zeros(0, self.bases.shape[1])
         rows = torch.cat(parts)  # (ids, d), cluster by cluster
         return torch.empty_like(rows).index_copy(0, order, rows)
 
@@ -120,26 +117,31 @@ class ClusteredEmbedding(CompressedEmbedding):
         codes = self.weight.index_select(0, spots.view(-1)).view(spots.shape)
         return codes.where(used, 0) @ self.bases
 
-    def project_factored(self, hidden: Tensor) -> Tensor:
-        """Multiply by the transposed factored matrix: (..., d) to (..., n)."""
+    def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Multiply by the transposed codes and add `bias` (n,): (..., sum of ranks) to (..., n)."""
+        order = None if self.ordered else self.offsets.argsort(stable=True)  # rows as they are stored
+        biases: list[Tensor | None] = [None] * len(self.ranks)
+        if bias is not None:
+            biases = list((bias if order is None else bias[order]).split(self.members))
+        flat = coordinates.reshape(-1, coordinates.shape[-1])
         parts = [
-            functional.linear(functional.linear(hidden, basis), table)
-            for table, basis in zip(self.tables(), self.bases.split(self.ranks), strict=True)
+            functional.linear(theirs, table, its_bias)
+            for theirs, table, its_bias in zip(flat.split(self.ranks, dim=1), self.tables(), biases, strict=True)
         ]
-        labels, places = self.places(self.all_ids())
-        rows = self.clusters[:, 1]
-        stored_at = (rows.cumsum(0) - rows)[labels] + places  # (n,)
-        return torch.cat(parts, dim=-1).index_select(-1, stored_at)
+        out = torch.cat(parts, dim=1)  # (tokens, n)
+        if order is not None:
+            out = out.index_select(1, order.argsort())
+        return out.view(*coordinates.shape[:-1], out.shape[1])
 
     def check(self, name: str) -> None:
         """Raise CheckpointError unless every row has codes of its own inside its cluster."""
         super().check(name)
-        table = [[rank, rows] for rank, rows in zip(self.ranks, self.rows, strict=True)]
+        table = [[rank, rows] for rank, rows in zip(self.ranks, self.members, strict=True)]
         self.require(self.clusters.tolist() == table, name, f"'clusters' must be {table}. Got {self.clusters.tolist()}")
         expected = torch.cat(
             [
                 start + rank * torch.arange(rows, device=self.offsets.device)
-                for start, rank, rows in zip(self.starts, self.ranks, self.rows, strict=True)
+                for start, rank, rows in zip(self.starts, self.ranks, self.members, strict=True)
             ]
         )
         self.require(
@@ -147,6 +149,7 @@ class ClusteredEmbedding(CompressedEmbedding):
             name,
             "'offsets' must give every row codes of its own inside its cluster",
         )
+        self.require(not self.ordered or not (self.offsets.diff() < 0).any(), name, "'offsets' must be in order")
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows; clusters keep their bases."""
@@ -154,15 +157,16 @@ class ClusteredEmbedding(CompressedEmbedding):
         kept = [labels == cluster for cluster in range(len(self.ranks))]
         self.store([table[places[rows]] for table, rows in zip(self.tables(), kept, strict=True)], kept)
 
-    def grow(self, extra: int) -> None:
+    def grow(self, extra: int, mean_row: Tensor) -> None:
         """Add `extra` rows to the cluster of the largest rank, with codes nearest to the mean row."""
         widest = self.ranks.index(max(self.ranks))
         basis = self.bases.split(self.ranks)[widest].float()
-        mean = torch.linalg.lstsq(basis.T, self.mean_row().unsqueeze(-1)).solution.squeeze(-1)  # (rank,)
-        labels, places = self.places(self.all_ids())
+        mean = torch.linalg.lstsq(basis.T, mean_row.unsqueeze(-1)).solution.squeeze(-1)  # (rank,)
+        labels, places = self.places(self.row_ids())
+        known = len(labels)
         labels = functional.pad(labels, (0, extra), value=widest)
         kept = [labels == cluster for cluster in range(len(self.ranks))]
-        tables = [table[places[rows[: self.num_embeddings]]] for table, rows in zip(self.tables(), kept, strict=True)]
+        tables = [table[places[rows[:known]]] for table, rows in zip(self.tables(), kept, strict=True)]
         tables[widest] = torch.cat([tables[widest], mean.to(self.weight.dtype).expand(extra, -1)])
         self.store(tables, kept)
 
@@ -176,11 +180,11 @@ class ClusteredEmbedding(CompressedEmbedding):
         members : list of bool Tensor of shape (n,)
             Which rows stand in the cluster, in the order of its table.
         """
-        self.rows = [table.shape[0] for table in tables]
-        offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(self.sizes)))
+        self.members = [table.shape[0] for table in tables]
+        offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(self.lengths)))
         for start, rank, rows in zip(self.starts, self.ranks, members, strict=True):
             places = torch.arange(int(rows.sum()), device=offsets.device)
             offsets[rows] = (start + rank * places).to(offsets.dtype)
         self.weight.data = torch.cat([table.reshape(-1) for table in tables])
         self.offsets = offsets
-        self.clusters = torch.tensor(list(zip(self.ranks, self.rows, strict=True)), device=offsets.device)
+        self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=offsets.device)

@@ -1,125 +1,123 @@
-"""Drop-in replacements of `nn.Linear`: the factored layer, and the head tied to a compressed embedding."""
+"""Drop-in replacements of `nn.Linear` and of transformers' `Conv1D`, which is a linear layer stored transposed."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
-from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.factor.factorization import Factorization, LowRank
-from lpcompress.nn.embedding import CompressedEmbedding
-from lpcompress.nn.sizes import Spec, positive_int, read_shape
+from lpcompress.errors import LpCompressError
+from lpcompress.nn.clustered import ClusteredMatrix
+from lpcompress.nn.low_rank import LowRankMatrix
+from lpcompress.nn.matrix import FactoredMatrix
+from lpcompress.nn.sizes import Spec, read_shape
+from lpcompress.nn.sparse import SparseCodedMatrix
 
 
-class FactoredLinear(nn.Linear):
-    """A linear layer whose (d_out, d_in) matrix is `weight` (d_out, rank) times `basis` (rank, d_in)."""
+class CompressedLinear(FactoredMatrix, nn.Linear):
+    """A linear layer whose (d_out, d_in) matrix is held as a factorization.
 
-    kind: ClassVar[str] = "low_rank_linear"
-    holds: ClassVar[type[Factorization]] = LowRank
-    replaces: ClassVar[type[nn.Module]] = nn.Linear
+    `in_features` and `out_features` stay those of the plain layer. `transposed` says that the plain layer is a
+    `Conv1D`, whose weight is (d_in, d_out).
+    """
 
-    def __init__(self, in_features: int, out_features: int, rank: int, bias: bool = True, **where: Any) -> None:
+    role = "linear"
+    replaces = (nn.Linear, Conv1D)
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        transposed: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **sizes: Any,
+    ) -> None:
         nn.Module.__init__(self)  # not nn.Linear's, which would allocate the matrix
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = nn.Parameter(torch.zeros(out_features, rank, **where))
-        self.basis = nn.Parameter(torch.zeros(rank, in_features, **where))
-        self.register_parameter("bias", nn.Parameter(torch.zeros(out_features, **where)) if bias else None)
+        self.in_features, self.out_features, self.transposed = in_features, out_features, transposed
+        self.allocate(out_features, in_features, **sizes, device=device, dtype=dtype)
+        zeros = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", zeros)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """(outputs, inputs)."""
+        return self.out_features, self.in_features
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
         """Raise if `like` does more than a matrix product."""
-        if type(like) is not nn.Linear:
+        if type(like) not in CompressedLinear.replaces:
             raise LpCompressError(f"the layer must be a plain torch.nn.Linear. Got {type(like).__name__}.")
+
+    @staticmethod
+    def matrix_of(like: nn.Module) -> Tensor:
+        """Return the weight as (outputs, inputs)."""
+        return like.weight.T if isinstance(like, Conv1D) else like.weight  # type: ignore[return-value]
 
     @classmethod
     def from_spec(cls, spec: Spec, like: nn.Linear) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""
-        rows, columns = read_shape(spec, (like.out_features, like.in_features))
-        where = {"device": like.weight.device, "dtype": like.weight.dtype}
-        return cls(columns, rows, positive_int(spec, "rank"), bias=like.bias is not None, **where)
+        rows, columns = cls.matrix_of(like).shape
+        read_shape(spec, (rows, columns))
+        where: dict[str, Any] = {"device": like.weight.device, "dtype": like.weight.dtype}
+        own: dict[str, Any] = {"bias": like.bias is not None, "transposed": isinstance(like, Conv1D)}
+        return cls(columns, rows, **own, **cls.sizes_in(spec), **where)
 
-    @classmethod
-    def spec_for(cls, factorization: LowRank) -> Spec:
-        """Return shape and rank."""
-        return {"shape": list(factorization.shape), "rank": factorization.right.shape[0]}
-
-    def factorization(self) -> LowRank:
-        """Return this module's own tensors (not copies) as a factorization."""
-        return LowRank(self.weight, self.basis)
-
-    def spec(self) -> Spec:
-        """Return the sizes from which `from_spec` rebuilds this module."""
-        return {"kind": self.kind, **self.spec_for(self.factorization())}
-
-    @torch.no_grad()
-    def fill(self, factorization: LowRank, like: nn.Linear, padding_row: Tensor | None = None) -> None:
-        """Take over the numbers of `factorization` and the bias of `like`; a linear layer has no padding row."""
-        self.weight.copy_(factorization.left)
-        self.basis.copy_(factorization.right)
+    def keep(self, like: nn.Linear) -> None:
+        """Take over the bias."""
         if self.bias is not None:
             self.bias.copy_(like.bias)
-        self.train(like.training)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""
-        return functional.linear(functional.linear(hidden, self.basis), self.weight, self.bias)
+        return self.project(hidden, self.bias)
 
     def dense(self) -> Tensor:
-        """Return the (d_out, d_in) weight of the plain layer that this one stands for."""
-        return self.factorization().dense()
+        """Return the weight of the plain layer that this one stands for: (d_out, d_in), or transposed as it was."""
+        matrix = self.factorization().dense()
+        return matrix.T.contiguous() if self.transposed else matrix
 
-    def check(self, name: str) -> None:
-        """Raise CheckpointError if a factor is not finite."""
-        for leaf, tensor in self.state_dict(keep_vars=True).items():
-            if not torch.isfinite(tensor).all():
-                raise CheckpointError(
-                    f"{name}.{leaf} holds values that are not finite: the checkpoint is damaged."
-                    " Compress the model again."
-                )
+    def plain(self) -> nn.Module:
+        """Return the plain layer that this one stands for."""
+        plain: Any
+        if self.transposed:
+            plain = Conv1D(self.out_features, 0)
+            plain.nx = self.in_features
+        else:
+            plain = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        plain.weight, plain.bias = nn.Parameter(self.dense().detach()), self.bias
+        return plain
 
 
-class TiedHead(nn.Linear):
-    """A language-model head that multiplies by the transposed matrix of a compressed embedding.
+class FactoredLinear(LowRankMatrix, CompressedLinear):
+    """y = weight (basis x) + bias, with `weight` (d_out, rank) and `basis` (rank, d_in)."""
 
-    It has a bias at most. The embedding is *referred to*, not registered: its parameters are stored once,
-    and whatever happens to them (training, moving, resizing) happens here too. There is no `weight`,
-    so that nothing of transformers tries to tie or initialise one.
-    """
+    kind = "low_rank_linear"
 
-    def __init__(self, embedding: CompressedEmbedding, bias: nn.Parameter | None) -> None:
-        nn.Module.__init__(self)
-        self.reference = (embedding,)  # a tuple, so that it is not registered as a child
-        self.register_parameter("bias", bias)
 
-    @property
-    def embedding(self) -> CompressedEmbedding:
-        """The embedding that is shared."""
-        return self.reference[0]
+class ClusteredLinear(ClusteredMatrix, CompressedLinear):
+    """Outputs in clusters, each with a subspace of its own: y_c = codes_c (bases_c x), put back in their order."""
 
-    @property
-    def in_features(self) -> int:  # type: ignore[override]
-        """Width of the hidden states."""
-        return self.embedding.embedding_dim
-
-    @property
-    def out_features(self) -> int:  # type: ignore[override]
-        """Number of tokens, always that of the embedding."""
-        return self.embedding.num_embeddings
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (..., d) to (..., n)."""
-        logits = self.embedding(hidden, project=True).to(hidden.device)
-        return logits if self.bias is None else logits + self.bias
+    kind = "clustered_linear"
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Give the bias the length of the embedding after a resize, with zeros for new tokens."""
-        if self.bias is not None:
-            self.bias.data = functional.pad(self.bias.data, (0, self.out_features - self.bias.shape[0]))
+    def sort_outputs(self) -> Tensor:
+        """Leave the outputs in the order of the clusters; return which former output stands where, shape (n,).
 
-    def plain(self) -> nn.Linear:
-        """Return an ordinary layer with the same bias and, until it is tied, no weight."""
-        plain = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        plain.bias = self.bias
-        return plain
+        What follows must take its inputs in that order.
+        """
+        order = self.offsets.argsort(stable=True)
+        self.offsets.copy_(self.offsets[order])
+        if self.bias is not None:
+            self.bias.copy_(self.bias[order])
+        self.ordered = True
+        return order
+
+
+class SparseCodedLinear(SparseCodedMatrix, CompressedLinear):
+    """Few numbers an output, in a shared basis or in none. Saves size, not time: codes are unpacked for each call."""
+
+    kind = "sparse_linear"

@@ -1,4 +1,4 @@
-"""The embedding whose rows have numbers for their own choice of coordinates in a shared basis."""
+"""A matrix whose rows choose their own coordinates, of a shared basis or of the matrix itself."""
 
 from typing import Any, ClassVar
 
@@ -8,22 +8,21 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits, unpack_bits
-from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec, positive_int, size, truth
 
-CHUNK = 8192  # rows that a head unpacks at a time
+CHUNK = 8192  # rows that are unpacked at a time
 
 
-class SparseCodedEmbedding(CompressedEmbedding):
-    """An embedding whose row i is `codes_i @ basis`, with a number for the largest of `codes_i` only.
+class SparseCodedMatrix(FactoredMatrix):
+    """Row i is `codes_i @ basis`, with a number for the largest of `codes_i` only; without a basis it is `codes_i`.
 
     `weight` (values,) holds these numbers, row by row. `blocks` (n, bytes) says which blocks of eight
     coordinates a row uses, `masks` (used blocks,) which of the eight, `offsets` (n, 2) where its values and masks
     begin. The row's other codes are zero; or, if the layer has them, `magnitudes` (n,) holds their common
-    magnitude and `signs` (n, bytes) their signs. Rows are unpacked when they are looked up.
+    magnitude and `signs` (n, bytes) their signs. Rows are unpacked when they are used.
     """
 
-    kind = SparseCoded.kind
     holds = SparseCoded
     fields: ClassVar = {
         "values": "weight",
@@ -34,59 +33,66 @@ class SparseCodedEmbedding(CompressedEmbedding):
         "signs": "signs",
         "magnitudes": "magnitudes",
     }
+    basis: Tensor | None
     blocks: Tensor
     masks: Tensor
     offsets: Tensor
     signs: Tensor | None
+    magnitudes: Tensor | None
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        width: int,
-        values: int,
-        masks: int,
-        signed: bool,
-        padding_idx: int | None = None,
-        **where: Any,
+    def allocate(
+        self, rows: int, columns: int, *, width: int | None, values: int, masks: int, signed: bool, **where: Any
     ) -> None:
-        super().__init__(num_embeddings, embedding_dim, padding_idx, **where)
+        """Register values, masks, and basis and signs if there are any."""
         device = where.get("device")
         self.weight = nn.Parameter(torch.zeros(values, **where))
-        self.basis = nn.Parameter(torch.zeros(width, embedding_dim, **where))
-        blocks = torch.zeros(num_embeddings, -(-width // BLOCK**2), dtype=torch.uint8, device=device)
+        basis = None if width is None else nn.Parameter(torch.zeros(width, columns, **where))
+        self.register_parameter("basis", basis)
+        self.width = columns if width is None else width
+        blocks = torch.zeros(rows, -(-self.width // BLOCK**2), dtype=torch.uint8, device=device)
         self.register_buffer("blocks", blocks)
         self.register_buffer("masks", torch.zeros(masks, dtype=torch.uint8, device=device))
         dtype = index_dtype(max(values, masks))
-        self.register_buffer("offsets", torch.zeros(num_embeddings, 2, dtype=dtype, device=device))
-        signs = torch.zeros(num_embeddings, -(-width // 8), dtype=torch.uint8, device=device) if signed else None
+        self.register_buffer("offsets", torch.zeros(rows, 2, dtype=dtype, device=device))
+        signs = torch.zeros(rows, -(-self.width // 8), dtype=torch.uint8, device=device) if signed else None
         self.register_buffer("signs", signs)
-        self.magnitudes = nn.Parameter(torch.zeros(num_embeddings, **where)) if signed else None
+        self.register_parameter("magnitudes", nn.Parameter(torch.zeros(rows, **where)) if signed else None)
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return width of the basis and lengths of the two stores."""
+        """Return width of the basis (None: there is none), lengths of the two stores, and whether there are signs."""
+        width = None if spec.get("width", 0) is None else positive_int(spec, "width")
         stores = {key: size(spec.get(key), key) for key in ("values", "masks")}
-        return {"width": positive_int(spec, "width"), **stores, "signed": truth(spec, "signed")}
+        return {"width": width, **stores, "signed": truth(spec, "signed")}
 
     @classmethod
-    def spec_for(cls, factorization: SparseCoded) -> Spec:
-        """Return shape, width, lengths of the two stores, and whether there are signs."""
+    def sizes_of(cls, factorization: SparseCoded) -> Spec:
+        """Return width of the basis, lengths of the two stores, and whether there are signs."""
         return {
-            "shape": list(factorization.shape),
-            "width": factorization.basis.shape[0],
+            "width": None if factorization.basis is None else factorization.width,
             "values": factorization.values.numel(),
             "masks": factorization.masks.numel(),
             "signed": factorization.signs is not None,
         }
 
+    def factorization(self) -> SparseCoded:
+        """Return this module's own tensors (not copies) as a factorization."""
+        parts = {field: getattr(self, name) for field, name in self.fields.items()}
+        return SparseCoded(**parts, columns=self.matrix_shape[1])
+
+    @property
+    def right(self) -> Tensor | None:
+        """The basis, shape (width, d), if there is one."""
+        return self.basis
+
     def look_up(self, ids: Tensor) -> Tensor:
         """Return the factored rows, shape (ids, d), for flat `ids`."""
-        return self.codes(ids) @ self.basis
+        codes = self.codes(ids)
+        return codes if self.basis is None else codes @ self.basis
 
     def codes(self, ids: Tensor) -> Tensor:
         """Unpack the codes of rows, shape (ids, width); no shape depends on the data."""
-        width = self.basis.shape[0]
+        width = self.width
         offsets = self.offsets.index_select(0, ids)  # (ids, 2)
         blocks = unpack_bits(self.blocks.index_select(0, ids))[:, : -(-width // BLOCK)]  # (ids, blocks)
         masks = gather(self.masks, offsets[:, 1:], blocks)
@@ -99,21 +105,20 @@ class SparseCodedEmbedding(CompressedEmbedding):
         signs = 1 - 2 * negative.to(magnitudes.dtype)
         return stored + magnitudes * signs * ~bits  # products: `where` takes seven times as long
 
-    def project_factored(self, hidden: Tensor) -> Tensor:
-        """Multiply by the transposed factored matrix: (..., d) to (..., n), `CHUNK` rows at a time."""
-        coordinates = functional.linear(hidden, self.basis)  # (..., width)
+    def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Multiply by the transposed codes and add `bias` (n,): (..., width) to (..., n), `CHUNK` rows at a time."""
 
-        def project(ids: Tensor, coordinates: Tensor) -> Tensor:
-            return functional.linear(coordinates, self.codes(ids))
+        def part(ids: Tensor, coordinates: Tensor) -> Tensor:
+            return functional.linear(coordinates, self.codes(ids), None if bias is None else bias[ids])
 
         # unpacked codes are not kept for the backward pass, but unpacked again
-        parts = [checkpoint(project, ids, coordinates, use_reentrant=False) for ids in self.all_ids().split(CHUNK)]
-        return torch.cat(parts, dim=-1)
+        parts = [checkpoint(part, ids, coordinates, use_reentrant=False) for ids in self.row_ids().split(CHUNK)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def check(self, name: str) -> None:
         """Raise CheckpointError unless offsets, blocks, masks and values belong together."""
         super().check(name)
-        width = self.basis.shape[0]
+        width = self.width
         used = unpack_bits(self.blocks)  # (n, bits)
         self.require(
             not used[:, -(-width // BLOCK) :].any(), name, f"'blocks' must not point beyond {width} coordinates"
@@ -150,11 +155,13 @@ class SparseCodedEmbedding(CompressedEmbedding):
             self.signs = self.signs[:rows].clone()
             self.magnitudes.data = self.magnitudes.data[:rows].clone()
 
-    def grow(self, extra: int) -> None:
+    def grow(self, extra: int, mean_row: Tensor) -> None:
         """Add `extra` rows that use all coordinates, with codes nearest to the mean row."""
-        width, (values, masks) = self.basis.shape[0], (self.weight.numel(), self.masks.numel())
-        solution = torch.linalg.lstsq(self.basis.float().T, self.mean_row().unsqueeze(-1)).solution
-        codes = solution.squeeze(-1).to(self.weight.dtype)  # (width,)
+        width, (values, masks) = self.width, (self.weight.numel(), self.masks.numel())
+        codes = mean_row
+        if self.basis is not None:
+            codes = torch.linalg.lstsq(self.basis.float().T, mean_row.unsqueeze(-1)).solution.squeeze(-1)
+        codes = codes.to(self.weight.dtype)  # (width,)
         full = pack_bits(torch.ones(1, width, dtype=torch.bool, device=self.masks.device))  # (1, masks)
         blocks = pack_bits(torch.ones_like(full, dtype=torch.bool))
         steps = torch.arange(extra, device=self.offsets.device).unsqueeze(-1)  # (extra, 1)

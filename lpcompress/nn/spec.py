@@ -2,28 +2,68 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.factor.factorization import Factorization
-from lpcompress.nn.clustered import ClusteredEmbedding
-from lpcompress.nn.embedding import FactoredEmbedding
-from lpcompress.nn.linear import FactoredLinear
+from lpcompress.nn.convolution import (
+    ClusteredConvolution,
+    CompressedConvolution,
+    FactoredConvolution,
+    SparseCodedConvolution,
+)
+from lpcompress.nn.einsum import (
+    ClusteredBareWeight,
+    CompressedBareWeight,
+    FactoredBareWeight,
+    SparseCodedBareWeight,
+)
+from lpcompress.nn.embedding import (
+    ClusteredEmbedding,
+    CompressedEmbedding,
+    FactoredEmbedding,
+    SparseCodedEmbedding,
+)
+from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SparseCodedLinear
+from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec
-from lpcompress.nn.sparse import SparseCodedEmbedding
 
-CompressedModule = FactoredEmbedding | ClusteredEmbedding | SparseCodedEmbedding | FactoredLinear
-MODULES: dict[str, type[CompressedModule]] = {
-    module.kind: module for module in (FactoredEmbedding, ClusteredEmbedding, SparseCodedEmbedding, FactoredLinear)
+ROLES: tuple[type[FactoredMatrix], ...] = (
+    CompressedEmbedding,
+    CompressedLinear,
+    CompressedConvolution,
+    CompressedBareWeight,
+)
+MODULES: dict[str, type[FactoredMatrix]] = {
+    module.kind: module
+    for module in (
+        FactoredEmbedding,
+        ClusteredEmbedding,
+        SparseCodedEmbedding,
+        FactoredLinear,
+        ClusteredLinear,
+        SparseCodedLinear,
+        FactoredConvolution,
+        ClusteredConvolution,
+        SparseCodedConvolution,
+        FactoredBareWeight,
+        ClusteredBareWeight,
+        SparseCodedBareWeight,
+    )
 }
 
 
 def is_compressed_module(module: nn.Module) -> bool:
     """Tell whether `module` is one of ours."""
-    return isinstance(module, tuple(MODULES.values()))
+    return isinstance(module, FactoredMatrix)
 
 
-def spec_of(module: CompressedModule) -> Spec:
+def role_of(layer: nn.Module) -> type[FactoredMatrix] | None:
+    """Return the role of a layer, plain or compressed; None if its kind cannot be factored."""
+    return next((role for role in ROLES if isinstance(layer, (role, *role.replaces))), None)
+
+
+def spec_of(module: FactoredMatrix) -> Spec:
     """Return the sizes of `module`, fit for JSON: kind, shape, and what its kind needs."""
     return module.spec()
 
@@ -41,42 +81,37 @@ def build(spec: Spec, like: nn.Module) -> Any:
 
     Returns
     -------
-    CompressedModule
+    FactoredMatrix
     """
     kind = spec.get("kind") if isinstance(spec, dict) else None
     cls = MODULES.get(kind) if isinstance(kind, str) else None
     if cls is None:
         raise CheckpointError(f"'kind' must be one of {', '.join(MODULES)}. Got {kind!r}.")
     if not isinstance(like, cls.replaces):
-        raise CheckpointError(f"{kind!r} must replace {cls.replaces.__name__}. Got {type(like).__name__}.")
+        names = " or ".join(each.__name__ for each in cls.replaces)
+        raise CheckpointError(f"{kind!r} must replace {names}. Got {type(like).__name__}.")
     cls.refuse(like)
-    return cls.from_spec(spec, like).train(like.training)  # type: ignore[arg-type]
+    return cls.from_spec(spec, like).train(like.training)
 
 
-def from_factorization(factorization: Factorization, like: nn.Module, padding_row: Tensor | None = None) -> Any:
+def from_factorization(factorization: Factorization, like: nn.Module) -> Any:
     """Build the module that holds `factorization` in the place of `like`.
 
     Parameters
     ----------
     factorization : Factorization
-        Of the matrix `like.weight`, (n, d).
+        Of the matrix of `like`, (n, d).
     like : nn.Module
-        The plain layer; the new module has its device, dtype, bias and mode.
-    padding_row : Tensor of shape (d,), optional
-        What stands at `like.padding_idx`; by default what `like` has there.
+        The plain layer; the new module has its device, dtype, padding row, bias and mode.
 
     Returns
     -------
-    CompressedModule
+    FactoredMatrix
     """
     for cls in MODULES.values():
         if isinstance(factorization, cls.holds) and isinstance(like, cls.replaces):
-            spec = {
-                "kind": cls.kind,
-                **cls.spec_for(factorization),  # type: ignore[arg-type]
-                "padding_idx": getattr(like, "padding_idx", None),
-            }
-            module = build(spec, like)
-            module.fill(factorization, like, padding_row)
+            spec = {"kind": cls.kind, "shape": list(factorization.shape), **cls.sizes_of(factorization)}
+            module = build(spec | {"padding_idx": getattr(like, "padding_idx", None)}, like)
+            module.fill(factorization, like)
             return module
     raise LpCompressError(f"no module holds a {type(factorization).__name__} in the place of {type(like).__name__}.")

@@ -1,5 +1,6 @@
 """Sparse codes: the mask, the budget, and that learning the basis helps."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +85,45 @@ def test_half_precision_with_p_below_two_keeps_the_budget():
     fitted = factorize(matrix, "sparse", ratio=0.5, p=1.0)
     assert fitted.values.dtype == torch.half
     assert 0.5 <= 1 - fitted.n_bytes / (matrix.numel() * 2) < 0.505
+
+
+def planted_entries(n=96, d=96, share=0.1):
+    """A square matrix in which few entries hold nearly everything."""
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.rand(n, d, generator=generator) < share
+    return torch.randn(n, d, generator=generator) * torch.where(kept, 1.0, 0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [2.0, 1.0])
+def test_no_basis_where_it_does_not_pay(dtype, p):
+    matrix = planted_entries().to(dtype)
+    fitted = factorize(matrix, "sparse", ratio=0.6, p=p)
+    assert fitted.basis is None and fitted.ranks == [96] and "basis" not in fitted.tensors()
+    assert fitted.n_bytes <= 0.4 * matrix.numel() * matrix.element_size()
+    support = fitted.support(0, 96)
+    assert torch.equal(fitted.dense()[support], fitted.values)
+    assert fitted.dense()[~support].abs().max() < 0.05  # signs of the noise
+    if p == 2:
+        assert torch.equal(fitted.dense()[support], matrix[support])
+        assert matrix[support].abs().min() >= matrix[~support].abs().max() * 0.99
+    assert relative_error(matrix, fitted.dense(), p) < 0.05
+    doubled = fitted.scale_rows(torch.full((96,), 2.0))
+    assert torch.equal(doubled.dense(), 2 * fitted.dense())
+
+
+def test_the_better_of_basis_and_none_is_kept():
+    generator = torch.Generator().manual_seed(0)
+    tall = torch.randn(2000, 32, generator=generator) * 0.8 ** torch.arange(32.0)
+    tall = tall @ torch.linalg.qr(torch.randn(32, 32, generator=generator))[0]
+    for matrix, wants_basis in ((tall, True), (planted_entries(), False)):
+        fitted = factorize(matrix, "sparse", ratio=0.6)
+        alone = encode(matrix, None, Budget(int(0.4 * matrix.numel() * 4), 4), signed=False)
+        assert (fitted.basis is not None) == wants_basis
+        assert relative_error(matrix, fitted.dense()) <= relative_error(matrix, alone.dense())
+
+
+def test_a_size_that_leaves_no_room_for_a_basis_is_served():
+    matrix = torch.randn(16, 400, generator=torch.Generator().manual_seed(0))
+    fitted = factorize(matrix, "sparse", ratio=0.95)
+    assert fitted.basis is None and relative_error(matrix, fitted.dense()) < 0.6  # a basis vector alone takes it all

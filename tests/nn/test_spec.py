@@ -25,7 +25,7 @@ BAD = [
     ("low_rank", {"kind": "magic"}, "'kind' must be one of low_rank"),
     ("low_rank", {"kind": None}, "'kind' must be"),
     ("low_rank", {"kind": ["low_rank"]}, "'kind' must be"),
-    ("low_rank", {"kind": "low_rank_linear"}, "must replace Linear. Got Embedding"),
+    ("low_rank", {"kind": "low_rank_linear"}, "must replace Linear or Conv1D. Got Embedding"),
     ("low_rank", {"shape": [51, 8]}, r"'shape' must be .*\[50, 8\].*\[51, 8\]"),
     ("low_rank", {"shape": "50x8"}, "'shape' must be a list"),
     ("low_rank", {"rank": 0}, "'rank' must be an integer of at least 1"),
@@ -62,8 +62,8 @@ def test_what_is_no_spec_is_refused(spec):
 
 
 def test_a_factorization_without_a_module_is_refused(random_factorization):
-    with pytest.raises(LpCompressError, match="no module holds a SparseCoded in the place of Linear"):
-        from_factorization(random_factorization("sparse", 50, 8), nn.Linear(8, 50))
+    with pytest.raises(LpCompressError, match="no module holds a SparseCoded in the place of LayerNorm"):
+        from_factorization(random_factorization("sparse", 50, 8), nn.LayerNorm(8))
 
 
 def test_low_rank_in_the_place_of_a_linear_layer(random_factorization):

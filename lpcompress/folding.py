@@ -1,0 +1,42 @@
+"""Clustered outputs that need not be put back in order, because the next layer can take them as they come.
+
+Between the two layers of a feed-forward block stands nothing but a function of each entry: permuting the outputs of
+the first and the inputs of the second alike leaves the block what it was.
+"""
+
+import torch
+from torch import nn
+
+from lpcompress.nn import ClusteredLinear, FactoredMatrix, role_of
+
+FEED_FORWARD = {
+    "BertLayer": ("intermediate.dense", "output.dense"),
+    "RobertaLayer": ("intermediate.dense", "output.dense"),
+    "FFN": ("lin1", "lin2"),  # DistilBERT
+    "XLNetFeedForward": ("layer_1", "layer_2"),
+    "GPT2MLP": ("c_fc", "c_proj"),
+}
+"""Class of a block -> two of its layers with nothing but a function of each entry between them."""
+
+
+def fold_permutations(model: nn.Module) -> None:
+    """Spare clustered layers the permutation of their outputs where the next layer can take it over, in place."""
+    for block in model.modules():
+        if pair := FEED_FORWARD.get(type(block).__name__):
+            first, second = map(block.get_submodule, pair)
+            if isinstance(first, ClusteredLinear) and not first.ordered:
+                inputs = inputs_of(second)
+                if inputs is not None:
+                    inputs.copy_(inputs[:, first.sort_outputs()])
+
+
+@torch.no_grad()
+def inputs_of(layer: nn.Module) -> torch.Tensor | None:
+    """Return the matrix (any, inputs) whose columns belong to the inputs of `layer`; None if they cannot be permuted.
+
+    That is so for sparse codes without a basis: their masks are bound to the columns.
+    """
+    if isinstance(layer, FactoredMatrix):
+        return None if layer.right is None else layer.right.data
+    role = role_of(layer)
+    return role.matrix_of(layer).data if role else None
