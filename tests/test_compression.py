@@ -382,6 +382,16 @@ def test_the_preview_tells_what_compress_does(model):
     assert layer.ranks[0] <= found["svd_rank"]
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_preview_of_every_layer(model, architecture):
+    dense = model(architecture)
+    found = preview(dense, ratio=0.5, layers=["all"])
+    report = compress(dense, ratio=0.5, method="svd", layers=["all"])
+    for told, done in zip(found, report.layers, strict=True):
+        assert (told["name"], told["shape"], told["bytes_before"]) == (done.name, done.shape, done.bytes_before)
+        assert done.bytes_after <= told["bytes_budget"] and done.ranks == [told["svd_rank"]]
+
+
 def test_progress_is_told(model):
     told = []
     compress(model(), ratio=0.5, progress=lambda *words: told.append(words))
