@@ -83,7 +83,7 @@ def test_every_method_on_every_architecture(model, ids, architecture, method):
     assert 0 < (dense(ids).logits - logits).abs().max() < 1
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_method_on_every_layer(model, ids, architecture, method):
     dense = model(architecture)
@@ -276,7 +276,7 @@ def test_half_precision_stays_half(model, method, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["bert", "xlnet"])
 def test_every_layer_of_a_half_precision_model(model, ids, tmp_path, architecture, dtype):
     half = model(architecture, "lm").to(dtype)
     method = "adaptive" if dtype == torch.float16 else "sparse"
