@@ -14,7 +14,7 @@ from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.methods import choose
 from lpcompress.factor.norms import relative_error
-from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.problem import Settings
 from lpcompress.nn import from_factorization, role_of
 from lpcompress.priors import RowWeights, exponent_for
 from lpcompress.priors import row_weights as resolve_row_weights
@@ -162,15 +162,15 @@ def preview(
     for name, module in surgery.find_layers(model, layers).items():
         matrix = matrix_of(module)
         n, d = matrix.shape
-        size = matrix.element_size()
-        budget = Budget(int((1 - ratio) * n * d * size), size)
+        _, before = stored(module)
+        budget = int((1 - ratio) * before)
         found.append(
             {
                 "name": name,
                 "shape": [n, d],
-                "bytes_before": n * d * size,
-                "bytes_budget": budget.n_bytes,
-                "svd_rank": budget.n_bytes // (size * (n + d)),
+                "bytes_before": before,
+                "bytes_budget": budget,
+                "svd_rank": max(0, budget - bytes_beside(module)) // (matrix.element_size() * (n + d)),
                 "row_weights": weights_of(model, module, row_weights, tokenizer, power).source,
             }
         )
@@ -183,6 +183,14 @@ def matrix_of(module: nn.Module) -> Tensor:
     if role is None:
         raise LpCompressError(f"a {type(module).__name__} has no matrix that can be factored.")
     return role.matrix_of(module).detach()
+
+
+def bytes_beside(module: nn.Module) -> int:
+    """Return the bytes that are stored beside the factors: an embedding's padding row, a bias."""
+    matrix = matrix_of(module)
+    if getattr(module, "padding_idx", None) is not None:
+        return matrix.shape[1] * matrix.element_size()
+    return stored(module)[1] - matrix.numel() * matrix.element_size()
 
 
 def weights_of(
@@ -208,8 +216,8 @@ def replace_layer(
 ) -> tuple[LayerRecord, nn.Module]:
     """Factor one layer; return the record and the module for its place.
 
-    What is stored beside the factors, an embedding's padding row or a bias, counts in the size: the factors get what
-    it leaves. The padding row is taken out of the fit too.
+    What is stored beside the factors counts in the size: the factors get what it leaves. An embedding's padding row
+    is taken out of the fit too.
     """
     began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
     matrix = matrix_of(module)
@@ -218,9 +226,9 @@ def replace_layer(
     row_weights, before = weights.values, stored(module)
     if not 0 < ratio < 1:
         raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-    size = matrix.numel() * matrix.element_size()
-    beside = before[1] - size if padding is None else d * matrix.element_size()
-    share = 1 - ((1 - ratio) * before[1] - beside) / size  # of the matrix' bytes that the factors must save
+    beside = bytes_beside(module)
+    left = (1 - ratio) * before[1] - beside
+    share = 1 - left / (matrix.numel() * matrix.element_size())  # of the matrix' bytes that the factors must save
     if share >= 1:
         raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
     with row_of_zeros(matrix, padding):

@@ -218,6 +218,21 @@ def test_compress_and_what_comes_after_it(run, tiny):
     assert (code, "Traceback" in err) == (1, False)
 
 
+def test_every_layer(run, tiny):
+    code, out, err = run("compress", tiny, "--layers", "all", "--method", "svd", "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert [layer["kind"] for layer in record["layers"]] == ["embedding"] + 6 * ["linear"]
+    assert record["skipped"] == {}
+    assert "with 1 embedding and 6 linear layers replaced" in Path("tiny-lpcompress/README.md").read_text()
+    code, out, _ = run("inspect", "tiny-lpcompress", "--json")
+    groups = {group["name"]: group for group in json.loads(out)["groups"]}
+    assert groups["encoder.layer.*.intermediate.dense"]["shape"] == [24, 16]
+    assert groups["encoder.layer.*.intermediate.dense"]["kind"] == "FactoredLinear"
+    assert run("densify", "tiny-lpcompress", "plain")[0] == 0
+    assert type(BertModel.from_pretrained("plain").encoder.layer[0].output.dense).__name__ == "Linear"
+
+
 def test_a_dry_run_writes_nothing(run, tiny, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code, out, _ = run("compress", tiny, "--dry-run")

@@ -1,5 +1,7 @@
 """The language-model head that shares a compressed embedding."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,6 +16,8 @@ class TiedHead(nn.Linear):
     and whatever happens to them (training, moving, resizing) happens here too. There is no `weight`,
     so that nothing of transformers tries to tie or initialise one.
     """
+
+    _is_hf_initialized: ClassVar = True  # or GPT-2's initialisation looks for a weight (transformers 5.0)
 
     def __init__(self, embedding: CompressedEmbedding, bias: nn.Parameter | None) -> None:
         nn.Module.__init__(self)
