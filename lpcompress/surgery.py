@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import CompressedEmbedding, TiedHead, is_compressed_module
+from lpcompress.nn import CompressedEmbedding, SketchedLayer, TiedHead, is_compressed_module
 
 
 def input_embedding(model: Any) -> list[str]:
@@ -112,7 +112,7 @@ def densify(model: Any) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, CompressedEmbedding):
             swap(model, name, plain_embedding(module))
-        elif isinstance(module, TiedHead):
+        elif isinstance(module, TiedHead | SketchedLayer):
             swap(model, name, module.plain())
     for part in model.modules():
         if vars(part).pop("_tied_weights_keys", None) is not None:

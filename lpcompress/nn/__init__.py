@@ -3,6 +3,8 @@
 from lpcompress.nn.clustered import ClusteredEmbedding
 from lpcompress.nn.embedding import CompressedEmbedding, FactoredEmbedding
 from lpcompress.nn.linear import FactoredLinear, TiedHead
+from lpcompress.nn.sketch import SketchedConv1d, SketchedConv2d, SketchedLayer, SketchedLinear
+from lpcompress.nn.sketching import sketch_error, sketched_like
 from lpcompress.nn.sparse import SparseCodedEmbedding
 from lpcompress.nn.spec import build, from_factorization, is_compressed_module, spec_of
 
@@ -11,10 +13,16 @@ __all__ = [
     "CompressedEmbedding",
     "FactoredEmbedding",
     "FactoredLinear",
+    "SketchedConv1d",
+    "SketchedConv2d",
+    "SketchedLayer",
+    "SketchedLinear",
     "SparseCodedEmbedding",
     "TiedHead",
     "build",
     "from_factorization",
     "is_compressed_module",
+    "sketch_error",
+    "sketched_like",
     "spec_of",
 ]

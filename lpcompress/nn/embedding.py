@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.factor.factorization import Factorization, LowRank
+from lpcompress.nn.checks import require_finite
 from lpcompress.nn.sizes import Spec, positive_int, read_shape
 
 
@@ -143,12 +144,7 @@ class CompressedEmbedding(nn.Embedding):
 
     def check(self, name: str) -> None:
         """Raise CheckpointError if the numbers cannot be those of a factorization of these sizes."""
-        for leaf, tensor in self.state_dict(keep_vars=True).items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise CheckpointError(
-                    f"{name}.{leaf} holds values that are not finite: the checkpoint is damaged."
-                    " Compress the model again."
-                )
+        require_finite(name, self)
 
     def require(self, condition: Tensor | bool, name: str, what: str) -> None:
         """Raise the CheckpointError of `check` unless `condition` holds."""

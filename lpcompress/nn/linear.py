@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lpcompress.errors import CheckpointError, LpCompressError
+from lpcompress.errors import LpCompressError
 from lpcompress.factor.factorization import Factorization, LowRank
+from lpcompress.nn.checks import require_finite
 from lpcompress.nn.embedding import CompressedEmbedding
 from lpcompress.nn.sizes import Spec, positive_int, read_shape
 
@@ -71,12 +72,7 @@ class FactoredLinear(nn.Linear):
 
     def check(self, name: str) -> None:
         """Raise CheckpointError if a factor is not finite."""
-        for leaf, tensor in self.state_dict(keep_vars=True).items():
-            if not torch.isfinite(tensor).all():
-                raise CheckpointError(
-                    f"{name}.{leaf} holds values that are not finite: the checkpoint is damaged."
-                    " Compress the model again."
-                )
+        require_finite(name, self)
 
 
 class TiedHead(nn.Linear):

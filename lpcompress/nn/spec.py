@@ -1,6 +1,6 @@
 """Building a module from sizes or from a factorization, and reading its sizes back."""
 
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -10,12 +10,19 @@ from lpcompress.nn.clustered import ClusteredEmbedding
 from lpcompress.nn.embedding import FactoredEmbedding
 from lpcompress.nn.linear import FactoredLinear
 from lpcompress.nn.sizes import Spec
+from lpcompress.nn.sketch import SketchedConv1d, SketchedConv2d, SketchedLinear
 from lpcompress.nn.sparse import SparseCodedEmbedding
 
-CompressedModule = FactoredEmbedding | ClusteredEmbedding | SparseCodedEmbedding | FactoredLinear
-MODULES: dict[str, type[CompressedModule]] = {
-    module.kind: module for module in (FactoredEmbedding, ClusteredEmbedding, SparseCodedEmbedding, FactoredLinear)
-}
+CompressedModule = (
+    FactoredEmbedding
+    | ClusteredEmbedding
+    | SparseCodedEmbedding
+    | FactoredLinear
+    | SketchedLinear
+    | SketchedConv1d
+    | SketchedConv2d
+)
+MODULES: dict[str, type[CompressedModule]] = {module.kind: module for module in get_args(CompressedModule)}
 
 
 def is_compressed_module(module: nn.Module) -> bool:
