@@ -3,8 +3,14 @@
 from lpcompress.nn.clustered import ClusteredEmbedding
 from lpcompress.nn.embedding import CompressedEmbedding, FactoredEmbedding
 from lpcompress.nn.linear import FactoredLinear, TiedHead
-from lpcompress.nn.sketch import SketchedConv1d, SketchedConv2d, SketchedLayer, SketchedLinear
-from lpcompress.nn.sketching import sketch_error, sketched_like
+from lpcompress.nn.sketch import (
+    SketchedConv1d,
+    SketchedConv2d,
+    SketchedLayer,
+    SketchedLinear,
+    sketch_error,
+    sketched_like,
+)
 from lpcompress.nn.sparse import SparseCodedEmbedding
 from lpcompress.nn.spec import build, from_factorization, is_compressed_module, spec_of
 

@@ -49,6 +49,12 @@ def test_the_bits_never_change():
     assert torch.equal(sign_matrix(40, 100, 2024, 1, torch.empty(0, dtype=torch.float64)), signs.double())
 
 
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
+def test_an_accelerator_draws_the_same_bits():
+    like = torch.empty(0, device=torch.accelerator.current_accelerator())
+    assert torch.equal(sign_matrix(40, 100, 2024, 1, like).cpu(), sign_matrix(40, 100, 2024, 1, torch.empty(0)))
+
+
 def test_signs_are_independent():
     streams = [sign_matrix(64, 4096, seed, stream, torch.empty(0)) for seed in (0, 1) for stream in (0, 1)]
     rows = torch.cat(streams)  # (256, 4096)

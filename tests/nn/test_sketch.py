@@ -152,6 +152,7 @@ def test_the_layer_says_what_it_is():
         ({"shape": [30, 13]}, r"'shape' must be .*\[30, 12\].*\[30, 13\]"),
         ({"sketch_size": 0}, "'sketch_size' must be an integer of at least 1"),
         ({"repetitions": None}, "'repetitions' must be"),
+        ({"sketch_size": 2**40, "repetitions": 2**40}, "'sketch_size times repetitions' must be"),
         ({"seed": -1}, "'seed' must be an integer of at least 0"),
         ({"kind": "sketched_conv2d"}, "must replace Conv2d. Got Linear"),
     ],

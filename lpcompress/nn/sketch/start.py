@@ -8,8 +8,9 @@ from lpcompress.errors import LpCompressError
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget
 from lpcompress.factor.sketch import nearest_sketch, unbiased_sketch
-from lpcompress.nn.sketch import SketchedConv1d, SketchedConv2d, SketchedLayer, SketchedLinear
-from lpcompress.nn.spec import from_factorization
+from lpcompress.nn.sketch.convolution import SketchedConv1d, SketchedConv2d
+from lpcompress.nn.sketch.layer import SketchedLayer
+from lpcompress.nn.sketch.linear import SketchedLinear
 
 STARTS = {"nearest": nearest_sketch, "unbiased": unbiased_sketch}
 SKETCHES: dict[type[nn.Module], type[SketchedLayer]] = {
@@ -60,13 +61,16 @@ def sketched_like(
     if type(like) not in SKETCHES:
         known = ", ".join(f"torch.nn.{plain.__name__}" for plain in SKETCHES)
         raise LpCompressError(f"the layer must be a plain {known}. Got {type(like).__name__}.")
-    SKETCHES[type(like)].refuse(like)
+    cls = SKETCHES[type(like)]
+    cls.refuse(like)
     size: Any = sketch_size if ratio is None else largest_size(like, ratio, repetitions)
     for name, value in {"sketch_size": size, "repetitions": repetitions}.items():
         if type(value) is not int or value < 1:
             raise LpCompressError(f"{name} must be an integer of at least 1. Got {value!r}.")
     sketch = STARTS[start](like.weight.flatten(1), size, repetitions, seed, like.weight[0, 0].numel())
-    return from_factorization(sketch, like)
+    module = cls.from_spec(cls.spec_for(sketch), like)
+    module.fill(sketch, like)
+    return module
 
 
 def largest_size(like: Any, ratio: float, repetitions: int) -> int:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lpcompress.errors import LpCompressError
@@ -59,12 +58,10 @@ class SketchedLayer(nn.Module):
         """Draw sketches and bias from `seed`, so that the weight has the variance that torch gives the plain layer."""
         if not hasattr(self, "basis"):  # torch's constructor calls this before the sketches are there
             return
-        bound = self.basis[0].numel() ** -0.5
-        bounds = {"weight": bound * (2 * self.repetitions) ** 0.5, "basis": bound * (2 * self.repetitions) ** 0.5}
-        generator = torch.Generator().manual_seed(self.seed)
-        for name, parameter in self.named_parameters(recurse=False):
+        generator, bound = torch.Generator().manual_seed(self.seed), self.basis[0].numel() ** -0.5
+        for parameter in self.parameters():
+            reach = bound if parameter is self.bias else bound * (2 * self.repetitions) ** 0.5
             if not parameter.is_meta:
-                reach = bounds.get(name, bound)
                 parameter.copy_(torch.empty(parameter.shape).uniform_(-reach, reach, generator=generator))
 
     @classmethod
@@ -84,6 +81,7 @@ class SketchedLayer(nn.Module):
         """Build a module of the sizes in `spec`, with the geometry of `like`, on its device and in its dtype."""
         read_shape(spec, (like.weight.shape[0], like.weight[0].numel()))
         sizes = {key: positive_int(spec, key) for key in ("sketch_size", "repetitions")}
+        size(sizes["sketch_size"] * sizes["repetitions"], "sketch_size times repetitions")
         where = {"device": like.weight.device, "dtype": like.weight.dtype}
         geometry = {name: getattr(like, name) for name in cls.geometry}
         return cls(**geometry, **sizes, seed=size(spec.get("seed"), "seed"), bias=like.bias is not None, **where)
@@ -161,106 +159,6 @@ class SketchedLayer(nn.Module):
         """Show the plain layer's sizes and those of the sketches."""
         sketches = f"sketch_size={self.sketch_size}, repetitions={self.repetitions}, seed={self.seed}"
         return f"{super().extra_repr()}, {sketches}"
-
-
-class SketchedLinear(SketchedLayer, nn.Linear):
-    """A linear layer of l k (d_in + d_out) trained numbers and a bias.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-    sketch_size : int
-        k, rows of one sketch.
-    repetitions : int, default=1
-        l, sketches whose mean is taken.
-    seed : int
-        Of signs and initial values, 0 to 2^40. Give every layer of a network its own.
-    bias, device, dtype
-        As for `torch.nn.Linear`.
-    """
-
-    kind = "sketched_linear"
-    replaces = nn.Linear
-    geometry = ("in_features", "out_features")
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        sketch_size: int,
-        repetitions: int = 1,
-        *,
-        seed: int,
-        bias: bool = True,
-        **where: Any,
-    ) -> None:
-        super().__init__(in_features, out_features, bias, device="meta")
-        self.hold(sketch_size, repetitions, seed, where)
-
-    def apply_kernel(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """Map (..., d_in) to (..., l k)."""
-        return functional.linear(inputs, kernel)
-
-    def combine(self, narrow: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map (..., l k) to (..., d_out)."""
-        return functional.linear(narrow, matrix, bias)
-
-
-class SketchedConvolution(SketchedLayer):
-    """A convolution of l k h w (d_in + d_out) trained numbers and a bias; base of the two that follow.
-
-    Parameters
-    ----------
-    in_channels, out_channels, kernel_size
-        As for the plain convolution; so are `geometry` (stride, padding, dilation, padding_mode), bias, device and
-        dtype. Groups are not supported.
-    sketch_size, repetitions, seed
-        As for `SketchedLinear`.
-    """
-
-    geometry = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
-    convolve: ClassVar[Callable[..., Tensor]]
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, ...],
-        sketch_size: int,
-        repetitions: int = 1,
-        *,
-        seed: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-        **geometry: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, bias=bias, device="meta", **geometry)
-        self.hold(sketch_size, repetitions, seed, {"device": device, "dtype": dtype})
-
-    def apply_kernel(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """Map (batch, d_in, *image) to (batch, channels, *image)."""
-        return self._conv_forward(inputs, kernel, None)  # type: ignore[operator]
-
-    def combine(self, narrow: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map (batch, channels, *image) to (batch, d_out, *image)."""
-        return type(self).convolve(narrow, matrix[(..., *[None] * (self.basis.dim() - 2))], bias)
-
-
-class SketchedConv1d(SketchedConvolution, nn.Conv1d):
-    """`nn.Conv1d` from sketches; see `SketchedConvolution`."""
-
-    kind = "sketched_conv1d"
-    replaces = nn.Conv1d
-    convolve = staticmethod(functional.conv1d)
-
-
-class SketchedConv2d(SketchedConvolution, nn.Conv2d):
-    """`nn.Conv2d` from sketches; see `SketchedConvolution`."""
-
-    kind = "sketched_conv2d"
-    replaces = nn.Conv2d
-    convolve = staticmethod(functional.conv2d)
 
 
 def regenerating(operation: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
