@@ -7,8 +7,8 @@ SK-FC layers are trained directly. Images: scikit-learn's digits, and 5000 of MN
 
 The first convolution and the classifier stay dense; all other layers are replaced. "Fewer" counts the parameters of
 the whole network. Each seed has its own split, start, order of batches and signs; split, dense start and order are the
-same for all networks of a seed. One learning rate serves all: the best of 0.001, 0.003 and 0.01 for the dense network on
-other splits of the digits. All takes about four minutes of one core.
+same for all networks of a seed. One learning rate serves all: the best of 0.001, 0.003 and 0.01 for the dense network
+on other splits of the digits. All takes about four minutes of one core.
 """
 
 import argparse
