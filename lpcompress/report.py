@@ -31,7 +31,7 @@ CARD = """\
 
 `{model}` with {what} replaced by factored forms, by lpcompress {version}.
 No data was used and nothing was fine-tuned. The weight files took {before} before and take {after} now.
-
+{warnings}
 | layer | shape | method | p | removed | error | SVD's error at this size |
 |---|---|---|---|---|---|---|
 {rows}
@@ -83,6 +83,7 @@ def as_dict(report: CompressionReport, *, model: str, out: Path | str, before: i
         "file_bytes_after": after,
         "layers": [asdict(layer) for layer in report.layers],
         "skipped": report.skipped,
+        "warnings": report.warnings,
     }
 
 
@@ -188,6 +189,7 @@ def model_card(summary: dict[str, Any], auto_class: str) -> str:
         before=megabytes(summary["file_bytes_before"]),
         after=megabytes(summary["file_bytes_after"]),
         rows="\n".join(rows),
+        warnings="".join(f"\n**Warning:** {warning}\n" for warning in summary.get("warnings", [])),
         row_weights=", ".join(sorted({layer["row_weights"] for layer in summary["layers"]})),
         auto_class=auto_class,
         folder=folder,
