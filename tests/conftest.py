@@ -60,10 +60,10 @@ def random_sparse(rows, columns, generator, share=0.3):
     return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets, columns)
 
 
-def random_signed(rows, columns, generator):
-    signs = pack_bits(torch.rand(rows, columns, generator=generator) < 0.5)
-    magnitudes = torch.rand(rows, generator=generator)
-    return replace(random_sparse(rows, columns, generator), signs=signs, magnitudes=magnitudes)
+def random_levels(rows, columns, generator, bits=2):
+    levels = torch.randint(256, (rows, -(-columns * bits // 8)), dtype=torch.uint8, generator=generator)
+    steps = torch.rand(rows, generator=generator)
+    return replace(random_sparse(rows, columns, generator), bits=bits, levels=levels, steps=steps)
 
 
 def random_entries(rows, columns, generator):
@@ -74,7 +74,7 @@ ENCODERS = {
     "low_rank": random_low_rank,
     "clustered": random_clustered,
     "sparse": random_sparse,
-    "signed": random_signed,  # sparse, with signs for what has no number
+    "levels": random_levels,  # sparse, with levels for what has no number
     "entries": random_entries,
 }
 
