@@ -72,8 +72,8 @@ def load_classifier(name: str, task: Task) -> Classifier:
     if model.config.num_labels != task.n_outputs:
         wanted = ", ".join(task.classes) or "a similarity"
         raise CheckpointError(
-            f"{name} must have {task.n_outputs} outputs for {task.key} ({wanted}). It has {model.config.num_labels}:"
-            " it was fine-tuned on another task."
+            f"{name} must have as many outputs as {task.key} needs, {task.n_outputs} ({wanted}). It has"
+            f" {model.config.num_labels}: it was fine-tuned on another task."
         )
     tokenizer = checkpoint.load_tokenizer(str(directory), {"local_files_only": True})
     if tokenizer is None or tokenizer.pad_token_id is None:

@@ -9,14 +9,14 @@ import huggingface_hub
 import numpy as np
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from lpcompress.checkpoint import UNREACHABLE
 from lpcompress.errors import LpCompressError
 from lpcompress.glue import files
 from lpcompress.glue.files import LABEL, Columns
+from lpcompress.glue.hub import REPOSITORY, answers
 from lpcompress.glue.tasks import Task
 
 HUB = "hub"
-REPOSITORY = "nyu-mll/glue"
-PROBE_SECONDS = 4.0
 UNLABELLED = (-1, None, "", "-1")
 LARGEST_SIMILARITY = 5.0  # of STS-B
 
@@ -83,15 +83,23 @@ def load_rows(task: Task, split: str, source: str | Path = HUB, limit: int | Non
 def _download(task: Task, split: str) -> Path:
     """Return the parquet file of a split on the Hub; from the cache if the Hub does not answer."""
     name = f"{task.key}/{split}-00000-of-00001.parquet"
+    cached = not answers()  # asked here, because a download tries for 23 seconds
     try:
-        return Path(huggingface_hub.hf_hub_download(REPOSITORY, name, repo_type="dataset", etag_timeout=PROBE_SECONDS))
+        return Path(huggingface_hub.hf_hub_download(REPOSITORY, name, repo_type="dataset", local_files_only=cached))
     except LocalEntryNotFoundError:
         raise LpCompressError(
-            f"{REPOSITORY}, {task.key} is not in the local cache, and the Hub cannot be reached. Check the network and"
-            " HF_HUB_OFFLINE, or name a directory with GLUE: --data DIR."
+            f"{REPOSITORY}, {task.key}, {split} is not in the local cache, and the Hub cannot be reached. Check the"
+            " network and HF_HUB_OFFLINE, or name a directory with GLUE: --data DIR."
         ) from None
     except EntryNotFoundError:
-        raise LpCompressError(f"{REPOSITORY} on the Hub must hold {name}, which it lacks.") from None
+        raise LpCompressError(
+            f"{REPOSITORY} on the Hub must hold {name}, which it lacks. Name a directory that has it: --data DIR."
+        ) from None
+    except UNREACHABLE as error:
+        raise LpCompressError(
+            f"{REPOSITORY}, {name} cannot be downloaded ({type(error).__name__}). Try again, or name a directory with"
+            " GLUE: --data DIR."
+        ) from error
 
 
 def _texts(values: list[Any], where: str) -> list[str]:
@@ -106,7 +114,7 @@ def _labels(columns: Columns, task: Task, where: str) -> np.ndarray | None:
     values = columns.get(LABEL, [])
     if all(value in UNLABELLED for value in values):
         return None
-    known = {value: _label(value, task) for value in set(values)}
+    known = {value: _label(value, task) for value in set(values)}  # few classes, many rows
     for i, value in enumerate(values):
         if known[value] is None:
             wanted = " or ".join(task.classes) if task.classes else f"a number from 0 to {LARGEST_SIMILARITY:g}"

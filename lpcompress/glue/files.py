@@ -1,5 +1,6 @@
 """Tables of GLUE on disk: parquet as on the Hub, TSV as in the original archive, jsonl."""
 
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Iterable
@@ -11,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lpcompress.errors import LpCompressError
-from lpcompress.glue.tasks import Task
+from lpcompress.glue.tasks import Task, squeezed
 
 Columns = dict[str, list[Any]]
 LABEL = "label"
-ARCHIVE_NAMES = {  # a split -> the name of its TSV in the original archive
-    "validation": "dev",
-    "validation_matched": "dev_matched",
-    "validation_mismatched": "dev_mismatched",
+ARCHIVE_FOLDERS = {"ax": "diagnostic"}  # beside GLUE's spelling of a task
+ARCHIVE_FILES = {  # a task's split -> the name of its TSV in the original archive
+    ("mnli", "validation_matched"): "dev_matched",
+    ("mnli", "validation_mismatched"): "dev_mismatched",
+    ("ax", "test"): "diagnostic",
 }
 ARCHIVE_COLUMNS = {  # a task -> what the archive calls its columns, where that differs from the Hub
     "mrpc": {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": LABEL},
@@ -41,17 +43,15 @@ def find(root: Path, task: Task, split: str) -> list[Path]:
     """
     if not root.is_dir():
         raise LpCompressError(f"--data must be 'hub' or a directory with GLUE. There is no directory {root}.")
-    stems = [split, f"{split}{SHARD}", *([ARCHIVE_NAMES[split]] if split in ARCHIVE_NAMES else [])]
-    stems += ["diagnostic"] if task.key == "ax" else []
-    folders = [folder for folder in sorted(root.iterdir()) if _names(folder, task)]
-    for suffix in READERS:
-        for folder in folders:
-            for stem in stems:
-                if found := sorted(folder.glob(f"{stem}{suffix}")):
-                    return found
-    wanted = ", ".join(f"{split}{suffix}" for suffix in READERS)
-    wanted += f" or {ARCHIVE_NAMES[split]}.tsv" * (split in ARCHIVE_NAMES)
-    raise LpCompressError(f"{root} must hold rows of {task.key}, split {split}: {task.key}/{wanted}. It has none.")
+    archived = ARCHIVE_FILES.get((task.key, split), "dev" if split == "validation" else split)
+    folders = [folder for folder in sorted(root.iterdir()) if _belongs(folder, task)]
+    for suffix, folder, stem in itertools.product(READERS, folders, (split, split + SHARD, archived)):
+        if found := sorted(folder.glob(f"{stem}{suffix}")):
+            return found
+    wanted = [split + suffix for suffix in READERS] + [f"{archived}.tsv"] * (archived != split)
+    raise LpCompressError(
+        f"{root} must hold the rows of {task.key}, {split}, in {task.key}/{' or '.join(wanted)}. It has none."
+    )
 
 
 def read(paths: Iterable[Path], task: Task) -> Columns:
@@ -66,16 +66,16 @@ def read(paths: Iterable[Path], task: Task) -> Columns:
     for path in paths:
         try:
             parts.append(READERS[path.suffix](path, task))
-        except (OSError, UnicodeDecodeError, pa.ArrowInvalid, json.JSONDecodeError) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise LpCompressError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-    return {name: [value for part in parts for value in part.get(name, [])] for name in parts[0]}
+    shared = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: [value for part in parts for value in part[name]] for name in shared}
 
 
-def _names(folder: Path, task: Task) -> bool:
+def _belongs(folder: Path, task: Task) -> bool:
     """Tell whether a folder is that of a task: `sst2` or, as in the archive, `SST-2`."""
-    name = folder.name.lower().replace("-", "").replace("_", "")
-    return folder.is_dir() and name in {task.key, "diagnostic" if task.key == "ax" else task.key}
+    return folder.is_dir() and squeezed(folder.name) in (task.key, ARCHIVE_FOLDERS.get(task.key))
 
 
 def _parquet(path: Path, task: Task) -> Columns:
@@ -84,7 +84,7 @@ def _parquet(path: Path, task: Task) -> Columns:
     columns: Columns = {name: table[name].to_pylist() for name in table.column_names if name in (*task.columns, LABEL)}
     feature = datasets.Features.from_arrow_schema(table.schema).get(LABEL)
     if isinstance(feature, datasets.ClassLabel) and LABEL in columns:
-        columns[LABEL] = [feature.int2str(value) if value >= 0 else value for value in columns[LABEL]]
+        columns[LABEL] = [feature.int2str(value) if value not in (None, -1) else value for value in columns[LABEL]]
     return columns
 
 
@@ -117,6 +117,8 @@ def _jsonl(path: Path, task: Task) -> Columns:
     """Read a file of one JSON object a line."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         rows = [json.loads(line) for line in file if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError('every line must be an object such as {"sentence": ..., "label": ...}.')
     names = [name for name in (*task.columns, LABEL) if any(name in row for row in rows)]
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -5,8 +5,6 @@ decided anew for each model, by what is surest: a user's file, the names in the 
 checkpoints, and last a probe of the uncompressed model. What stays undecided is an error.
 """
 
-import itertools
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ import numpy as np
 import yaml
 
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.glue.tasks import AX, TASKS, Task, chosen, normalized
+from lpcompress.glue.probe import Evidence, Order, examine
+from lpcompress.glue.tasks import AX, TASKS, Task, normalized, squeezed
 
-Order = tuple[int, ...]
 Probe = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 KNOWN: dict[tuple[str, str], Order] = {  # (task, pattern of Hub ids in lower case) -> order
@@ -28,9 +26,7 @@ KNOWN: dict[tuple[str, str], Order] = {  # (task, pattern of Hub ids in lower ca
     ("mnli", "textattack/*-snli"): (2, 0, 1),
 }
 PROBE_ROWS = 500  # as many rows as the probe should have, whatever the limit of the evaluation
-SHUFFLES = 999
-MARGIN = 0.2  # of accuracy by which an order must beat the data set's to replace it
-LEVEL = 0.001  # how rarely chance may give so clear an answer
+MARGIN = 0.2  # of accuracy by which an order must beat another to replace it
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class LabelMap:
         Raises
         ------
         LpCompressError
-            If any is not finite: an argument of the maximum would hide that.
+            If any is not finite: the largest of them would hide that.
         """
         if not np.isfinite(logits).all():
             raise LpCompressError("the model's outputs must be finite numbers. Some are NaN or infinite.")
@@ -90,23 +86,31 @@ def decide(task: Task, config: Any, model_name: str, probe: Probe, label_map: Pa
 
     Raises
     ------
+    PlanError
+        If the file is wrong.
     LpCompressError
         If the order cannot be decided. With two classes and nothing to tell them apart (a model at chance, as
         nearly all are on WNLI), the data set's order is taken, with a warning: names such as LABEL_0 come from
-        training on the data set's numbers, and where no order beats the other neither reading gains or loses
-        more than chance does. With three classes, orders other than the data set's are common, so it is an error.
+        training on the data set's numbers, and as neither order beats the other, the wrong one could not gain
+        more than chance does. With three classes other orders are common, so it is an error.
+
+    Warns
+    -----
+    UserWarning
+        If the probe decides against the data set's order, or cannot tell.
     """
     if not task.classes:
         return LabelMap(None, "regression")
     names = [str(config.id2label[i]) for i in range(config.num_labels)]
     if label_map is not None and (order := _from_file(label_map, task, names)):
         return LabelMap(order, "file")
-    if order := _permutation([task.class_id(name) for name in names if not _is_number(name)], task):
+    if not any(name.strip().isdecimal() for name in names) and (order := _order(names, task)):
         return LabelMap(order, "names")
     for (key, pattern), order in KNOWN.items():
         if key == (task.head or task.key) and fnmatchcase(model_name.lower(), pattern):
             return LabelMap(order, "known checkpoint")
-    return _probed(task, model_name, *probe())
+    logits, labels = probe()
+    return _probed(task, model_name, examine(logits.argmax(axis=1), labels, len(task.classes)))
 
 
 def read_label_map(path: Path) -> dict[str, Any]:
@@ -119,104 +123,75 @@ def read_label_map(path: Path) -> dict[str, Any]:
     Raises
     ------
     PlanError
-        If it cannot be read or is no mapping.
+        If it cannot be read, is no mapping, or has keys besides tasks.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML or JSON file.") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise PlanError(f"{path}: is neither YAML nor JSON.") from None
+        raise PlanError(f"{path}: is neither YAML nor JSON. Write {{task: [class, class, ...]}}.") from None
     if not isinstance(content, dict) or not content:
         raise PlanError(f"{path}: must map tasks to the classes of a model's outputs, in their order.")
-    known = {*TASKS, AX.key}
-    spelled = {str(key): re.sub("[-_]", "", str(key).lower()) for key in content}
-    if not known & set(spelled.values()):
+    known = (*TASKS, AX.key)
+    by_task = {squeezed(str(key)): entry for key, entry in content.items()}
+    unknown = [key for key in by_task if key not in known]
+    if len(unknown) == len(by_task):
         return {"": content}
-    return {chosen(key)[0].key: content[key] for key in spelled}
+    if unknown:
+        raise PlanError(f"{path}: keys must be tasks ({', '.join(known)}). Got {unknown[0]!r}.")
+    return by_task
 
 
 def _from_file(path: Path, task: Task, names: list[str]) -> Order | None:
+    """Return the order that a file gives, None if it does not speak of the task."""
     content = read_label_map(path)
-    entry = content.get(task.key, content.get(task.head, content.get("")))
+    entry = next((content[key] for key in (task.key, task.head, "") if key in content), None)
     if entry is None:
         return None
     if isinstance(entry, Mapping):
         entries = {normalized(str(key)): value for key, value in entry.items()}
         entry = [entries.get(normalized(name), entries.get(str(i))) for i, name in enumerate(names)]
-    order = _permutation([task.class_id(value) for value in entry], task) if isinstance(entry, list) else None
+    order = _order(entry, task) if isinstance(entry, list) else None
     if order is None:
         raise PlanError(
             f"{path}: {task.key} must give each of {', '.join(task.classes)} to one of the model's outputs"
-            f" {', '.join(names)}."
+            f" {', '.join(names)}. Got {content.get(task.key, entry)}."
         )
     return order
 
 
-def _permutation(ids: list[int | None], task: Task) -> Order | None:
-    """Return the ids if every class is among them once."""
-    numbers = [number for number in ids if number is not None]
-    return tuple(numbers) if len(ids) == len(numbers) and sorted(numbers) == list(range(len(task.classes))) else None
+def _order(names: list[Any], task: Task) -> Order | None:
+    """Return the numbers of the classes that are named, None unless every class is named once."""
+    ids = [number for name in names if (number := task.class_id(name)) is not None]
+    return tuple(ids) if len(ids) == len(names) and sorted(ids) == list(range(len(task.classes))) else None
 
 
-def _is_number(name: str) -> bool:
-    """Tell whether a name of an output says no more than its number."""
-    return name.strip().isdecimal()
-
-
-def _probed(task: Task, model_name: str, logits: np.ndarray, labels: np.ndarray) -> LabelMap:
-    """Decide by accuracy under every order; accuracy is the mean over classes, so a constant answer tells nothing."""
+def _probed(task: Task, model_name: str, evidence: Evidence) -> LabelMap:
+    """Decide by what a probe found."""
     identity = tuple(range(len(task.classes)))
-    counts = _confusion(logits.argmax(axis=1), labels, len(identity))
-    ranked = sorted(_accuracies(counts).items(), key=lambda item: -item[1])
-    (best, accuracy), plain = ranked[0], dict(ranked)[identity]
-    sure = _chance_of(logits.argmax(axis=1), labels, counts) <= LEVEL
-    if sure and best == identity:
+    best, accuracies = evidence.best, evidence.accuracies
+    if evidence.sure and best == identity:
         return LabelMap(identity, "identity, probe agrees")
-    reading = f"{model_name}: its outputs have no names that {task.key} knows"
-    if sure and accuracy - plain > MARGIN:
-        classes = ", ".join(task.classes[i] for i in best)
-        warnings.warn(
-            f"{reading}; read as {classes}, {len(labels)} rows of the uncompressed model score {accuracy:.0%} (mean"
-            f" over classes), in the data set's order {plain:.0%}. --label-map FILE says otherwise.",
-            stacklevel=3,
+    nameless = f"{model_name}: its outputs have no names that {task.key} knows"
+    if len(identity) == 2 and (task.adversarial or not evidence.sure):
+        _warn(f"{nameless}, and the uncompressed model is no better than chance; taken in the data set's order.")
+        return LabelMap(identity, "identity")
+    if evidence.sure and accuracies[best] - accuracies[identity] > MARGIN:
+        _warn(
+            f"{nameless}; taken as {_in_words(best, task)}, which gives the uncompressed model"
+            f" {accuracies[best]:.0%} (mean over classes), the data set's order {accuracies[identity]:.0%}."
         )
         return LabelMap(best, "probe")
-    if len(identity) == 2 and not sure:
-        warnings.warn(
-            f"{reading}, and the uncompressed model is too near chance to tell; taken in the data set's order."
-            " --label-map FILE says otherwise.",
-            stacklevel=3,
-        )
-        return LabelMap(identity, "identity")
     raise LpCompressError(
-        f"{reading}, and {len(labels)} rows of the uncompressed model do not tell which is which. Say it with"
-        f" --label-map FILE: {{{task.key}: [{', '.join(task.classes)}]}}, in the order of the outputs."
+        f"{nameless}, and rows of the uncompressed model do not tell which is which. Say it with --label-map FILE:"
+        f" {{{task.key}: [{', '.join(task.classes)}]}}, in the order of the outputs."
     )
 
 
-def _confusion(outputs: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
-    """Return the counts of shape (outputs, classes)."""
-    return np.bincount(outputs * size + labels, minlength=size * size).reshape(size, size)
+def _in_words(order: Order, task: Task) -> str:
+    return ", ".join(task.classes[i] for i in order)
 
 
-def _accuracies(counts: np.ndarray) -> dict[Order, float]:
-    """Return the accuracy under every order, the mean over the classes that occur."""
-    totals = counts.sum(axis=0)  # (classes,)
-    recalls = counts / np.maximum(totals, 1)
-    orders = itertools.permutations(range(len(counts)))
-    outputs = np.arange(len(counts))
-    return {order: float(recalls[outputs, order].sum() / np.count_nonzero(totals)) for order in orders}
-
-
-def _chance_of(outputs: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> float:
-    """Return how often shuffled labels set the best order as far above the next one as the true ones do."""
-
-    def lead(table: np.ndarray) -> float:
-        *_, second, first = sorted(_accuracies(table).values())
-        return first - second
-
-    generator = np.random.default_rng(0)
-    found = lead(counts) - 1e-9  # sums in another order round differently
-    shuffled = (lead(_confusion(outputs, generator.permutation(labels), len(counts))) for _ in range(SHUFFLES))
-    return (1 + sum(value >= found for value in shuffled)) / (1 + SHUFFLES)
+def _warn(message: str) -> None:
+    warnings.warn(f"{message} --label-map FILE says otherwise.", stacklevel=4)

@@ -34,11 +34,13 @@ class Task:
     classes : tuple of str
         In the order of the data set's numbers; empty for a regression.
     metrics : tuple of str
-        Names of `metrics.STATISTICS`, the main one first.
+        Names of `metrics.REFERENCES`, the main one first.
     splits : tuple of str
         The splits that are scored.
     head : str
-        The task whose fine-tuned model is scored; its own key, but for AX.
+        The task whose fine-tuned model is scored, if it is not this one.
+    adversarial : bool
+        The rows repeat sentences of the training set with the other label, so a model below chance is nothing odd.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Task:
     metrics: tuple[str, ...]
     splits: tuple[str, ...] = ("validation",)
     head: str = ""
+    adversarial: bool = False
 
     @property
     def n_outputs(self) -> int:
@@ -73,6 +76,11 @@ def normalized(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def squeezed(name: str) -> str:
+    """Return the name of a task or folder as a key is written: `SST-2` as `sst2`."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
 PAIR = ("sentence1", "sentence2")
 NLI = ("entailment", "neutral", "contradiction")
 TASKS = {
@@ -93,7 +101,7 @@ TASKS = {
         ),
         Task("qnli", "QNLI", ("question", "sentence"), ("entailment", "not_entailment"), ("accuracy",)),
         Task("rte", "RTE", PAIR, ("entailment", "not_entailment"), ("accuracy",)),
-        Task("wnli", "WNLI", PAIR, ("not_entailment", "entailment"), ("accuracy",)),  # the reverse of RTE
+        Task("wnli", "WNLI", PAIR, ("not_entailment", "entailment"), ("accuracy",), adversarial=True),  # RTE reversed
     )
 }
 AX = Task("ax", "AX", ("premise", "hypothesis"), NLI, ("accuracy",), splits=("test",), head="mnli")  # unlabelled
@@ -117,7 +125,7 @@ def chosen(wish: str | Iterable[str]) -> list[Task]:
     known = TASKS | {AX.key: AX}
     keys: set[str] = set()
     for word in words:
-        key = word.lower().replace("-", "").replace("_", "")
+        key = squeezed(word)
         if key not in known and key != "all":
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
