@@ -114,12 +114,11 @@ def _labels(columns: Columns, task: Task, where: str) -> np.ndarray | None:
     values = columns.get(LABEL, [])
     if all(value in UNLABELLED for value in values):
         return None
-    known = {value: _label(value, task) for value in set(values)}  # few classes, many rows
+    numbers = [_label(value, task) for value in values]
     for i, value in enumerate(values):
-        if known[value] is None:
+        if numbers[i] is None:
             wanted = " or ".join(task.classes) if task.classes else f"a number from 0 to {LARGEST_SIMILARITY:g}"
             raise LpCompressError(f"{where}, row {i + 1}: the label of {task.key} must be {wanted}. Got {value!r}.")
-    numbers = [known[value] for value in values]
     # the Hub stores similarities in single precision; other files must give the same numbers
     return np.array(numbers, dtype=np.int64) if task.classes else np.array(numbers, np.float32).astype(np.float64)
 

@@ -116,11 +116,19 @@ def _hub_name(name: str, header: list[str], task: Task) -> str:
 def _jsonl(path: Path, task: Task) -> Columns:
     """Read a file of one JSON object a line."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError('every line must be an object such as {"sentence": ..., "label": ...}.')
+        rows = [_object(line, number) for number, line in enumerate(file, 1) if line.strip()]
     names = [name for name in (*task.columns, LABEL) if any(name in row for row in rows)]
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}: {error.msg}.") from None
+    if not isinstance(row, dict):
+        raise ValueError(f'line {number}: must be an object such as {{"sentence": ..., "label": ...}}.')
+    return row
 
 
 READERS: dict[str, Callable[[Path, Task], Columns]] = {".parquet": _parquet, ".tsv": _tsv, ".jsonl": _jsonl}
