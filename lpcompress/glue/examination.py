@@ -205,15 +205,12 @@ class Examination:
 
     def _logits(self, model: Any, name: str) -> list[np.ndarray]:
         """Return the logits of every split."""
-        totals = [len(encoded.batches()) for encoded in self._encoded]
         values = []
-        for i, encoded in enumerate(self._encoded):
-            tell = partial(self._tell, f"{self.task.key}: {name}", sum(totals[:i]), sum(totals))
+        for rows, encoded in zip(self.splits, self._encoded, strict=True):
+            split = f", {rows.split}" if len(self.splits) > 1 else ""
+            tell = partial(self._setup.progress, f"{self.task.key}: {name}{split}")
             values.append(logits(model, encoded, self._setup.workers, tell))
         return values
-
-    def _tell(self, description: str, before: int, total: int, done: float, _: float) -> None:
-        self._setup.progress(description, before + done * self._setup.workers.count, total)
 
     def _kept(self, extra: dict[str, Any], make: Callable[[], Outcome]) -> Outcome:
         """Return the outcome that an earlier run kept, else make it and keep it."""

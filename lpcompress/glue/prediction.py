@@ -41,10 +41,22 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def batches(self) -> list[np.ndarray]:
-        """Return the row numbers of each batch, the longest rows first: too large a batch shows at once."""
-        order = np.argsort(-np.diff(self.offsets), kind="stable")
-        return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+    def batches(self, padded: bool = True) -> list[np.ndarray]:
+        """Return the row numbers of each batch, the longest rows first: too large a batch shows at once.
+
+        Parameters
+        ----------
+        padded : bool, default=True
+            Whether rows of different lengths may share a batch.
+        """
+        lengths = np.diff(self.offsets)
+        order = np.argsort(-lengths, kind="stable")
+        cuts = [] if padded else np.flatnonzero(np.diff(lengths[order])) + 1
+        return [
+            part[start : start + self.batch_size]
+            for part in np.split(order, cuts)
+            for start in range(0, len(part), self.batch_size)
+        ]
 
     def tensors(self, rows: np.ndarray) -> Any:
         """Return the padded features of some rows, each of shape (rows, length)."""
@@ -85,6 +97,11 @@ def _chunks(rows: Rows) -> Iterator[list[list[str]]]:
         yield [list(column[start : start + CHUNK]) for column in rows.texts]
 
 
+def reads_padding(config: Any) -> bool:
+    """Tell whether a classifier reads its class off positions that padding shifts or adds to, as XLNet's does."""
+    return getattr(config, "summary_type", None) in ("last", "mean")
+
+
 def logits(model: Any, encoded: Encoded, workers: Workers, progress: Progress | None = None) -> np.ndarray:
     """Return what a classifier says of every row.
 
@@ -105,7 +122,7 @@ def logits(model: Any, encoded: Encoded, workers: Workers, progress: Progress | 
     ndarray of shape (n, outputs), float32
         In the order of the data set, in every process.
     """
-    batches = encoded.batches()
+    batches = encoded.batches(padded=not reads_padding(model.config))
     mine = batches[workers.rank :: workers.count]
     known = inspect.signature(model.forward).parameters
 
