@@ -45,5 +45,5 @@ def test_a_baseline_of_nothing_has_no_recovery_to_gate():
 
 
 def test_a_limit_for_nothing_is_refused():
-    with pytest.raises(PlanError, match="a limit must be for average, for one of cola.*Got 'mprc'"):
+    with pytest.raises(PlanError, match=r"a limit must be for average, for one of cola.*Got 'mprc'"):
         limits({"mprc": 1.0})

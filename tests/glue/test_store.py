@@ -55,6 +55,6 @@ def test_a_failed_write_leaves_the_old_text(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lpcompress.glue.store.flush", full)
-    with pytest.raises(LpCompressError, match="cannot be written: No space left on device. Name another file"):
+    with pytest.raises(LpCompressError, match=r"cannot be written: No space left on device. Name another file"):
         write_atomically(path, "new")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.json", "old")]

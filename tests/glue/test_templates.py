@@ -14,7 +14,7 @@ def test_a_template_is_filled_as_the_contract_says():
 def test_one_model_is_for_one_task():
     assert models_of("org/model", chosen("mrpc")) == {"mrpc": "org/model"}
     assert models_of("org/model", chosen("mnli,ax")) == {"mnli": "org/model", "ax": "org/model"}
-    with pytest.raises(PlanError, match="org/model is one model, fine-tuned on one task. Name that task"):
+    with pytest.raises(PlanError, match=r"org/model is one model, fine-tuned on one task. Name that task"):
         models_of("org/model", chosen("all"))
 
 
@@ -40,6 +40,6 @@ def test_a_file_that_is_no_such_map_is_refused(tmp_path, text, sentence):
     path = tmp_path / "models.yml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(PlanError, match=".*models.yml.*") as error:
+    with pytest.raises(PlanError, match=r".*models.yml.*") as error:
         models_of(str(path), chosen("all"))
     assert sentence in str(error.value)
