@@ -1,12 +1,13 @@
 """GLUE's metrics, in points from 0 to 100: `evaluate` metrics over scikit-learn and SciPy, and quick NumPy twins."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import pearsonr, rankdata, spearmanr
+from scipy.stats import NearConstantInputWarning, pearsonr, rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from lpcompress.errors import PlanError
@@ -31,11 +32,17 @@ def _f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(f1_score(labels == POSITIVE, predictions == POSITIVE, zero_division=0.0))
 
 
+def _pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NearConstantInputWarning)  # of a ruined model: its score says so
+        return float(pearsonr(predictions, labels).statistic)
+
+
 REFERENCES: dict[str, Statistic] = {
     "accuracy": lambda predictions, labels: float(accuracy_score(labels, predictions)),
     "f1": _f1,
     "matthews": _unless_constant(lambda predictions, labels: matthews_corrcoef(labels, predictions)),
-    "pearson": _unless_constant(lambda predictions, labels: pearsonr(predictions, labels).statistic),
+    "pearson": _unless_constant(_pearson),
     "spearman": _unless_constant(lambda predictions, labels: spearmanr(predictions, labels).statistic),
 }
 
