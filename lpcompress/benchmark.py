@@ -225,14 +225,22 @@ def _evaluate(
                 found = evaluate_task(task, model, setup, variants, baseline)
             for name, result in found.items():
                 results[name][task.key] = result
-                if result.status == FAILED:
-                    warnings.warn(f"{task.key}{name and f', {name}'} failed: {result.reason}", stacklevel=3)
-    everything = [(key, result) for found in results.values() for key, result in found.items()]
-    if not any(result.reason is None for _, result in everything):
-        key, first = everything[0]
-        more = f" The other {len(tasks) - 1} tasks could not be scored either." if len(tasks) > 1 else ""
-        raise LpCompressError(f"{key}: {first.reason}{more}")
+    _complain(results)
     return results
+
+
+def _complain(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
+    """Warn of tasks that failed; raise if there is not one that did not."""
+    found = [(name, key, result) for name, tasks in results.items() for key, result in tasks.items()]
+    if all(result.reason for *_, result in found):
+        _, key, first = found[0]
+        others = len(found) // len(results) - 1
+        raise LpCompressError(
+            f"{key}: {first.reason}" + f" The other {others} tasks have no score either." * bool(others)
+        )
+    for name, key, result in found:
+        if result.status == FAILED:
+            warnings.warn(f"{' '.join(filter(None, (key, name)))} failed: {result.reason}", stacklevel=4)
 
 
 def _variant(name: str, plan: Plan) -> Variant:

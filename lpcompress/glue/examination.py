@@ -94,13 +94,14 @@ class Examination:
     Parameters
     ----------
     task : Task
-    model : str or Classifier
+    model : str
+        Hub id or directory.
     setup : Setup
     baseline : Reading, optional
         Of the model that this one was made from. Then its own scores never decide what its outputs mean.
     """
 
-    def __init__(self, task: Task, model: str | Classifier, setup: Setup, baseline: Reading | None = None) -> None:
+    def __init__(self, task: Task, model: str, setup: Setup, baseline: Reading | None = None) -> None:
         self.task, self._model, self._setup, self._baseline = task, model, setup, baseline
 
     @cached_property
@@ -112,15 +113,11 @@ class Examination:
     @cached_property
     def classifier(self) -> Classifier:
         """The model, on the device."""
-        return self._setup.workers.together(self._load)
-
-    def _load(self) -> Classifier:
-        model = self._model
-        if isinstance(model, str):
-            self._setup.progress(f"{self.task.key}: loading {model}", 0, 0)
-            model = load_classifier(model, self.task)
-        model.model.to(self._setup.workers.device)
-        return model
+        rows = sum(map(len, self.splits))  # read first: that is quick and fails before the long work
+        self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows", 0, 0)
+        loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task))
+        loaded.model.to(self._setup.workers.device)
+        return loaded
 
     @cached_property
     def _encoded(self) -> list[Encoded]:
