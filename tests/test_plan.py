@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from lpcompress.errors import PlanError
 from lpcompress.plan import METHODS, Plan
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = [path for path in FILES if not path.name.startswith("glue-")]  # those map tasks to models
 
 
 def test_defaults():

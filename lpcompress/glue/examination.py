@@ -15,9 +15,10 @@ from lpcompress import checkpoint
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.classifier import Classifier, load_classifier
 from lpcompress.glue.data import HUB, Rows, load_rows
-from lpcompress.glue.labels import PROBE_ROWS, LabelMap, decide
+from lpcompress.glue.labels import LabelMap, decide
 from lpcompress.glue.metrics import compute, merged
 from lpcompress.glue.prediction import Encoded, encode, logits
+from lpcompress.glue.probe import PROBE_ROWS
 from lpcompress.glue.results import Outcome, TaskResult, compare
 from lpcompress.glue.store import Store
 from lpcompress.glue.tasks import TASKS, Task
@@ -176,8 +177,10 @@ class Examination:
         config, baseline = self.classifier.model.config, self._baseline
         if baseline and baseline.names == config.id2label:
             return baseline.labels
-        probe = partial(self._probe, values)
-        return decide(self.task, config, self.classifier.name, probe, self._setup.label_map)
+        probe, first = partial(self._probe, values), self.splits[0].labels
+        uncompressed = not (baseline or checkpoint.is_compressed(config))
+        answers = (values[0], first) if uncompressed and first is not None else None
+        return decide(self.task, config, self.classifier.name, probe, self._setup.label_map, answers)
 
     def _probe(self, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and labels of enough rows to tell what the outputs of an uncompressed model mean."""

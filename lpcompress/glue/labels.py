@@ -2,7 +2,8 @@
 
 Fine-tuned checkpoints disagree on the order (read in the data set's, some score 7 % on MNLI instead of 84 %), so it is
 decided anew for each model, by what is surest: a user's file, the names in the model's config, a table of known
-checkpoints, and last a probe of the uncompressed model. What stays undecided is an error.
+checkpoints, and last a probe of the uncompressed model. What stays undecided is an error, and so are names that the
+uncompressed model's own answers belie.
 """
 
 import warnings
@@ -21,11 +22,13 @@ from lpcompress.glue.tasks import AX, TASKS, Task, normalized, squeezed
 
 Probe = Callable[[], tuple[np.ndarray, np.ndarray]]
 
+# Trained in the order contradiction, entailment, neutral; their RoBERTa in another one, so it is probed.
+# https://github.com/QData/TextAttack/issues/684, https://github.com/DFKI-NLP/thermostat/issues/10
 KNOWN: dict[tuple[str, str], Order] = {  # (task, pattern of Hub ids in lower case) -> order
-    ("mnli", "textattack/*-mnli"): (2, 0, 1),  # https://github.com/QData/TextAttack/issues/684
-    ("mnli", "textattack/*-snli"): (2, 0, 1),
+    ("mnli", f"textattack/{base}-*{corpus}"): (2, 0, 1)
+    for base in ("bert", "distilbert", "xlnet")
+    for corpus in ("mnli", "snli")
 }
-PROBE_ROWS = 500  # as many rows as the probe should have, whatever the limit of the evaluation
 MARGIN = 0.2  # of accuracy by which an order must beat another to replace it
 
 
@@ -63,7 +66,14 @@ class LabelMap:
         return np.asarray(self.order)[logits.argmax(axis=1)]
 
 
-def decide(task: Task, config: Any, model_name: str, probe: Probe, label_map: Path | None = None) -> LabelMap:
+def decide(
+    task: Task,
+    config: Any,
+    model_name: str,
+    probe: Probe,
+    label_map: Path | None = None,
+    answers: tuple[np.ndarray, np.ndarray] | None = None,
+) -> LabelMap:
     """Find out which output is which class.
 
     Parameters
@@ -74,11 +84,14 @@ def decide(task: Task, config: Any, model_name: str, probe: Probe, label_map: Pa
     model_name : str
         Hub id, to be looked up among the known checkpoints.
     probe : callable
-        Called only if names and table do not tell; returns the logits (n, classes) of the **uncompressed** model
-        on about `PROBE_ROWS` labelled rows, and their labels (n,). A compressed model must never be probed: a fitted
-        order would hide damage.
+        Called only if names and table do not tell; returns the logits (n, classes) of the **uncompressed** model on
+        `probe.PROBE_ROWS` labelled rows, whatever the limit of the evaluation, and their labels (n,). A compressed
+        model must never be probed: a fitted order would hide damage.
     label_map : Path, optional
         A file that overrides all else for the tasks that it names, see `read_label_map`.
+    answers : tuple of two arrays, optional
+        Logits and labels of the **uncompressed** model as `probe` returns them, on any rows that were scored anyway:
+        names and table are held against them.
 
     Returns
     -------
@@ -89,10 +102,11 @@ def decide(task: Task, config: Any, model_name: str, probe: Probe, label_map: Pa
     PlanError
         If the file is wrong.
     LpCompressError
-        If the order cannot be decided. With two classes and nothing to tell them apart (a model at chance, as
-        nearly all are on WNLI), the data set's order is taken, with a warning: names such as LABEL_0 come from
-        training on the data set's numbers, and as neither order beats the other, the wrong one could not gain
-        more than chance does. With three classes other orders are common, so it is an error.
+        If the order cannot be decided, or the names are plainly not those of the outputs. With two classes and
+        nothing to tell them apart (a model at chance, as nearly all are on WNLI), the data set's order is taken, with
+        a warning: names such as LABEL_0 come from training on the data set's numbers, and as neither order beats the
+        other, the wrong one could not gain more than chance does. With three classes other orders are common, so it
+        is an error.
 
     Warns
     -----
@@ -104,13 +118,18 @@ def decide(task: Task, config: Any, model_name: str, probe: Probe, label_map: Pa
     names = [str(config.id2label[i]) for i in range(config.num_labels)]
     if label_map is not None and (order := _from_file(label_map, task, names)):
         return LabelMap(order, "file")
+    found = examine(answers[0], answers[1], len(task.classes)) if answers and not task.adversarial else None
     if not any(name.strip().isdecimal() for name in names) and (order := _order(names, task)):
+        if found and _belied(order, found):
+            raise LpCompressError(
+                f"{model_name}: its outputs are named {', '.join(names)}, with which the uncompressed model is right in"
+                f" {found.accuracies[order]:.0%} (mean over classes); as {_in_words(found.best, task)} it would be in"
+                f" {found.accuracies[found.best]:.0%}. Say which it is with --label-map FILE."
+            )
         return LabelMap(order, "names")
-    for (key, pattern), order in KNOWN.items():
-        if key == (task.head or task.key) and fnmatchcase(model_name.lower(), pattern):
-            return LabelMap(order, "known checkpoint")
-    logits, labels = probe()
-    return _probed(task, model_name, examine(logits.argmax(axis=1), labels, len(task.classes)))
+    if (order := _known(task, model_name)) and not (found and _belied(order, found)):
+        return LabelMap(order, "known checkpoint")
+    return _probed(task, model_name, examine(*probe(), len(task.classes)))
 
 
 def read_label_map(path: Path) -> dict[str, Any]:
@@ -161,6 +180,12 @@ def _from_file(path: Path, task: Task, names: list[str]) -> Order | None:
     return order
 
 
+def _known(task: Task, model_name: str) -> Order | None:
+    """Return the order of a checkpoint in the table."""
+    head, name = task.head or task.key, model_name.lower()
+    return next((order for (key, pattern), order in KNOWN.items() if key == head and fnmatchcase(name, pattern)), None)
+
+
 def _order(names: list[Any], task: Task) -> Order | None:
     """Return the numbers of the classes that are named, None unless every class is named once."""
     ids = [number for name in names if (number := task.class_id(name)) is not None]
@@ -177,7 +202,7 @@ def _probed(task: Task, model_name: str, evidence: Evidence) -> LabelMap:
     if len(identity) == 2 and (task.adversarial or not evidence.sure):
         _warn(f"{nameless}, and the uncompressed model is no better than chance; taken in the data set's order.")
         return LabelMap(identity, "identity")
-    if evidence.sure and accuracies[best] - accuracies[identity] > MARGIN:
+    if _belied(identity, evidence):
         _warn(
             f"{nameless}; taken as {_in_words(best, task)}, which gives the uncompressed model"
             f" {accuracies[best]:.0%} (mean over classes), the data set's order {accuracies[identity]:.0%}."
@@ -187,6 +212,11 @@ def _probed(task: Task, model_name: str, evidence: Evidence) -> LabelMap:
         f"{nameless}, and rows of the uncompressed model do not tell which is which. Say it with --label-map FILE:"
         f" {{{task.key}: [{', '.join(task.classes)}]}}, in the order of the outputs."
     )
+
+
+def _belied(order: Order, evidence: Evidence) -> bool:
+    """Tell whether another order is plainly the right one."""
+    return evidence.sure and evidence.accuracies[evidence.best] - evidence.accuracies[order] > MARGIN
 
 
 def _in_words(order: Order, task: Task) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lpcompress import checkpoint
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue import examination
 from lpcompress.glue.evaluation import ITSELF, evaluate_task
@@ -130,7 +131,7 @@ def test_a_compressed_model_is_never_probed(tiny_classifier, setup, tmp_path):
 def test_the_probe_sees_enough_rows_whatever_the_limit(limit, tiny_classifier, setup, monkeypatch):
     seen = []
 
-    def decide(task, config, name, probe, label_map):
+    def decide(task, config, name, probe, label_map, answers):
         seen.append(probe())
         return examination.LabelMap((0, 1), "probe")
 
@@ -143,7 +144,8 @@ def test_the_probe_sees_enough_rows_whatever_the_limit(limit, tiny_classifier, s
 def test_the_probe_of_the_diagnostic_set_is_on_mnli(tiny_classifier, setup, monkeypatch, rows_of):
     seen = []
 
-    def decide(task, config, name, probe, label_map):
+    def decide(task, config, name, probe, label_map, answers):
+        assert answers is None  # the rows have no labels
         seen.append(probe()[1])
         return examination.LabelMap((0, 1, 2), "probe")
 
@@ -152,6 +154,23 @@ def test_the_probe_of_the_diagnostic_set_is_on_mnli(tiny_classifier, setup, monk
     result = evaluate_task(task, str(tiny_classifier("mnli")), setup())[ITSELF]
     assert seen[0].tolist() == [row["label"] for row in rows_of("mnli", "validation_matched")]
     assert (result.status, len(result.predictions)) == ("unlabelled", 4)
+
+
+def test_names_are_held_against_the_answers_of_uncompressed_models_only(
+    tiny_classifier, compressed, tokenizer, setup, tmp_path, monkeypatch
+):
+    seen = []
+
+    def decide(task, config, name, probe, label_map, answers):
+        seen.append(answers)
+        return examination.LabelMap((0, 1), "names")
+
+    monkeypatch.setattr(examination, "decide", decide)
+    checkpoint.save(compressed(num_labels=2, pad_token_id=0), tokenizer(), tmp_path / "small")
+    for model in (tiny_classifier("mrpc"), tmp_path / "small"):
+        evaluate_task(MRPC, str(model), setup(limit=5))
+    [(values, labels), of_compressed] = seen
+    assert (values.shape, labels.shape, of_compressed) == ((5, 2), (5,), None)
 
 
 def test_finished_parts_are_taken_from_the_store(tiny_classifier, setup, tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def test_outputs_that_are_no_numbers_are_refused_not_scored():
             LabelMap((0, 1), "names").predictions(np.array([[0.0, bad]]))
 
 
-@pytest.mark.parametrize("name", ["textattack/bert-base-uncased-MNLI", "textattack/distilbert-base-uncased-snli"])
+@pytest.mark.parametrize("name", ["textattack/bert-base-uncased-MNLI", "textattack/distilbert-base-cased-snli"])
 @pytest.mark.parametrize("task", [TASKS["mnli"], AX])
 def test_checkpoints_known_to_be_permuted(task, name):
     found = decide(task, config(*NUMBERED), name, never)
@@ -86,6 +86,40 @@ def test_checkpoints_known_to_be_permuted(task, name):
 def test_names_win_over_the_table():
     found = decide(TASKS["mnli"], config(*MNLI), "textattack/bert-base-uncased-MNLI", never)
     assert found == LabelMap((0, 1, 2), "names")
+
+
+def test_a_known_checkpoint_that_answers_otherwise_is_probed():
+    name, probe = "textattack/bert-base-uncased-MNLI", model((1, 2, 0))
+    assert decide(TASKS["mnli"], config(*NUMBERED), name, never, answers=model((2, 0, 1))()).order == (2, 0, 1)
+    with pytest.warns(UserWarning, match="taken as neutral, contradiction, entailment"):
+        found = decide(TASKS["mnli"], config(*NUMBERED), name, probe, answers=probe())
+    assert found == LabelMap((1, 2, 0), "probe")
+
+
+def test_roberta_of_the_same_maker_is_in_another_order_and_is_probed():
+    with pytest.warns(UserWarning, match="taken as contradiction, neutral, entailment"):
+        found = decide(TASKS["mnli"], config(*NUMBERED), "textattack/roberta-base-MNLI", model((2, 1, 0)))
+    assert found == LabelMap((2, 1, 0), "probe")
+
+
+@pytest.mark.parametrize("limit", [60, 500])
+def test_names_that_the_answers_belie_are_an_error(limit):
+    logits, labels = model((2, 0, 1))()
+    with pytest.raises(
+        LpCompressError, match=r"named entailment, neutral, contradiction, .* as contradiction, ent.*map"
+    ):
+        decide(TASKS["mnli"], config(*MNLI), "m", never, answers=(logits[:limit], labels[:limit]))
+
+
+def test_names_that_the_answers_bear_out_or_do_not_tell_about_stand():
+    for answers in (model((2, 0, 1))(), model((0, 1, 2), 0.0)(), model((0, 1, 2), 1.0, n=4)()):
+        found = decide(TASKS["mnli"], config("contradiction", "entailment", "neutral"), "m", never, answers=answers)
+        assert found == LabelMap((2, 0, 1), "names")
+
+
+def test_names_stand_on_wnli_even_below_chance():
+    answers = model((1, 0), 0.6, n=71)()
+    assert decide(TASKS["wnli"], config(*TASKS["wnli"].classes), "m", never, answers=answers).order == (0, 1)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
