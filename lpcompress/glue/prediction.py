@@ -51,7 +51,7 @@ class Encoded:
         """
         lengths = np.diff(self.offsets)
         order = np.argsort(-lengths, kind="stable")
-        cuts = [] if padded else np.flatnonzero(np.diff(lengths[order])) + 1
+        cuts: Any = [] if padded else np.flatnonzero(np.diff(lengths[order])) + 1
         return [
             part[start : start + self.batch_size]
             for part in np.split(order, cuts)

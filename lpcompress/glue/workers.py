@@ -33,7 +33,9 @@ class Workers:
         # without a GPU accelerate must be told so, or it overlooks that there are several processes
         state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
         self.rank, self.count = int(state.process_index), int(state.num_processes)
-        self.device = torch.device(device) if device and self.count == 1 else torch.device(state.device)
+        self.device = torch.device(device) if device and self.count == 1 else state.device
+        if self.device.type == "cpu":  # moving to "cpu:0" copies tensors: other alignment, other last digits
+            self.device = torch.device("cpu")
 
     @property
     def is_main(self) -> bool:
