@@ -23,7 +23,7 @@ from lpcompress.glue.labels import read_label_map
 from lpcompress.glue.prediction import MAX_LENGTH
 from lpcompress.glue.results import FAILED, NOT_AVAILABLE, TaskResult, checked_primary
 from lpcompress.glue.statistics import RESAMPLES
-from lpcompress.glue.store import Store, write_atomically
+from lpcompress.glue.store import Store, refuse_unwritable, write_atomically
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.glue.templates import models_of
 from lpcompress.glue.workers import Workers
@@ -121,6 +121,8 @@ def eval_glue(
         )
     if label_map:
         read_label_map(Path(label_map))  # refused before any work
+    if out:
+        refuse_unwritable(Path(out))
     models = models_of(str(model), wanted)
     baselines = models_of(str(baseline), wanted) if baseline else {}
     setup = Setup(

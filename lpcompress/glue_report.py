@@ -22,7 +22,7 @@ SECTION = """
 |---|---|---|---|---|---|
 {rows}
 
-Points, 0 to 100, on the development set. Drop = dense minus compressed score, with its standard error.
+Points, 0 to 100, on the development set{part}. Drop = dense minus compressed score, with its standard error.
 """
 
 
@@ -54,6 +54,7 @@ def glue_table(document: dict[str, Any]) -> Table:
 
 def eval_results(document: dict[str, Any]) -> list[EvalResult]:
     """Return an entry of a model card's model-index for each metric of each task that was scored."""
+    part = _part(document)
     return [
         EvalResult(
             task_type="text-classification",
@@ -62,7 +63,7 @@ def eval_results(document: dict[str, Any]) -> list[EvalResult]:
             dataset_config=key,
             dataset_split=TASKS[key].splits[name.endswith(SECOND_SPLIT)],
             metric_type=HUB_METRICS.get(name, name.removesuffix(SECOND_SPLIT)),
-            metric_name=f"{name} (points, 0 to 100, {document['caption']})",
+            metric_name=f"{name} (points, 0 to 100, {document['caption']}{part})",
             metric_value=round(value, 4),
         )
         for key, entry in document["tasks"].items()
@@ -92,7 +93,8 @@ def with_scores(
         card = ModelCard(texts[CARD_FILE])
         metadata = card.data.to_dict() | {"model_name": name, "eval_results": eval_results(document)}
         card.data = ModelCardData(**metadata)
-        card.text += SECTION.format(caption=document["caption"], rows="\n".join(_card_rows(document)))
+        rows = "\n".join(_card_rows(document))
+        card.text += SECTION.format(caption=document["caption"], rows=rows, part=_part(document))
         return texts | {REPORT_FILE: as_json(record) + "\n", CARD_FILE: str(card)}
 
     return scored
@@ -151,9 +153,7 @@ def _subject(document: dict[str, Any]) -> str:
 
 def _notes(document: dict[str, Any], documents: dict[str, Any]) -> list[str]:
     """Return the lines below the table: the formula, and what stands in no cell."""
-    limit = document["settings"]["limit"]
-    notes = ["scores in points (0 to 100); drop = base - compressed, se by the paired bootstrap"]
-    notes += [f"only the first {limit} rows of each split"] if limit else []
+    notes = [f"scores in points (0 to 100){_part(document)}; drop = base - compressed, se by the paired bootstrap"]
     notes.append(document["formula"])
     if WNLI in document["tasks"]:
         notes.append(f"{MARK} nearly every model gives the majority class of {WNLI}, 56.3")
@@ -164,6 +164,12 @@ def _notes(document: dict[str, Any], documents: dict[str, Any]) -> list[str]:
         if "reason" in entry
     }
     return [*notes, *reasons]
+
+
+def _part(document: dict[str, Any]) -> str:
+    """Return the words that say so if only some of the rows were scored."""
+    limit = document["settings"]["limit"]
+    return f", only the first {limit:,} rows" if limit else ""
 
 
 def _card_rows(document: dict[str, Any]) -> list[str]:

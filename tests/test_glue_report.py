@@ -96,7 +96,7 @@ def test_without_a_baseline_there_is_a_column_of_scores(make):
     lines = printed(glue_report.glue_table(make({"mrpc": result(80.0, None)}, baseline=None, plan=None, limit=20)))
     assert row(lines, "task") == ["task", "n", "score"]
     assert row(lines, "mrpc") == ["mrpc", "408", "80.00"]
-    assert "only the first 20 rows of each split" in "\n".join(lines)
+    assert "(0 to 100), only the first 20 rows;" in "\n".join(lines)
 
 
 def test_the_model_index_names_split_and_metric(make):
@@ -111,6 +111,7 @@ def test_the_model_index_names_split_and_metric(make):
     ]
     assert {each.dataset_type for each in found} == {"nyu-mll/glue"}
     assert found[0].metric_name == "accuracy (points, 0 to 100, without fine-tuning)"
+    assert "only the first 20 rows" in glue_report.eval_results(make(RESULTS, limit=20))[0].metric_name
     [cola] = glue_report.eval_results(make({"cola": result(50.0, 51.0, {"matthews": 50.0})}))
     assert cola.metric_type == "matthews_correlation"
 

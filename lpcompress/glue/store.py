@@ -49,6 +49,15 @@ class Store:
         return self._directory / f"{task}-{digest}.json"
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise unless results can be written to `path` and beside it; meant to be called before the long work."""
+    parent = next(each for each in path.resolve().parents if each.exists())
+    if path.is_dir():
+        raise LpCompressError(f"{path} must be a file for the results. It is a directory.")
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise LpCompressError(f"{path} cannot be written: {parent} is not a directory you may write to.")
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it holds, at any moment, the old text or the new one; remove what killed runs left.
 

@@ -6,7 +6,7 @@ import pytest
 
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.results import Outcome
-from lpcompress.glue.store import Store, write_atomically
+from lpcompress.glue.store import Store, refuse_unwritable, write_atomically
 
 OUTCOME = Outcome("m", {"validation": [0, 1]}, {"accuracy": 50.0}, {"order": [0, 1], "decided_by": "names"}, None, 1.5)
 KEY = {"model": "m", "limit": None, "data": ["f"]}
@@ -58,3 +58,12 @@ def test_a_failed_write_leaves_the_old_text(tmp_path, monkeypatch):
     with pytest.raises(LpCompressError, match=r"cannot be written: No space left on device. Name another file"):
         write_atomically(path, "new")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    refuse_unwritable(tmp_path / "new/r.json")
+    (tmp_path / "file").touch()
+    with pytest.raises(LpCompressError, match=r"must be a file for the results. It is a directory"):
+        refuse_unwritable(tmp_path)
+    with pytest.raises(LpCompressError, match="file is not a directory you may write to"):
+        refuse_unwritable(tmp_path / "file/r.json")
