@@ -1,6 +1,7 @@
 """Tiny models of the four architectures, random factorizations, and fresh interpreters."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -137,5 +138,26 @@ def fresh_python():
         env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
         command = [sys.executable, "-c", script, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+    return start
+
+
+@pytest.fixture
+def two_processes():
+    """A function (*arguments) -> the finished launcher of two processes that share a run on the CPU."""
+
+    def start(*arguments, launcher=("torch.distributed.run",)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        command = [
+            "-m",
+            *launcher,
+            "--main_process_port" if "accelerate" in launcher[0] else "--master-port",
+            str(port),
+        ]
+        command += ["--num_processes" if "accelerate" in launcher[0] else "--nproc-per-node", "2", *map(str, arguments)]
+        return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=300)
 
     return start
