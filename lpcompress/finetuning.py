@@ -25,7 +25,9 @@ from lpcompress.glue.results import Outcome, TaskResult
 from lpcompress.glue.store import write_atomically
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.glue.workers import Workers
-from lpcompress.training import Examples, Learner, Progress, Recipe, Teacher, freeze, train
+from lpcompress.learner import Learner, Teacher
+from lpcompress.recipe import Recipe
+from lpcompress.training import Examples, Progress, freeze, train
 
 TRAIN = "train"
 STATE = ".training"  # ends the name of the directory, beside the output, from which a run is resumed
@@ -80,7 +82,7 @@ def finetune(
         Replace the checkpoint in `out`, and forget what an ended run left beside it.
     progress : callable (description, done, total), optional
     **options
-        Fields of `training.Recipe`: epochs, max_steps, learning_rate, batch_size, freeze, mixed_precision, seed, ...
+        Fields of `recipe.Recipe`: epochs, max_steps, learning_rate, batch_size, freeze, mixed_precision, seed, ...
 
     Returns
     -------
@@ -94,9 +96,7 @@ def finetune(
     LpCompressError
         If model, teacher or rows cannot be read, or the result cannot be written.
     """
-    began, recipe, tasks = time.perf_counter(), Recipe(**options), chosen(task)
-    if len(tasks) > 1 or tasks[0].key not in TASKS:
-        raise PlanError(f"a model is fine-tuned on one task, one of {', '.join(TASKS)}. Got {task!r}.")
+    began, recipe, wanted = time.perf_counter(), Recipe(**options), _one_task(task)
     checked_count("train_limit", train_limit)
     target = Path(out).resolve()
     checkpoint.refuse_existing(target, overwrite)
@@ -108,20 +108,13 @@ def finetune(
         progress=progress or (lambda description, done, total: None),
     )
     with nullcontext() if data != HUB else hub.asked_once():
-        rows = _labelled(load_rows(tasks[0], split, data, train_limit))
-        exam = Examination(tasks[0], str(model), setup, head_seed=recipe.seed)
+        rows = _labelled(load_rows(wanted, split, data, train_limit))
+        exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)
         before = None if exam.classifier.new_head else exam.plain()
-        guide = Examination(tasks[0], str(distill), setup) if distill else None
+        guide = Examination(wanted, str(distill), setup) if distill else None
         guided = guide and guide.plain()
-    classifier, labels = exam.classifier, _labels(tasks[0], before)
-    settings = asdict(recipe) | {
-        "freeze": list(recipe.freeze),
-        "split": split,
-        "train_rows": len(rows),
-        "data": rows.fingerprint,
-    }
-    settings |= {"model": classifier.fingerprint, "task": tasks[0].key}
-    settings |= {"teacher": guide and guide.classifier.fingerprint, "processes": setup.workers.count}
+    classifier, labels = exam.classifier, _labels(wanted, before)
+    settings = _settings(recipe, rows, classifier, guide.classifier if guide else None, setup)
     state = target.with_name(target.name + STATE)
     setup.workers.together(lambda: _prepare(state, settings, resume, overwrite) if setup.workers.is_main else None)
     teacher = _teacher(guide.classifier, labels_of(guided), classifier, labels) if guide and guided else None
@@ -129,13 +122,13 @@ def finetune(
     after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
     document = {
         "model": str(model),
-        "task": tasks[0].key,
+        "task": wanted.key,
         "out": str(out),
         "head": "new" if classifier.new_head else "kept",
         "distill": distill and str(distill),
         **_scores(exam.compared(after, before), before),
         "teacher_score": guide and guided and guide.compared(guided).score,
-        "train_score": _train_score(tasks[0], classifier, rows, labels, setup),
+        "train_score": _train_score(wanted, classifier, rows, labels, setup),
         **done,
         "settings": settings,
         "versions": versions(),
@@ -146,6 +139,29 @@ def finetune(
         checkpoint.save(classifier.model, classifier.tokenizer, target, files, overwrite=overwrite)
         shutil.rmtree(state, ignore_errors=True)
     return document
+
+
+def _one_task(name: str) -> Task:
+    tasks = chosen(name)
+    if len(tasks) > 1 or tasks[0].key not in TASKS:
+        raise PlanError(f"a model is fine-tuned on one task, one of {', '.join(TASKS)}. Got {name!r}.")
+    return tasks[0]
+
+
+def _settings(
+    recipe: Recipe, rows: Rows, classifier: Classifier, teacher: Classifier | None, setup: Setup
+) -> dict[str, Any]:
+    """Return what the trained weights depend on: a resumed run must have the same."""
+    return asdict(recipe) | {
+        "freeze": list(recipe.freeze),
+        "task": rows.task.key,
+        "split": rows.split,
+        "train_rows": len(rows),
+        "data": rows.fingerprint,
+        "model": classifier.fingerprint,
+        "teacher": teacher and teacher.fingerprint,
+        "processes": setup.workers.count,
+    }
 
 
 def _labelled(rows: Rows) -> Rows:

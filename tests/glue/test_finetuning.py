@@ -103,6 +103,17 @@ def test_a_headless_model_gets_a_head_from_the_seed(tiny_model, tokenizer, glue_
         assert lpcompress.eval_glue(out, "rte", data=glue_dir, device="cpu")["tasks"]["rte"]["status"] == "ok"
 
 
+def test_a_compressed_language_model_gets_a_head_and_stays_compressed(tiny_model, tokenizer, glue_dir, tmp_path):
+    model, words = tiny_model("bert", "lm", pad_token_id=0), tokenizer("bert")
+    compress(model, ratio=0.3, method="svd", layers=["all"], tokenizer=words)
+    checkpoint.save(model, words, tmp_path / "small")
+    done = finetune(tmp_path / "small", "cola", tmp_path / "out", data=glue_dir, **QUICK)
+    assert done["head"] == "new"
+    tuned, _ = checkpoint.load(str(tmp_path / "out"))
+    names = {name.removeprefix("bert.") for name, module in tuned.named_modules() if is_compressed_module(module)}
+    assert names == {n.removeprefix("bert.") for n, module in model.named_modules() if is_compressed_module(module)}
+
+
 def test_a_checkpoint_that_lacks_more_than_a_head_is_refused(tiny_model, tokenizer, glue_dir, tmp_path):
     model = tiny_model("bert", "base")
     state = model.state_dict()
