@@ -119,7 +119,7 @@ def compress(
         checkpoint.refuse_existing(target, overwrite)
     with _progress() as progress:
         progress(f"loading {model}", 0, 0)
-        loaded, tokenizer = checkpoint.load(model)
+        loaded, tokenizer = checkpoint.load(model, on_disk=True)
         if dry_run:
             preview = compression.preview(loaded, tokenizer=tokenizer, **plan.model_dump())
             return _print(report.as_json(preview) if as_json else report.preview_table(preview))
@@ -129,6 +129,7 @@ def compress(
             loaded, tokenizer=tokenizer, device=device, progress=progress, **plan.model_dump()
         )
         progress(f"saving {target}", 0, 0)
+        max_shard_size = max_shard_size or (str(checkpoint.largest_shard(directory)) if directory else None)
         files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
         checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=max_shard_size, stub=stub)
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
