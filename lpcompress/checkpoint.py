@@ -49,7 +49,8 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     dtype : torch.dtype, optional
         By default that of the checkpoint.
     on_disk : bool, default=False
-        Leave the tensors in their files: each is read when `compress` or `save` needs it.
+        Leave the tensors in their files: each is read when `compress` or `save` needs it. A checkpoint that lacks
+        weights is loaded into memory all the same.
 
     Returns
     -------
@@ -58,16 +59,19 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     """
     model = str(model)
     source: dict[str, Any] = find(model)
-    scratch = ScratchDirectory()  # for what cannot stay where it is: pickles, weights that the checkpoint lacks
-    placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if on_disk else {}
+    scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read one by one
+    placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with readable(model), quiet_offloading():
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
         cls = class_of(config, model)
         loaded, info = cls.from_pretrained(
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
         )
-    loaded.scratch = scratch
-    refuse_random(model, loaded, sorted(info["missing_keys"]))
+    missing = sorted(info["missing_keys"])
+    if missing and on_disk:  # what is random is in no file
+        return load(model, dtype)
+    loaded.scratch = scratch  # lasts as long as the model
+    refuse_random(model, loaded, missing)
     return loaded, load_tokenizer(model, source)
 
 
@@ -217,9 +221,10 @@ def stored_bytes(directory: str | Path) -> int:
     return sum(file.stat().st_size for file in weight_files(Path(directory)))
 
 
-def largest_shard(directory: str | Path) -> int:
-    """Return the bytes of the largest weight file in a checkpoint directory."""
-    return max(file.stat().st_size for file in weight_files(Path(directory)))
+def largest_shard(model: str) -> int | None:
+    """Return the bytes of the largest weight file of a model that was loaded, None if its files are not found."""
+    directory = directory_of(model)
+    return max((file.stat().st_size for file in weight_files(directory)), default=None) if directory else None
 
 
 def directory_of(model: str) -> Path | None:

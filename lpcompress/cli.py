@@ -96,7 +96,9 @@ def compress(
     config: Annotated[Path | None, typer.Option(help="YAML file of these options; the command line wins.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of drawn starts. Default: 0.")] = None,
     device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: cpu.")] = None,
-    max_shard_size: Annotated[str | None, typer.Option(help="Split the weight file, for example 2GB.")] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Split the weight file, for example 2GB. Default: as MODEL is.")
+    ] = None,
     stub: Annotated[
         bool, typer.Option("--stub", help="Add a file that imports lpcompress under trust_remote_code=True.")
     ] = False,
@@ -129,9 +131,9 @@ def compress(
             loaded, tokenizer=tokenizer, device=device, progress=progress, **plan.model_dump()
         )
         progress(f"saving {target}", 0, 0)
-        max_shard_size = max_shard_size or (str(checkpoint.largest_shard(directory)) if directory else None)
+        shard_size = max_shard_size or checkpoint.largest_shard(model)
         files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
-        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=max_shard_size, stub=stub)
+        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=shard_size, stub=stub)
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
     _print(record if as_json else report.layer_table(json.loads(record)))
 
