@@ -13,11 +13,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "compress": "lpcompress.compression",
+    "eval_glue": "lpcompress.benchmark",
     "factorize": "lpcompress.factor",
     "load": "lpcompress.checkpoint",
     "LpCompressError": "lpcompress.errors",
 }
-__all__ = ["LpCompressError", "__version__", "compress", "factorize", "load", "nn"]
+__all__ = ["LpCompressError", "__version__", "compress", "eval_glue", "factorize", "load", "nn"]
 
 
 def __getattr__(name: str) -> Any:

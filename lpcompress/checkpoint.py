@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
-from lpcompress.errors import CheckpointError, LpCompressError
+from lpcompress.errors import CheckpointError, LpCompressError, MissingCheckpointError
 from lpcompress.hf_quantizer import QUANT_METHOD
 from lpcompress.offloading import ON_DISK, ScratchDirectory
 from lpcompress.surgery import input_embedding
@@ -102,7 +102,7 @@ def find(model: str) -> dict[str, Any]:
         refuse_unreadable(path)
         return {"local_files_only": True}
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model or model.endswith("/"):
-        raise CheckpointError(
+        raise MissingCheckpointError(
             f"{model} must be a directory with a checkpoint, or a Hub id. There is no such directory."
         )
     try:
@@ -119,7 +119,7 @@ def find(model: str) -> dict[str, Any]:
             f"{model} is gated: ask for access on https://huggingface.co/{model}, then run: hf auth login"
         ) from None
     except RepositoryNotFoundError:
-        raise CheckpointError(
+        raise MissingCheckpointError(
             f"{model} is neither a local directory nor a model on the Hub. Check the spelling; if it is private, run:"
             " hf auth login"
         ) from None
@@ -133,7 +133,8 @@ def from_cache(model: str, error: Exception) -> dict[str, Any]:
     """Fall back to the local cache after `error`, or raise."""
     if isinstance(huggingface_hub.try_to_load_from_cache(model, CONFIG), str):
         return {"local_files_only": True}
-    raise CheckpointError(
+    local = Path(model).parent != Path() and Path(model).parent.is_dir()  # it looks like one of that directory's
+    raise (MissingCheckpointError if local else CheckpointError)(
         f"{model} is no local directory, is not in the local cache, and the Hub cannot be reached"
         f" ({type(error).__name__}). Check the network and HF_HUB_OFFLINE, or give a local directory."
     ) from None

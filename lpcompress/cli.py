@@ -6,22 +6,40 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lpcompress import __version__
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.plan import METHODS, Plan
+from lpcompress.options import (
+    ClustersOption,
+    ConfigOption,
+    DataOption,
+    ExponentOption,
+    JsonOption,
+    LabelMapOption,
+    LayersOption,
+    LimitOption,
+    MethodOption,
+    ModelArgument,
+    NormOption,
+    OverwriteOption,
+    RatioOption,
+    RowWeightsOption,
+    SeedOption,
+    TemplateArgument,
+    limits,
+    pairs,
+    wish,
+    words,
+)
+from lpcompress.plan import Plan, plans_for
+from lpcompress.terminal import complain, only_first_process_speaks, progress_bar, quiet_libraries, show
 
 DEBUG = "LPCOMPRESS_DEBUG"
 M_MMAP_THRESHOLD = -3  # of malloc.h
-FILE_WIDTH = 160  # columns of a table that goes into a file or a pipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,10 +47,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # main() says known errors in a line; others keep their traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A Hub id or a local directory.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output directory if it exists.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,40 +76,23 @@ def compress(
     out: Annotated[
         Path | None, typer.Option(help="Output directory. Default: MODEL's last part + '-lpcompress', here.")
     ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(METHODS),
-            help="How to factor. Default: auto, which tries several and keeps the best.",
-        ),
-    ] = None,
-    p: Annotated[float | None, typer.Option(help="Exponent of the norm to fit in, 1 to 2. Default: 2.")] = None,
-    ratio: Annotated[
-        float | None, typer.Option(help="Share of the layers' stored bytes to REMOVE, 0 to 1. Default: 0.28.")
-    ] = None,
-    clusters: Annotated[int | None, typer.Option(help="Number of subspaces. Default: chosen by itself.")] = None,
-    row_weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="zipf|uniform|FILE", help="How much each token counts. Default: zipf, from the tokenizer."
-        ),
-    ] = None,
-    exponent: Annotated[
-        float | None,
-        typer.Option(
-            help="Power of a token's share of text that is its row's weight, 0 to 2. Default: from the ratio."
-        ),
-    ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Wildcard over module names, or embedding (default), linear, attention, ffn, conv, all. Repeatable.",
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of these options; the command line wins.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of drawn starts. Default: 0.")] = None,
+    method: MethodOption = None,
+    p: NormOption = None,
+    ratio: RatioOption = None,
+    clusters: ClustersOption = None,
+    row_weights: RowWeightsOption = None,
+    exponent: ExponentOption = None,
+    layers: LayersOption = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
     device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: cpu.")] = None,
+    eval_glue: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="The GLUE task that MODEL was fine-tuned on: score it before and after."),
+    ] = None,
+    data: DataOption = "hub",
+    limit: LimitOption = None,
+    label_map: LabelMapOption = None,
     max_shard_size: Annotated[
         str | None, typer.Option(help="Split the weight file, for example 2GB. Default: as MODEL is.")
     ] = None,
@@ -112,30 +109,119 @@ def compress(
     """
     options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None, "seed": seed}
-    plan = _plan(config, {key: value for key, value in options.items() if value is not None})
+    plan = Plan(**wish(config, options))
     target = out or _default_out(model)
-    _quiet_libraries()
+    quiet_libraries()
     from lpcompress import checkpoint, compression, report
 
     if not dry_run:
         checkpoint.refuse_existing(target, overwrite)
-    with _progress() as progress:
+    tables = []
+    with progress_bar() as progress:
         progress(f"loading {model}", 0, 0)
-        loaded, tokenizer = checkpoint.load(model, on_disk=True)
+        if eval_glue and not dry_run:
+            from lpcompress import benchmark, glue_report
+
+            where: dict[str, Any] = {"data": data, "limit": limit, "label_map": label_map, "device": device or "cpu"}
+            scored = benchmark.BeforeAfter(model, eval_glue, progress=progress, **where)
+            loaded, tokenizer = scored.model, scored.tokenizer
+        else:
+            loaded, tokenizer = checkpoint.load(model, on_disk=True)
         if dry_run:
             preview = compression.preview(loaded, tokenizer=tokenizer, **plan.model_dump())
-            return _print(report.as_json(preview) if as_json else report.preview_table(preview))
+            return show(report.as_json(preview) if as_json else report.preview_table(preview))
         directory = checkpoint.directory_of(model)
         before = checkpoint.stored_bytes(directory) if directory else 0
         result = compression.compress(
             loaded, tokenizer=tokenizer, device=device, progress=progress, **plan.model_dump()
         )
+        files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
+        if eval_glue:
+            scores = scored.after()
+            files = glue_report.with_scores(files, scores, target.name)
+            tables.append(glue_report.glue_table(scores))
         progress(f"saving {target}", 0, 0)
         shard_size = max_shard_size or checkpoint.largest_shard(model)
-        files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
         checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=shard_size, stub=stub)
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
-    _print(record if as_json else report.layer_table(json.loads(record)))
+    show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
+
+
+@app.command("eval-glue")
+def eval_glue(
+    model: TemplateArgument,
+    tasks: Annotated[
+        list[str] | None, typer.Option(metavar="all|mrpc,cola,...", help="Which tasks. Default: all nine. Also: ax.")
+    ] = None,
+    data: DataOption = "hub",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="MODEL|TEMPLATE", help="What a compressed MODEL was made from.")
+    ] = None,
+    method: MethodOption = None,
+    methods: Annotated[
+        list[str] | None, typer.Option(metavar="svd,lp,...", help="Compare several methods in one run.")
+    ] = None,
+    p: NormOption = None,
+    ratio: RatioOption = None,
+    clusters: ClustersOption = None,
+    row_weights: RowWeightsOption = None,
+    exponent: ExponentOption = None,
+    layers: LayersOption = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute. Default: a GPU if there is one.")] = None,
+    limit: LimitOption = None,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,
+    label_map: LabelMapOption = None,
+    primary: Annotated[
+        list[str] | None, typer.Option(metavar="TASK=METRIC", help="One metric as a task's score, such as mrpc=f1.")
+    ] = None,
+    max_drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X|TASK=X|average=X", help="Exit with 3 if the average or a task loses more points."),
+    ] = None,
+    min_recovery: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X|TASK=X|average=X", help="Exit with 3 if compressed / baseline is below, such as 0.98."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the results; finished parts go beside it.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was ended, with the same --out.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score MODEL on GLUE, without fine-tuning: alone, before and after compression, or beside --baseline.
+
+    With --ratio or another option of compress, each task's model is compressed in memory.
+
+    Example: lpcompress eval-glue "textattack/roberta-base-{TASK}" --p 1.0 --ratio 0.28
+    """
+    options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
+    options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None}
+    plan, compared = wish(config, options), words(methods)
+    if compared and method is None:
+        plan.pop("method", None)  # that of a file; the command line wins
+    plans_for(compared, plan)  # a wrong wish is refused before the long imports
+    gates = {"max_drop": limits("--max-drop", max_drop), "min_recovery": limits("--min-recovery", min_recovery)}
+    only_first_process_speaks()
+    quiet_libraries()
+    from lpcompress import benchmark, glue_report, report
+    from lpcompress.glue.workers import joined_processes
+
+    settings: dict[str, Any] = {"seed": 0} | plan | gates
+    settings |= {"data": data, "baseline": baseline, "methods": compared, "label_map": label_map, "out": out}
+    settings |= {
+        "limit": limit,
+        "batch_size": batch_size,
+        "primary": pairs(primary),
+        "resume": resume,
+        "device": device,
+    }
+    settings |= {} if seed is None else {"seed": seed}
+    with progress_bar() as progress, joined_processes():
+        document = benchmark.eval_glue(model, tasks or "all", progress=progress, **settings)
+    show(report.as_json(document) if as_json else glue_report.glue_table(document))
+    raise typer.Exit(_verdict(document))
 
 
 @app.command()
@@ -144,11 +230,11 @@ def inspect(model: ModelArgument, as_json: JsonOption = False) -> None:
 
     Example: lpcompress inspect roberta-base-lpcompress
     """
-    _quiet_libraries()
+    quiet_libraries()
     from lpcompress import inspection, report
 
     found = inspection.inspect(model)
-    _print(*([report.as_json(found)] if as_json else report.inspection_tables(found)))
+    show(*([report.as_json(found)] if as_json else report.inspection_tables(found)))
 
 
 @app.command()
@@ -161,11 +247,11 @@ def densify(
 
     Example: lpcompress densify roberta-base-lpcompress roberta-base-dense
     """
-    _quiet_libraries()
+    quiet_libraries()
     from lpcompress import checkpoint
 
     checkpoint.densify(source, out, overwrite)
-    _print(f"{out}: {checkpoint.stored_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")
+    show(f"{out}: {checkpoint.stored_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")
 
 
 @app.command()
@@ -178,12 +264,12 @@ def demo(
     Example: lpcompress demo --ratio 0.6
     """
     plan = Plan(ratio=ratio)
-    _quiet_libraries()
+    quiet_libraries()
     from lpcompress import demo, report
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         rows = demo.run(plan.ratio, progress)
-    _print(report.as_json(rows) if as_json else demo.table(rows, plan.ratio))
+    show(report.as_json(rows) if as_json else demo.table(rows, plan.ratio))
 
 
 def main() -> NoReturn:
@@ -197,7 +283,7 @@ def main() -> NoReturn:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
         if code == 130:
-            _complain("Interrupted. Nothing half-written was left.")
+            complain("Interrupted. Nothing half-written was left.")
     except PlanError as error:
         code = _failed(error, 2)
     except LpCompressError as error:
@@ -210,7 +296,7 @@ def main() -> NoReturn:
 def _failed(error: Exception, code: int) -> int:
     if os.environ.get(DEBUG):
         raise error
-    _complain(f"Error: {_in_words(error)}")
+    complain(f"Error: {_in_words(error)}")
     return code
 
 
@@ -220,34 +306,28 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
-def _complain(text: str) -> None:
-    typer.echo(" ".join(text.split()), err=True)
-
-
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    _complain(f"Warning: {message}")
-
-
-def _plan(config: Path | None, options: dict[str, Any]) -> Plan:
-    return Plan.from_yaml(config, options) if config else Plan(**options)
+    complain(f"Warning: {message}")
 
 
 def _default_out(model: str) -> Path:
     return Path(Path(model).resolve().name + "-lpcompress")
 
 
-def _print(*results: object) -> None:
-    """Write results to stdout: text as it is, tables as wide as the terminal, uncut where there is none."""
-    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
-    for result in results:
-        if isinstance(result, str):
-            typer.echo(result.rstrip("\n"))
-        else:
-            console.print(result)
+def _verdict(document: dict[str, Any]) -> int:
+    """Return the exit code of an evaluation whose results were written, and say what is wrong with them."""
+    documents = (document.get("methods") or {"": document}).items()
+    broken = [
+        f"{name} {line}".strip() for name, each in documents for line in (each["gates"] or {}).get("failures", ())
+    ]
+    for line in broken:
+        complain(f"Gate: {line}")
+    failed = any(entry["status"] == "failed" for _, each in documents for entry in each["tasks"].values())
+    return 3 if broken else int(failed)
 
 
 def _return_memory_at_once() -> None:
@@ -260,29 +340,3 @@ def _return_memory_at_once() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # musl has none
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
-
-
-def _quiet_libraries() -> None:
-    """Keep transformers' own bars and advice off the terminal; its warnings stay."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float, float], None]]:
-    """Yield `progress(description, done, total)`: bars on a terminal, a line for each step elsewhere."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
-    steps: set[str] = set()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("", total=None)
-
-        def progress(description: str, done: float, total: float) -> None:
-            bars.update(bar, description=description, completed=done, total=total or None)
-            if not console.is_terminal and description not in steps:
-                _complain(description)
-            steps.add(description)
-
-        yield progress

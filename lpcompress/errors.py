@@ -17,5 +17,9 @@ class CheckpointError(LpCompressError):
     """A checkpoint cannot be read, written or rebuilt."""
 
 
+class MissingCheckpointError(CheckpointError):
+    """There is no checkpoint of this name, neither here nor on the Hub."""
+
+
 class NotConvergedWarning(UserWarning):
     """An iteration stopped at its limit; the result is usable but could be better."""

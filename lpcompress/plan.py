@@ -187,6 +187,32 @@ class Plan(BaseModel):
         return self
 
 
+def plans_for(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, Plan]:
+    """Return the plans of an evaluation, by method: one for each named, else the one that the options make.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Methods to be compared. The number of clusters goes to those that have clusters.
+    options : mapping
+        Those of `Plan`; empty, and no methods: there is nothing to compress with.
+
+    Raises
+    ------
+    PlanError
+        If a value makes no sense, or `method` is given beside several.
+    """
+    if not methods:
+        return {plan.method: plan for plan in ([Plan(**options)] if options else [])}
+    if "method" in options:
+        raise PlanError("method and methods must not be given together. Name all that are to be compared in methods.")
+    shared = {key: value for key, value in options.items() if key != "clusters"}
+    return {
+        method: Plan(**(shared if method in ONE_SUBSPACE else options), method=method)
+        for method in dict.fromkeys(methods)
+    }
+
+
 def _nearest(word: str, known: Sequence[str]) -> str:
     """Return the end of a sentence: "; did you mean 'x'?", or a full stop when no word is near."""
     near = get_close_matches(word, known, n=1)

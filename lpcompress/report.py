@@ -127,7 +127,7 @@ def peak_rss_bytes() -> int:
 def layer_table(summary: dict[str, Any]) -> Table:
     """Return a table of the compressed layers, with the error of plain SVD at the same size beside ours."""
     size = f"{megabytes(summary['file_bytes_before'])} -> {megabytes(summary['file_bytes_after'])}"
-    table = _table(f"{summary['model']}: {size}")
+    table = plain_table(f"{summary['model']}: {size}")
     table.caption = "\n".join(
         [CAPTION, *(_choice(layer) for layer in summary["layers"] if len(layer["candidates"]) > 1)]
     )
@@ -150,7 +150,7 @@ def layer_table(summary: dict[str, Any]) -> Table:
 
 def preview_table(layers: list[dict[str, Any]]) -> Table:
     """Return the table of a dry run: what would be replaced, and what the asked size buys."""
-    table = _table("would be replaced (nothing was written)")
+    table = plain_table("would be replaced (nothing was written)")
     table.add_column("layer", overflow="fold")
     for heading in ("shape", "bytes now", "bytes at most", "SVD rank of this size", "row weights"):
         table.add_column(heading, justify="right")
@@ -199,7 +199,7 @@ def model_card(summary: dict[str, Any], auto_class: str) -> str:
 def inspection_tables(found: Inspection) -> list[Table]:
     """Return the tables of `lpcompress inspect`: layers, spectrum, and what was done to them."""
     size = f"{found.parameters:,} parameters, {megabytes(found.bytes)}"
-    layers = _table(f"{found.model}: {found.architecture}, {found.dtype}, {size}", "layer", "kind")
+    layers = plain_table(f"{found.model}: {found.architecture}, {found.dtype}, {size}", "layer", "kind")
     for heading in ("count", "shape", "parameters", "share"):
         layers.add_column(heading, justify="right")
     for group in found.groups:
@@ -208,7 +208,7 @@ def inspection_tables(found: Inspection) -> list[Table]:
     tables = [layers]
     if found.embedding:
         shares = [f"{float(share):.0%}" for share in found.embedding.energy]
-        spectrum = _table(f"spectrum of {found.embedding.name}", "largest singular values", *shares)
+        spectrum = plain_table(f"spectrum of {found.embedding.name}", "largest singular values", *shares)
         spectrum.add_row("energy kept", *(f"{energy:.1%}" for energy in found.embedding.energy.values()))
         spectrum.caption = f"kurtosis of the entries {found.embedding.kurtosis:.1f} (normal distribution: 3)"
         tables.append(spectrum)
@@ -251,7 +251,8 @@ def _choice(layer: dict[str, Any]) -> str:
     return f"{layer['name']}: tried " + ", ".join(f"{name} {error:.4f}" for name, error in tried)
 
 
-def _table(title: str, *headings: str) -> Table:
+def plain_table(title: str, *headings: str) -> Table:
+    """Return an empty table in the style of all reports."""
     return Table(
         *headings, title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, min_width=MIN_WIDTH
     )

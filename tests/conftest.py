@@ -1,6 +1,7 @@
 """Tiny models of the four architectures, random factorizations, and fresh interpreters."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -60,10 +61,10 @@ def random_sparse(rows, columns, generator, share=0.3):
     return SparseCoded(values, basis, pack_bits(bytes_of != 0), bytes_of[bytes_of != 0], offsets, columns)
 
 
-def random_signed(rows, columns, generator):
-    signs = pack_bits(torch.rand(rows, columns, generator=generator) < 0.5)
-    magnitudes = torch.rand(rows, generator=generator)
-    return replace(random_sparse(rows, columns, generator), signs=signs, magnitudes=magnitudes)
+def random_levels(rows, columns, generator, bits=2):
+    levels = torch.randint(256, (rows, -(-columns * bits // 8)), dtype=torch.uint8, generator=generator)
+    steps = torch.rand(rows, generator=generator)
+    return replace(random_sparse(rows, columns, generator), bits=bits, levels=levels, steps=steps)
 
 
 def random_entries(rows, columns, generator):
@@ -74,7 +75,7 @@ ENCODERS = {
     "low_rank": random_low_rank,
     "clustered": random_clustered,
     "sparse": random_sparse,
-    "signed": random_signed,  # sparse, with signs for what has no number
+    "levels": random_levels,  # sparse, with levels for what has no number
     "entries": random_entries,
 }
 
@@ -137,5 +138,26 @@ def fresh_python():
         env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
         command = [sys.executable, "-c", script, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+    return start
+
+
+@pytest.fixture
+def two_processes():
+    """A function (*arguments) -> the finished launcher of two processes that share a run on the CPU."""
+
+    def start(*arguments, launcher=("torch.distributed.run",)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        command = [
+            "-m",
+            *launcher,
+            "--main_process_port" if "accelerate" in launcher[0] else "--master-port",
+            str(port),
+        ]
+        command += ["--num_processes" if "accelerate" in launcher[0] else "--nproc-per-node", "2", *map(str, arguments)]
+        return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=300)
 
     return start

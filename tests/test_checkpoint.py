@@ -20,7 +20,7 @@ from lpcompress.errors import CheckpointError
 from lpcompress.factor import METHODS
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse", "signed")
+KINDS = ("low_rank", "clustered", "sparse", "levels")
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_without_the_package_loading_fails(compressed, tmp_path, fresh_python):
         checkpoint.save(compressed(kind=kind), None, tmp_path / kind)
     script = """
 import sys, transformers
-for kind in ("low_rank", "clustered", "sparse", "signed"):
+for kind in ("low_rank", "clustered", "sparse", "levels"):
     try:
         transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1] + "/" + kind)
     except RuntimeError as error:
@@ -386,7 +386,7 @@ def test_densify_needs_nobodys_package(compressed, tokenizer, ids, tmp_path, fre
         assert "auto_map" not in (tmp_path / "dense" / kind / "config.json").read_text()
     script = """
 import sys, torch, transformers
-for kind in ("low_rank", "clustered", "sparse", "signed"):
+for kind in ("low_rank", "clustered", "sparse", "levels"):
     model, info = transformers.AutoModelForMaskedLM.from_pretrained(f"{sys.argv[1]}/{kind}", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from lpcompress import checkpoint, cli, compression, demo
+from lpcompress import benchmark, checkpoint, cli, compression, demo
 from lpcompress.errors import LpCompressError, PlanError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(195))]
@@ -59,7 +59,7 @@ def _one_line(err):
     return err.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["eval-glue", "--help"], ["demo", "--help"]])
 def test_help_needs_neither_torch_nor_transformers(arguments):
     code = (
         "import sys\nfrom lpcompress import cli\n"
@@ -319,3 +319,100 @@ def test_the_demo_without_its_model_says_what_to_install(run, monkeypatch):
     code, _, err = run("demo")
     assert code == 1
     assert 'pip install "lpcompress[demo]"' in _one_line(err)
+
+
+@pytest.fixture
+def passed_on(monkeypatch):
+    """What the command passed on to the engine, and a document that it gets back."""
+    passed = {"document": {"gates": None, "tasks": {}}}
+
+    def take(model, tasks, *, progress, **asked):
+        passed.update(asked, model=model, tasks=tasks)
+        return passed["document"]
+
+    monkeypatch.setattr(benchmark, "eval_glue", take)
+    return passed
+
+
+def test_what_is_to_be_scored_is_passed_on(run, passed_on, tmp_path):
+    (tmp_path / "plan.yaml").write_text("method: messi\nratio: 0.4\nseed: 3\n")
+    given = f"a/{{TASK}} --tasks mrpc,rte --tasks ax --data DIR --config {tmp_path}/plan.yaml --p 1.5 --limit 7"
+    given += " --batch-size 4 --out r.json --resume --label-map l.yaml --primary mrpc=f1 --max-drop 1 --max-drop rte=3"
+    given += " --min-recovery average=0.98,0.9 --device cpu --json"
+    code, out, _ = run("eval-glue", *given.split())
+    assert (code, json.loads(out)) == (0, passed_on.pop("document"))
+    assert passed_on == {
+        "model": "a/{TASK}",
+        "tasks": ["mrpc,rte", "ax"],
+        "data": "DIR",
+        "baseline": None,
+        "methods": [],
+        "method": "messi",
+        "ratio": 0.4,
+        "p": 1.5,
+        "seed": 3,
+        "limit": 7,
+        "batch_size": 4,
+        "out": Path("r.json"),
+        "resume": True,
+        "label_map": Path("l.yaml"),
+        "primary": {"mrpc": "f1"},
+        "max_drop": {"": 1.0, "rte": 3.0},
+        "min_recovery": {"average": 0.98, "": 0.9},
+        "device": "cpu",
+    }
+
+
+def test_methods_replace_the_one_of_a_file(run, passed_on, tmp_path):
+    (tmp_path / "plan.yaml").write_text("method: messi\n")
+    run("eval-glue", "m", "--methods", "svd, lp", "--config", tmp_path / "plan.yaml", "--json")
+    assert passed_on["methods"] == ["svd", "lp"]
+    assert "method" not in passed_on
+    assert passed_on["ratio"] == 0.28  # a file asks for compression, even an empty one
+
+
+def test_without_an_option_of_compress_nothing_is_compressed(run, passed_on):
+    run("eval-glue", "m", "--baseline", "b", "--seed", "5", "--json")
+    assert not {"method", "ratio", "p"} & set(passed_on)
+    assert (passed_on["baseline"], passed_on["seed"], passed_on["max_drop"], passed_on["primary"]) == ("b", 5, None, {})
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"gates": None, "tasks": {"mrpc": {"status": "ok"}, "rte": {"status": "not available"}}}, 0),
+        ({"gates": None, "tasks": {"mrpc": {"status": "failed"}}}, 1),
+        ({"gates": {"failures": []}, "tasks": {}}, 0),
+        ({"gates": {"failures": ["rte: drop 2.00 exceeds 1"]}, "tasks": {"mrpc": {"status": "failed"}}}, 3),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_the_exit_code_is_the_verdict(run, passed_on, document, code, several):
+    passed_on["document"] = document | ({"methods": {"lp": document}} if several else {})
+    found, out, err = run("eval-glue", "m", "--json")
+    assert (found, json.loads(out)) == (code, passed_on["document"])
+    assert (f"Gate: {'lp ' * several}rte: drop 2.00 exceeds 1" in err) == (code == 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--ratio", "28"], "Got 28; did you mean 0.28?"),
+        (["--methods", "svd,spars"], "did you mean 'sparse'?"),
+        (["--methods", "svd", "--method", "lp"], "must not be given together"),
+        (["--max-drop", "rte=much"], "--max-drop must be a number, or TASK=NUMBER. Got rte=much."),
+        (["--min-recovery", "x"], "--min-recovery must be a number"),
+    ],
+)
+def test_a_wrong_wish_for_scores_is_one_line_and_exit_code_2(run, arguments, sentence):
+    code, out, err = run("eval-glue", "m", *arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert sentence in err
+
+
+def test_only_the_first_of_several_processes_prints(run, passed_on, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    code, out, _ = run("eval-glue", "m", "--json")
+    assert (code, out) == (0, "")

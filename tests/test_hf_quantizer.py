@@ -13,7 +13,7 @@ from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.hf_quantizer import FORMAT_VERSION, LpCompressConfig, install
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse", "signed")
+KINDS = ("low_rank", "clustered", "sparse", "levels")
 NAME = "embeddings.word_embeddings"
 
 

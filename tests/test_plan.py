@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpcompress.errors import PlanError
-from lpcompress.plan import METHODS, Plan
+from lpcompress.plan import METHODS, Plan, plans_for
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = [path for path in FILES if not path.name.startswith("glue-")]  # those map tasks to models
 
 
 def test_defaults():
@@ -158,3 +159,19 @@ def test_an_empty_file_is_the_default_plan(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("# nothing\n")
     assert Plan.from_yaml(path) == Plan()
+
+
+def test_one_plan_for_each_method_that_is_compared():
+    plans = plans_for(["svd", "messi", "svd"], {"ratio": 0.5, "clusters": 4})
+    assert list(plans) == ["svd", "messi"]
+    assert (plans["svd"].clusters, plans["messi"].clusters, plans["svd"].ratio) == (None, 4, 0.5)
+
+
+def test_without_methods_the_options_make_one_plan_or_none():
+    assert plans_for([], {}) == {}
+    assert plans_for([], {"ratio": 0.5}) == {"auto": Plan(ratio=0.5)}
+
+
+def test_a_method_beside_methods_is_refused():
+    with pytest.raises(PlanError, match="method and methods must not be given together"):
+        plans_for(["svd"], {"method": "lp"})

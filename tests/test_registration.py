@@ -35,6 +35,7 @@ def test_public_names():
 
     assert lpcompress.nn.FactoredEmbedding.__name__ == "FactoredEmbedding"
     assert lpcompress.LpCompressError.__name__ == "LpCompressError"
-    assert {"compress", "factorize", "nn"} <= set(dir(lpcompress))
+    assert lpcompress.eval_glue.__module__ == "lpcompress.benchmark"
+    assert {"compress", "eval_glue", "factorize", "nn"} <= set(dir(lpcompress))
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = lpcompress.nonsense

@@ -13,7 +13,7 @@ from lpcompress.errors import LpCompressError
 from lpcompress.nn import CompressedEmbedding, TiedHead
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse", "signed")
+KINDS = ("low_rank", "clustered", "sparse", "levels")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

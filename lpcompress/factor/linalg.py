@@ -1,4 +1,4 @@
-"""Dense linear algebra on tall matrices: Gram matrices, principal axes, nearest orthonormal rows."""
+"""Dense linear algebra on tall matrices: Gram matrices and principal axes."""
 
 import torch
 from torch import Tensor
@@ -59,24 +59,3 @@ def fix_signs(vectors: Tensor) -> Tensor:
     """Flip columns, in place, so that the entry of largest magnitude is positive."""
     low, high = vectors.aminmax(dim=0)
     return vectors.mul_(torch.where(high >= -low, 1, -1))
-
-
-def orthonormal_rows(matrix: Tensor, rounds: int) -> Tensor:
-    """Return the nearest matrix with orthonormal rows, by `rounds` Newton-Schulz steps.
-
-    Parameters
-    ----------
-    matrix : Tensor of shape (m, d)
-        All singular values must lie in (0, sqrt(3)); close to 1, two rounds are exact to float32.
-    """
-    for _ in range(rounds):
-        matrix = 1.5 * matrix - 0.5 * (matrix @ matrix.T) @ matrix
-    return matrix
-
-
-def spectral_norm(matrix: Tensor, rounds: int = 4) -> float:
-    """Return the largest singular value, to a few per cent from below, by power iteration."""
-    vector = matrix[matrix.norm(dim=1).argmax()]
-    for _ in range(rounds):
-        vector = matrix.T @ (matrix @ (vector / vector.norm().clamp_min(torch.finfo(matrix.dtype).tiny)))
-    return float(vector.norm().sqrt())

@@ -20,11 +20,11 @@ def positive_int(spec: Spec, key: str) -> int:
     return size(spec.get(key), key, least=1)
 
 
-def truth(spec: Spec, key: str) -> bool:
-    """Return the truth value `key` of `spec`."""
+def one_of(spec: Spec, key: str, allowed: tuple[int, ...]) -> int:
+    """Return the size `key` of `spec`, one of `allowed`."""
     value = spec.get(key)
-    if not isinstance(value, bool):
-        raise CheckpointError(f"{key!r} must be true or false. Got {value!r}.")
+    if type(value) is not int or value not in allowed:
+        raise CheckpointError(f"{key!r} must be one of {', '.join(map(str, allowed))}. Got {value!r}.")
     return value
 
 

@@ -7,9 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits, unpack_bits
+from lpcompress.factor.factorization import (
+    BLOCK,
+    LEVELS_OF,
+    SparseCoded,
+    index_dtype,
+    pack_bits,
+    unpack_bits,
+    unpack_levels,
+)
 from lpcompress.nn.matrix import FactoredMatrix
-from lpcompress.nn.sizes import Spec, positive_int, size, truth
+from lpcompress.nn.sizes import Spec, one_of, positive_int, size
 
 CHUNK = 8192  # rows that are unpacked at a time
 
@@ -19,8 +27,8 @@ class SparseCodedMatrix(FactoredMatrix):
 
     `weight` (values,) holds these numbers, row by row. `blocks` (n, bytes) says which blocks of eight
     coordinates a row uses, `masks` (used blocks,) which of the eight, `offsets` (n, 2) where its values and masks
-    begin. The row's other codes are zero; or, if the layer has them, `magnitudes` (n,) holds their common
-    magnitude and `signs` (n, bytes) their signs. Rows are unpacked when they are used.
+    begin. The row's other codes are zero; or, if `bits` is not 0, `levels` (n, bytes) and `steps` (n,) say what
+    they are. Rows are unpacked when they are used.
     """
 
     holds = SparseCoded
@@ -30,20 +38,20 @@ class SparseCodedMatrix(FactoredMatrix):
         "blocks": "blocks",
         "masks": "masks",
         "offsets": "offsets",
-        "signs": "signs",
-        "magnitudes": "magnitudes",
+        "levels": "levels",
+        "steps": "steps",
     }
     basis: Tensor | None
     blocks: Tensor
     masks: Tensor
     offsets: Tensor
-    signs: Tensor | None
-    magnitudes: Tensor | None
+    levels: Tensor | None
+    steps: Tensor | None
 
     def allocate(
-        self, rows: int, columns: int, *, width: int | None, values: int, masks: int, signed: bool, **where: Any
+        self, rows: int, columns: int, *, width: int | None, values: int, masks: int, bits: int, **where: Any
     ) -> None:
-        """Register values, masks, and basis and signs if there are any."""
+        """Register values, masks, and basis and levels if there are any."""
         device = where.get("device")
         self.weight = nn.Parameter(torch.zeros(values, **where))
         basis = None if width is None else nn.Parameter(torch.zeros(width, columns, **where))
@@ -54,31 +62,32 @@ class SparseCodedMatrix(FactoredMatrix):
         self.register_buffer("masks", torch.zeros(masks, dtype=torch.uint8, device=device))
         dtype = index_dtype(max(values, masks))
         self.register_buffer("offsets", torch.zeros(rows, 2, dtype=dtype, device=device))
-        signs = torch.zeros(rows, -(-self.width // 8), dtype=torch.uint8, device=device) if signed else None
-        self.register_buffer("signs", signs)
-        self.register_parameter("magnitudes", nn.Parameter(torch.zeros(rows, **where)) if signed else None)
+        self.bits = bits
+        levels = torch.zeros(rows, -(-self.width * bits // 8), dtype=torch.uint8, device=device)
+        self.register_buffer("levels", levels if bits else None)
+        self.register_parameter("steps", nn.Parameter(torch.zeros(rows, **where)) if bits else None)
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return width of the basis (None: there is none), lengths of the two stores, and whether there are signs."""
+        """Return width of the basis (None: there is none), lengths of the two stores, and bits of a level."""
         width = None if spec.get("width", 0) is None else positive_int(spec, "width")
         stores = {key: size(spec.get(key), key) for key in ("values", "masks")}
-        return {"width": width, **stores, "signed": truth(spec, "signed")}
+        return {"width": width, **stores, "bits": one_of(spec, "bits", (0, *LEVELS_OF))}
 
     @classmethod
     def sizes_of(cls, factorization: SparseCoded) -> Spec:
-        """Return width of the basis, lengths of the two stores, and whether there are signs."""
+        """Return width of the basis, lengths of the two stores, and bits of a level."""
         return {
             "width": None if factorization.basis is None else factorization.width,
             "values": factorization.values.numel(),
             "masks": factorization.masks.numel(),
-            "signed": factorization.signs is not None,
+            "bits": factorization.bits,
         }
 
     def factorization(self) -> SparseCoded:
         """Return this module's own tensors (not copies) as a factorization."""
         parts = {field: getattr(self, name) for field, name in self.fields.items()}
-        return SparseCoded(**parts, columns=self.matrix_shape[1])
+        return SparseCoded(**parts, columns=self.matrix_shape[1], bits=self.bits)
 
     @property
     def right(self) -> Tensor | None:
@@ -98,12 +107,11 @@ class SparseCodedMatrix(FactoredMatrix):
         masks = gather(self.masks, offsets[:, 1:], blocks)
         bits = unpack_bits(masks)[:, :width]  # (ids, width)
         stored = gather(self.weight, offsets[:, :1], bits)
-        if self.signs is None or self.magnitudes is None:
+        if self.levels is None or self.steps is None:
             return stored
-        negative = unpack_bits(self.signs.index_select(0, ids))[:, :width]
-        magnitudes = self.magnitudes.index_select(0, ids).unsqueeze(1)
-        signs = 1 - 2 * negative.to(magnitudes.dtype)
-        return stored + magnitudes * signs * ~bits  # products: `where` takes seven times as long
+        steps = self.steps.index_select(0, ids).unsqueeze(1)
+        multiples = unpack_levels(self.levels.index_select(0, ids), self.bits, steps.dtype)[:, :width]
+        return stored + multiples * steps * ~bits  # products: `where` takes seven times as long
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
         """Multiply by the transposed codes and add `bias` (n,): (..., width) to (..., n), `CHUNK` rows at a time."""
@@ -151,9 +159,9 @@ class SparseCodedMatrix(FactoredMatrix):
         self.masks = self.masks[:masks].clone()
         self.blocks = self.blocks[:rows].clone()
         self.offsets = self.offsets[:rows].to(index_dtype(max(values, masks)))
-        if self.signs is not None and self.magnitudes is not None:
-            self.signs = self.signs[:rows].clone()
-            self.magnitudes.data = self.magnitudes.data[:rows].clone()
+        if self.levels is not None and self.steps is not None:
+            self.levels = self.levels[:rows].clone()
+            self.steps.data = self.steps.data[:rows].clone()
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
         """Add `extra` rows that use all coordinates, with codes nearest to the mean row."""
@@ -171,9 +179,9 @@ class SparseCodedMatrix(FactoredMatrix):
         self.masks = torch.cat([self.masks, full[0].repeat(extra)])
         self.blocks = torch.cat([self.blocks, blocks.expand(extra, -1)])
         self.offsets = offsets.to(index_dtype(max(self.weight.numel(), self.masks.numel())))
-        if self.signs is not None and self.magnitudes is not None:  # never read, for all coordinates have numbers
-            self.signs = functional.pad(self.signs, (0, 0, 0, extra))
-            self.magnitudes.data = functional.pad(self.magnitudes.data, (0, extra))
+        if self.levels is not None and self.steps is not None:  # never read, for all coordinates have numbers
+            self.levels = functional.pad(self.levels, (0, 0, 0, extra))
+            self.steps.data = functional.pad(self.steps.data, (0, extra))
 
 
 def gather(store: Tensor, first: Tensor, used: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sparse codes: the mask, the budget, and that learning the basis helps."""
+"""Sparse codes: the mask, the levels, the budget, and what is chosen."""
 
 import pytest
 import torch
@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpcompress.factor import factorize
-from lpcompress.factor.factorization import pack_bits, unpack_bits
-from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.factorization import pack_bits, pack_levels, unpack_bits, unpack_levels
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget
 from lpcompress.factor.sparse import encode
@@ -25,13 +24,13 @@ def test_bits_survive_packing(rows, columns, seed):
     d=st.integers(16, 80),
     ratio=st.floats(0.2, 0.7),
     seed=st.integers(0, 9),
-    signed=st.booleans(),
+    bits=st.sampled_from([0, 1, 2]),
 )
-def test_budget_is_kept_and_used(n, d, ratio, seed, signed):
+def test_budget_is_kept_and_used(n, d, ratio, seed, bits):
     matrix = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
     basis = torch.eye(d)[: d // 4]
     bytes_ = int((1 - ratio) * n * d * 4)
-    fitted = encode(matrix, basis, Budget(bytes_, 4), signed)
+    fitted = encode(matrix, basis, Budget(bytes_, 4), bits)
     assert fitted.n_bytes <= bytes_
     everything = fitted.values.numel() == n * (d // 4)
     assert everything or fitted.n_bytes > 0.97 * bytes_
@@ -39,45 +38,59 @@ def test_budget_is_kept_and_used(n, d, ratio, seed, signed):
 
 def test_the_largest_coordinates_are_kept():
     matrix = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
-    fitted = encode(matrix, torch.eye(16), Budget(9000, 4), signed=False)
+    fitted = encode(matrix, torch.eye(16), Budget(9000, 4), bits=0)
     support = fitted.support(0, 200)
     assert torch.equal(fitted.dense(), torch.where(support, matrix, 0))
     assert matrix[support].abs().min() >= matrix[~support].abs().max() * 0.999
 
 
-def test_learned_basis_beats_principal_axes():
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.linalg.qr(torch.randn(48, 48, generator=generator))[0]
-    codes = torch.randn(4000, 48, generator=generator) * (torch.rand(4000, 48, generator=generator) < 0.2)
-    matrix = codes @ hidden
-    learned = factorize(matrix, "sparse", ratio=0.7)
-    axes = principal_axes(matrix)[1].T.float().contiguous()
-    fixed = encode(matrix, axes, Budget(learned.n_bytes, 4), signed=False)
-    assert relative_error(matrix, learned.dense()) < 0.5 * relative_error(matrix, fixed.dense())
-
-
 def test_basis_stays_orthonormal():
-    fitted = factorize(torch.randn(2000, 64, generator=torch.Generator().manual_seed(0)), "sparse", ratio=0.5)
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(2000, 64, generator=generator) @ torch.linspace(2, 0.1, 64).diag()
+    turned = matrix @ torch.linalg.qr(torch.randn(64, 64, generator=generator)).Q
+    fitted = factorize(turned, "sparse", ratio=0.9)
     assert torch.allclose(fitted.basis @ fitted.basis.T, torch.eye(fitted.basis.shape[0]), atol=1e-5)
 
 
-def test_coordinates_without_a_number_keep_sign_and_mean_magnitude():
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_coordinates_without_a_number_are_rounded(bits):
     matrix = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
-    fitted = encode(matrix, torch.eye(16), Budget(9000, 4), signed=True)
+    fitted = encode(matrix, None, Budget(14000, 4), bits)
     support, dense = fitted.support(0, 200), fitted.dense()
     assert torch.equal(dense[support], matrix[support])
+    multiples = dense / fitted.steps.unsqueeze(1)
+    assert torch.allclose((multiples - 0.5)[~support], (multiples - 0.5)[~support].round(), atol=1e-3)
+    assert multiples[~support].abs().max() < 2 ** (bits - 1)
+    near = (dense - matrix).abs() <= 0.5001 * fitted.steps.unsqueeze(1)
+    assert bits == 1 or near[~support].float().mean() > 0.9  # all but what lies beyond the outermost level
+
+
+def test_one_bit_is_the_sign_with_the_mean_magnitude():
+    matrix = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    fitted = encode(matrix, None, Budget(9000, 4), bits=1)
+    support, dense = fitted.support(0, 200), fitted.dense()
     assert torch.equal(dense[~support] < 0, matrix[~support] < 0)
     for row in range(200):
         small = matrix[row][~support[row]].abs()
         torch.testing.assert_close(dense[row][~support[row]].abs(), small.mean().expand_as(small))
 
 
-def test_signs_are_kept_where_they_pay_and_only_there():
+@given(columns=st.integers(1, 40), bits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99))
+def test_levels_survive_packing(columns, bits, seed):
+    drawn = torch.randint(2**bits, (5, columns), generator=torch.Generator().manual_seed(seed))
+    levels = drawn + 0.5 - 2 ** (bits - 1)
+    packed = pack_levels(levels, bits)
+    assert packed.shape == (5, -(-columns * bits // 8))
+    assert torch.equal(unpack_levels(packed, bits, torch.float32)[:, :columns], levels)
+
+
+def test_bits_are_kept_where_they_pay_and_only_there():
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(3000, 32, generator=generator)
     exact = torch.randn(3000, 4, generator=generator) @ torch.randn(4, 32, generator=generator)
-    assert factorize(noise, "sparse", ratio=0.5).signs is not None
-    assert factorize(exact, "sparse", ratio=0.5).signs is None
+    found = [factorize(noise, "sparse", ratio=ratio).bits for ratio in (0.5, 0.8, 0.9)]
+    assert found == sorted(found, reverse=True) and found[0] == 8 and found[-1] <= 2
+    assert factorize(exact, "sparse", ratio=0.5).bits == 0
 
 
 def test_half_precision_with_p_below_two_keeps_the_budget():
@@ -103,7 +116,7 @@ def test_no_basis_where_it_does_not_pay(dtype, p):
     assert fitted.n_bytes <= 0.4 * matrix.numel() * matrix.element_size()
     support = fitted.support(0, 96)
     assert torch.equal(fitted.dense()[support], fitted.values)
-    assert fitted.dense()[~support].abs().max() < 0.05  # signs of the noise
+    assert fitted.dense()[~support].abs().max() < 0.1  # levels of the noise
     if p == 2:
         assert torch.equal(fitted.dense()[support], matrix[support])
         assert matrix[support].abs().min() >= matrix[~support].abs().max() * 0.99
@@ -117,8 +130,8 @@ def test_the_better_of_basis_and_none_is_kept():
     tall = torch.randn(2000, 32, generator=generator) * 0.8 ** torch.arange(32.0)
     tall = tall @ torch.linalg.qr(torch.randn(32, 32, generator=generator))[0]
     for matrix, wants_basis in ((tall, True), (planted_entries(), False)):
-        fitted = factorize(matrix, "sparse", ratio=0.6)
-        alone = encode(matrix, None, Budget(int(0.4 * matrix.numel() * 4), 4), signed=False)
+        fitted = factorize(matrix, "sparse", ratio=0.9)
+        alone = encode(matrix, None, Budget(int(0.1 * matrix.numel() * 4), 4), fitted.bits)
         assert (fitted.basis is not None) == wants_basis
         assert relative_error(matrix, fitted.dense()) <= relative_error(matrix, alone.dense())
 

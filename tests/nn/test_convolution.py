@@ -13,7 +13,7 @@ from lpcompress.errors import LpCompressError
 from lpcompress.factor import METHODS, factorize
 from lpcompress.nn import build, from_factorization, role_of, spec_of
 
-KINDS = ("low_rank", "clustered", "sparse", "signed", "entries")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "entries")
 LAYERS = {
     "1d": (lambda: nn.Conv1d(5, 18, 3, padding=1), (5, 11)),
     "1d, strided, no bias": (lambda: nn.Conv1d(4, 12, 4, stride=2, bias=False), (4, 13)),

@@ -11,7 +11,7 @@ from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import build, from_factorization, spec_of
 
 ROWS, COLUMNS, PADDING = 203, 20, 7
-KINDS = ("low_rank", "clustered", "sparse", "signed", "entries")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "entries")
 by_kind = pytest.mark.parametrize("kind", KINDS)
 
 

@@ -15,7 +15,7 @@ from lpcompress.factor import METHODS, factorize
 from lpcompress.nn import ClusteredLinear, FactoredLinear, build, from_factorization, spec_of
 
 OUTPUTS, INPUTS = 30, 12
-KINDS = ("low_rank", "clustered", "sparse", "signed", "entries")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "entries")
 by_kind = pytest.mark.parametrize("kind", KINDS)
 
 

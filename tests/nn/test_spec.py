@@ -17,7 +17,7 @@ GOOD = {
         "width": 8,
         "values": 90,
         "masks": 40,
-        "signed": True,
+        "bits": 4,
         "padding_idx": None,
     },
 }
@@ -39,7 +39,8 @@ BAD = [
     ("clustered", {"ranks": None}, "'ranks' must be a list"),
     ("sparse", {"values": -1}, "'values' must be"),
     ("sparse", {"masks": 1.5}, "'masks' must be"),
-    ("sparse", {"signed": 1}, "'signed' must be true or false"),
+    ("sparse", {"bits": 3}, "'bits' must be one of 0, 1, 2, 4, 8"),
+    ("sparse", {"bits": True}, "'bits' must be one of"),
 ]
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from lpcompress.nn import TiedHead, from_factorization
 
 
-@pytest.mark.parametrize("kind", ["low_rank", "clustered", "sparse", "signed", "entries"])
+@pytest.mark.parametrize("kind", ["low_rank", "clustered", "sparse", "levels", "entries"])
 @pytest.mark.parametrize("padding_idx", [None, 7])
 def test_tied_head(random_factorization, kind, padding_idx):
     original = nn.Embedding(203, 20, padding_idx=padding_idx)

@@ -1,0 +1,1 @@
+"""The GLUE benchmark: rows, models, predictions, metrics. Knows nothing of compression."""

@@ -1,0 +1,136 @@
+"""The tasks of GLUE: one row each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from lpcompress.errors import PlanError
+
+SYNONYMS = {
+    "entail": "entailment",
+    "not_entail": "not_entailment",
+    "contradict": "contradiction",
+    "pos": "positive",
+    "neg": "negative",
+    "paraphrase": "equivalent",
+    "not_paraphrase": "not_equivalent",
+}
+SECOND_SPLIT = "_mm"  # ends the name of a metric on MNLI's mismatched rows, as in eval_accuracy_mm
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of GLUE.
+
+    Attributes
+    ----------
+    key : str
+        As on the Hub and in options: `sst2`.
+    spelling : str
+        As GLUE itself and the names of many checkpoints have it: `SST-2`. Stands for `{TASK}` in a template,
+        `key` for `{task}`, and `key` with a capital for `{Task}`.
+    columns : tuple of str
+        One or two columns of text, in the order in which the tokenizer gets them.
+    classes : tuple of str
+        In the order of the data set's numbers; empty for a regression.
+    metrics : tuple of str
+        Names of `metrics.REFERENCES`, the main one first.
+    splits : tuple of str
+        The splits that are scored.
+    head : str
+        The task whose fine-tuned model is scored, if it is not this one.
+    adversarial : bool
+        The rows repeat sentences of the training set with the other label, so a model below chance is nothing odd.
+    """
+
+    key: str
+    spelling: str
+    columns: tuple[str, ...]
+    classes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    splits: tuple[str, ...] = ("validation",)
+    head: str = ""
+    adversarial: bool = False
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a model for this task: one for each class, one in all for a regression."""
+        return len(self.classes) or 1
+
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """Names of the metrics in a result: those of every split, MNLI's mismatched ones ending in `_mm`."""
+        return tuple(name + ending for ending in ("", SECOND_SPLIT)[: len(self.splits)] for name in self.metrics)
+
+    def class_id(self, name: object) -> int | None:
+        """Return the number of a class given its name, a synonym, or the number itself; None if it is none."""
+        text = normalized(str(name))
+        text = SYNONYMS.get(text, text)
+        if text in self.classes:
+            return self.classes.index(text)
+        return int(text) if text.isdecimal() and int(text) < len(self.classes) else None
+
+
+def normalized(name: str) -> str:
+    """Return a name in lower case with `_` for `-` and blanks, so that spellings compare."""
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def squeezed(name: str) -> str:
+    """Return the name of a task or folder as a key is written: `SST-2` as `sst2`."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+PAIR = ("sentence1", "sentence2")
+NLI = ("entailment", "neutral", "contradiction")
+TASKS = {
+    task.key: task
+    for task in (
+        Task("cola", "CoLA", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+        Task("sst2", "SST-2", ("sentence",), ("negative", "positive"), ("accuracy",)),
+        Task("mrpc", "MRPC", PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+        Task("stsb", "STS-B", PAIR, (), ("pearson", "spearman")),
+        Task("qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+        Task(
+            "mnli",
+            "MNLI",
+            ("premise", "hypothesis"),
+            NLI,
+            ("accuracy",),
+            splits=("validation_matched", "validation_mismatched"),
+        ),
+        Task("qnli", "QNLI", ("question", "sentence"), ("entailment", "not_entailment"), ("accuracy",)),
+        Task("rte", "RTE", PAIR, ("entailment", "not_entailment"), ("accuracy",)),
+        Task("wnli", "WNLI", PAIR, ("not_entailment", "entailment"), ("accuracy",), adversarial=True),  # RTE reversed
+    )
+}
+AX = Task("ax", "AX", ("premise", "hypothesis"), NLI, ("accuracy",), splits=("test",), head="mnli")  # unlabelled
+
+
+def chosen(wish: str | Iterable[str]) -> list[Task]:
+    """Return the tasks that a user asks for, each once, in GLUE's order.
+
+    Parameters
+    ----------
+    wish : str or iterable of str
+        `all` (the nine; `ax` only if it is named too), keys or GLUE's spellings; a string may list several,
+        between commas or blanks.
+
+    Raises
+    ------
+    PlanError
+        If a word is no task, or there is none.
+    """
+    words = [part for text in ([wish] if isinstance(wish, str) else wish) for part in text.replace(",", " ").split()]
+    known = TASKS | {AX.key: AX}
+    keys: set[str] = set()
+    for word in words:
+        key = squeezed(word)
+        if key not in known and key != "all":
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise PlanError(f"tasks must be all or some of {', '.join(known)}. Got {word!r}{hint}")
+        keys |= set(TASKS) if key == "all" else {key}
+    if not keys:
+        raise PlanError(f"tasks must name at least one of {', '.join(known)}, or all. Got none.")
+    return [task for key, task in known.items() if key in keys]

@@ -1,0 +1,75 @@
+"""Which model stands for which task: one model, a template, or a YAML file."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from lpcompress.errors import PlanError
+from lpcompress.glue.tasks import AX, TASKS, Task
+
+PLACEHOLDERS = ("{task}", "{Task}", "{TASK}")
+
+
+def models_of(source: str, tasks: Sequence[Task]) -> dict[str, str | None]:
+    """Return the model of each task, None for a task that a YAML file leaves out.
+
+    Parameters
+    ----------
+    source : str
+        One of: a Hub id or directory (for one task; AX goes with MNLI); a template with `{task}` (mrpc), `{Task}`
+        (Mrpc) or `{TASK}` (MRPC, SST-2, ... as GLUE spells it) in it; a YAML file that maps tasks to models.
+        AX has MNLI's model.
+    tasks : sequence of Task
+
+    Raises
+    ------
+    PlanError
+        If one model is to stand for several tasks, or the file is not such a map.
+    """
+    if any(placeholder in source for placeholder in PLACEHOLDERS):
+        return {task.key: _filled(source, task) for task in tasks}
+    if Path(source).suffix.lower() in (".yaml", ".yml"):
+        models = _read(Path(source))
+        return {task.key: models.get(task.key, models.get(_head(task).key)) for task in tasks}
+    if len({_head(task).key for task in tasks}) > 1:
+        raise PlanError(
+            f"{source} is one model, fine-tuned on one task. Name that task (--tasks mrpc), or give a template such as"
+            " 'textattack/bert-base-uncased-{TASK}' or a YAML file that maps tasks to models."
+        )
+    return {task.key: source for task in tasks}
+
+
+def _head(task: Task) -> Task:
+    return TASKS[task.head] if task.head else task
+
+
+def _filled(template: str, task: Task) -> str:
+    task = _head(task)
+    for placeholder, word in zip(PLACEHOLDERS, (task.key, task.key.capitalize(), task.spelling), strict=True):
+        template = template.replace(placeholder, word)
+    return template
+
+
+def _read(path: Path) -> dict[str, str | None]:
+    """Read a map from a YAML file; a task whose model is null has none."""
+    try:
+        models = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise PlanError(f"{path}{line}: is not YAML. Write one `task: model` a line.") from None
+    if not isinstance(models, dict):
+        raise PlanError(f"{path}: must map tasks to models. Write one `task: model` a line.")
+    known = [*TASKS, AX.key]
+    for key, model in models.items():
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise PlanError(f"{path}: keys must be tasks of {', '.join(known)}. Got {key!r}{hint}")
+        if not (model is None or (isinstance(model, str) and model)):
+            raise PlanError(f"{path}: the model of {key} must be a Hub id, a directory or null. Got {model!r}.")
+    return models
