@@ -1,6 +1,8 @@
 """Compress a model in memory: choose the layers, factor each, put the factors in their place."""
 
+import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,15 +12,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpcompress import checkpoint, hf_quantizer, offloading, surgery
-from lpcompress.errors import BudgetError, LpCompressError
+from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor import Factorization, factorize
-from lpcompress.factor.methods import choose
+from lpcompress.factor.methods import Choice, choose
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Settings
-from lpcompress.nn import from_factorization, role_of
+from lpcompress.factor.signs import LARGEST_SEED
+from lpcompress.factor.sketch import largest_sketch, nearest_sketch
+from lpcompress.nn import from_factorization, role_of, sketchable_matrix, window_of
 from lpcompress.priors import RowWeights, exponent_for
 from lpcompress.priors import row_weights as resolve_row_weights
 
+LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
 Progress = Callable[[str, float, float], None]
 
 
@@ -58,7 +63,8 @@ class LayerRecord:
 class CompressionReport:
     """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once.
 
-    `skipped` are layers that only a word asked for and that nothing smaller can hold, and why.
+    `skipped` are layers that only a word asked for and that nothing smaller can hold, and why;
+    `warnings` are what to know before use.
     """
 
     layers: list[LayerRecord]
@@ -67,6 +73,7 @@ class CompressionReport:
     seed: int
     seconds: float
     skipped: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def compress(
@@ -96,7 +103,7 @@ def compress(
     p : float, default=2.0
         Entrywise norm of the fit, in [1, 2].
     method : str, default="auto"
-        See `factor.factorize`.
+        See `factor.factorize`; or `sketch`, for linear layers and convolutions that will be trained.
     clusters : int, optional
     row_weights : str, default="zipf"
         `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
@@ -115,6 +122,11 @@ def compress(
     ------
     LpCompressError
         If a layer cannot be found or replaced, or the size cannot be reached.
+
+    Warns
+    -----
+    NeedsTrainingWarning
+        After `sketch`.
     """
     began, settings = time.perf_counter(), Settings(p, clusters, seed)
     power = exponent_for(ratio) if exponent is None else exponent
@@ -134,7 +146,7 @@ def compress(
                 record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
                 if offloading.is_offloaded(surgery.owner_of(model, name)):
                     offloading.offload(replacement, replacement.state_dict())
-        except BudgetError as error:
+        except UnsuitableError as error:
             if surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
                 raise
             skipped[name] = str(error)
@@ -143,7 +155,11 @@ def compress(
         replacements[name] = (replacement, {"method": record.method, "p": record.p, "row_weights": record.row_weights})
     hf_quantizer.install(model, replacements)
     tell("done", len(found), len(found))
-    return CompressionReport(records, before, count_parameters(model), seed, time.perf_counter() - began, skipped)
+    cautions = warnings_of(records)
+    for caution in cautions:
+        warnings.warn(caution, NeedsTrainingWarning, stacklevel=2)
+    after, seconds = count_parameters(model), time.perf_counter() - began
+    return CompressionReport(records, before, after, seed, seconds, skipped, cautions)
 
 
 def preview(
@@ -236,7 +252,7 @@ def replace_layer(
         raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
     with row_of_zeros(matrix, padding):
         try:
-            choice = choose(matrix, method, share, settings, row_weights, progress)
+            choice = fit(name, module, matrix, method, share, settings, row_weights, progress)
         except LpCompressError as error:
             raise type(error)(f"{name}: {error}") from None
         fitted = choice.factorization
@@ -253,7 +269,7 @@ def replace_layer(
         kind=replacement.role,
         shape=[n, d],
         method=choice.method,
-        p=2.0 if choice.method == "svd" else settings.p,
+        p=2.0 if choice.method in LEAST_SQUARES else settings.p,
         clusters=len(fitted.ranks),
         ranks=fitted.ranks,
         rows=fitted.rows,
@@ -272,6 +288,43 @@ def replace_layer(
         seconds=time.perf_counter() - began,
     )
     return record, replacement
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    matrix: Tensor,
+    method: str,
+    share: float,
+    settings: Settings,
+    row_weights: Tensor | None,
+    progress: Callable[[str], None],
+) -> Choice:
+    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
+
+    A sketch is no method of `choose`: it is bound to a kind of layer, and to be trained. Its signs follow from the
+    seed and the name, so that every layer has its own, whichever others are asked for.
+    """
+    if method != "sketch":
+        return choose(matrix, method, share, settings, row_weights, progress)
+    sketchable_matrix(module)
+    progress("sketching")
+    window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
+    digest = hashlib.sha256(f"{settings.seed} {name}".encode()).digest()
+    seed = int.from_bytes(digest[:5]) % LARGEST_SEED
+    return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
+
+
+def warnings_of(records: list[LayerRecord]) -> list[str]:
+    """Return what people must know before they use the result."""
+    errors = [record.error_fro for record in records if record.method == "sketch"]
+    if not errors:
+        return []
+    return [
+        f"the {len(errors)} sketched layers are a start for training, and no good before: they are off by"
+        f" {min(errors):.2f} to {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune"
+        " for example."
+    ]
 
 
 @contextmanager

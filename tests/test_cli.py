@@ -53,6 +53,15 @@ def tiny(tmp_path, monkeypatch):
     return "tiny"
 
 
+@pytest.mark.filterwarnings("always")
+def test_sketching_warns_in_one_line_and_saves(run, tiny):
+    code, out, err = run("compress", tiny, "--method", "sketch", "--layers", "linear", "--json")
+    assert code == 0
+    [line] = [line for line in err.splitlines() if line.startswith("Warning")]
+    assert "lpcompress finetune" in line
+    assert json.loads(out)["warnings"] == [line.removeprefix("Warning: ")]
+
+
 def _one_line(err):
     """The error of a command: the last line, nothing of a traceback before it."""
     assert "Traceback" not in err
@@ -135,7 +144,7 @@ def test_the_wish_on_saving_is_passed_on(run, tiny, monkeypatch):
         (["--ratio", "28"], "Got 28; did you mean 0.28?"),
         (["--p", "3"], "p is the exponent of the norm, from 1 to 2. Got 3."),
         (["--method", "spars"], "did you mean 'sparse'?"),
-        (["--method", "sketch"], "is not in this version"),
+        (["--method", "sketch", "--clusters", "2"], "has one subspace"),
         (["--clusters", "0"], "clusters must be at least 1. Got 0"),
         (["--row-weights", "zpif"], "did you mean 'zipf'?"),
         (["--exponent", "3"], "its row's weight, from 0 to 2. Got 3"),
