@@ -93,7 +93,9 @@ def compress(
     data: DataOption = "hub",
     limit: LimitOption = None,
     label_map: LabelMapOption = None,
-    max_shard_size: Annotated[str | None, typer.Option(help="Split the weight file, for example 2GB.")] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Split the weight file, for example 2GB. Default: as MODEL is.")
+    ] = None,
     stub: Annotated[
         bool, typer.Option("--stub", help="Add a file that imports lpcompress under trust_remote_code=True.")
     ] = False,
@@ -124,7 +126,7 @@ def compress(
             scored = benchmark.BeforeAfter(model, eval_glue, progress=progress, **where)
             loaded, tokenizer = scored.model, scored.tokenizer
         else:
-            loaded, tokenizer = checkpoint.load(model)
+            loaded, tokenizer = checkpoint.load(model, on_disk=True)
         if dry_run:
             preview = compression.preview(loaded, tokenizer=tokenizer, **plan.model_dump())
             return show(report.as_json(preview) if as_json else report.preview_table(preview))
@@ -139,7 +141,8 @@ def compress(
             files = glue_report.with_scores(files, scores, target.name)
             tables.append(glue_report.glue_table(scores))
         progress(f"saving {target}", 0, 0)
-        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=max_shard_size, stub=stub)
+        shard_size = max_shard_size or checkpoint.largest_shard(model)
+        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=shard_size, stub=stub)
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
     show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lpcompress import checkpoint, hf_quantizer, surgery
+from lpcompress import checkpoint, hf_quantizer, offloading, surgery
 from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.methods import Choice, choose
@@ -135,14 +135,17 @@ def compress(
     found = surgery.find_layers(model, patterns)
     before, replacements, records = count_parameters(model), {}, []
     skipped: dict[str, str] = {}
-    for done, (name, module) in enumerate(found.items()):
-        weights = weights_of(model, module, row_weights, tokenizer, power)
+    for done, name in enumerate(found):
 
         def say(doing: str, name: str = name, done: int = done) -> None:
             tell(f"{name}: {doing}", done, len(found))
 
         try:
-            record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
+            with surgery.lend_layer(model, name) as module:
+                weights = weights_of(model, module, row_weights, tokenizer, power)
+                record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
+                if offloading.is_offloaded(surgery.owner_of(model, name)):
+                    offloading.offload(replacement, replacement.state_dict())
         except UnsuitableError as error:
             if surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
                 raise
@@ -359,5 +362,5 @@ def stored(module: nn.Module) -> tuple[int, int]:
 
 def count_parameters(model: nn.Module) -> int:
     """Return the floating-point numbers that a checkpoint of `model` holds, shared ones once."""
-    tensors = {t.data_ptr(): t.numel() for t in model.state_dict().values() if t.is_floating_point()}
-    return sum(tensors.values())
+    tensors = set(model.state_dict(keep_vars=True).values())  # by identity
+    return sum(t.numel() for t in tensors if t.is_floating_point())

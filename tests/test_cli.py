@@ -242,6 +242,19 @@ def test_every_layer(run, tiny):
     assert type(BertModel.from_pretrained("plain").encoder.layer[0].output.dense).__name__ == "Linear"
 
 
+def test_shards_are_no_larger_than_those_of_the_model(run, tiny):
+    weights = checkpoint.load(tiny)[0]
+    weights.save_pretrained(tiny, max_shard_size="6KB")
+    (Path(tiny) / "model.safetensors").unlink()
+    largest = max(file.stat().st_size for file in checkpoint.weight_files(Path(tiny)))
+    code, _, err = run("compress", tiny, "--method", "svd", "--layers", "all")
+    assert code == 0, err
+    shards = checkpoint.weight_files(Path("tiny-lpcompress"))
+    assert len(shards) > 1 and "Unable" not in err and "offload" not in err
+    assert all(shard.stat().st_size <= largest + 2000 for shard in shards)  # and a header
+    assert type(checkpoint.load("tiny-lpcompress")[0].pooler.dense).__name__ == "Linear"
+
+
 def test_a_dry_run_writes_nothing(run, tiny, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code, out, _ = run("compress", tiny, "--dry-run")
