@@ -13,6 +13,8 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.layers import bytes_beside, matrix_of, row_of_zeros, stored
 
+HALF_A_BYTE = 0.5  # so that a ratio, turned into bytes again, is not rounded to one byte less
+
 
 @dataclass(frozen=True)
 class Share:
@@ -57,7 +59,7 @@ class LayerCurves:
             return None
         losses = {method: curve.at(size) for method, curve in self.by_method.items()}
         best = min(losses, key=lambda method: losses[method])
-        return Share(best, 1 - size / self.before, losses[best])
+        return Share(best, 1 - (size + HALF_A_BYTE) / self.before, losses[best])
 
 
 def layer_curves(

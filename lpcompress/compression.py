@@ -157,6 +157,7 @@ def compress(
         tell=tell,
     )
     skipped = dict.fromkeys(assigned.dense, "the size of the model leaves it as it is.")
+    settled = not (target_size is None and max_bytes is None and allocation is None)  # no layer may be larger
     before, replacements, records = count_parameters(model), {}, []
     for done, (name, task) in enumerate(assigned.tasks.items()):
 
@@ -166,7 +167,7 @@ def compress(
         try:
             record, replacement = replace_layer(name, found[name], task, settings, device, say)
         except BudgetError as error:
-            if surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
+            if settled or surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
                 raise
             skipped[name] = str(error)
             continue
