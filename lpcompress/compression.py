@@ -93,8 +93,7 @@ def compress(
 ) -> CompressionReport:
     """Replace layers of `model` by factored ones, in place; `model.save_pretrained` then writes the format.
 
-    No layer is changed before all are fitted: an error leaves the model as it was. Under `accelerate launch` every
-    process fits some of the layers and all end with the same model.
+    No layer is changed before all are fitted: an error leaves the model as it was.
 
     Parameters
     ----------
