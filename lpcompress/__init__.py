@@ -15,10 +15,11 @@ _HOMES = {
     "compress": "lpcompress.compression",
     "eval_glue": "lpcompress.benchmark",
     "factorize": "lpcompress.factor",
+    "finetune": "lpcompress.finetuning",
     "load": "lpcompress.checkpoint",
     "LpCompressError": "lpcompress.errors",
 }
-__all__ = ["LpCompressError", "__version__", "compress", "eval_glue", "factorize", "load", "nn"]
+__all__ = ["LpCompressError", "__version__", "compress", "eval_glue", "factorize", "finetune", "load", "nn"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from lpcompress import surgery
 from lpcompress.budget import Share, layer_curves, share_out
 from lpcompress.calibration import Calibration, calibrate
 from lpcompress.errors import LpCompressError, PlanError
+from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.layers import matrix_of, stored, stored_bytes, weights_of
@@ -17,6 +18,9 @@ from lpcompress.plan import SIZES, LayerPlan
 from lpcompress.priors import RowWeights, exponent_for
 
 DEFAULT_RATIO = 0.28
+EMBEDDING = 10.0
+"""Sensitivity to the word embedding where none was measured, that to a linear layer being 1: on classifiers for MRPC and
+CoLA, noise of 5 % moved the output 10 to 20 times as far in the embedding as in the median linear layer."""
 Progress = Callable[[str, float, float], None]
 
 
@@ -106,7 +110,11 @@ def assign(
     weights = {name: _weights(model, module, measured, row_weights, tokenizer, power) for name, module in found.items()}
     moments = measured.moments if measured else {}
     if limit is not None:
-        shares = _within(limit, whole, found, method, settings, weights, measured, tell)
+        if method not in (*CURVES, "auto"):
+            raise PlanError(
+                f"method {method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
+            )
+        shares = _within(model, limit, whole, found, method, settings, weights, measured, tell)
     elif allocation is not None:
         shares = _as_planned(allocation, found)
     else:
@@ -116,6 +124,7 @@ def assign(
 
 
 def _within(
+    model: Any,
     limit: int,
     whole: int,
     found: Mapping[str, nn.Module],
@@ -127,14 +136,17 @@ def _within(
 ) -> dict[str, Share]:
     """Share out what `limit` leaves for the layers `found` of a model that takes `whole` bytes."""
     curves = {}
-    for done, (name, module) in enumerate(found.items()):
+    for done, name in enumerate(found):
         tell(f"{name}: drawing its error curve", done, len(found))
         moment = measured.moments.get(name) if measured else None
         whitener = Whitener.of(moment) if moment is not None else None
-        curves[name] = layer_curves(module, method, settings, weights[name].values, whitener)
+        with surgery.lend_layer(model, name) as lent:
+            curves[name] = layer_curves(lent, method, settings, weights[name].values, whitener)
     others = whole - sum(stored(module)[1] for module in found.values())
+    embedding = surgery.input_embedding(model)
     sensitivity = measured.sensitivities if measured else {}
-    return share_out(curves, {name: sensitivity.get(name, 1.0) for name in found}, limit - others)
+    guess = {name: EMBEDDING if module is embedding else 1.0 for name, module in found.items()}
+    return share_out(curves, guess | sensitivity, limit - others)
 
 
 def _as_planned(allocation: Mapping[str, Any], found: Mapping[str, nn.Module]) -> dict[str, Share]:

@@ -1,6 +1,7 @@
 """Reading a checkpoint from disk or the Hub, and writing one so that it is either complete or not there."""
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -26,6 +27,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from lpcompress.errors import CheckpointError, LpCompressError, MissingCheckpointError
 from lpcompress.hf_quantizer import QUANT_METHOD
+from lpcompress.offloading import ON_DISK, ScratchDirectory
 from lpcompress.surgery import input_embedding
 
 CONFIG = "config.json"
@@ -37,7 +39,7 @@ UNREACHABLE: tuple[Any, ...] = HfHubHTTPError.__bases__
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError, pickle.UnpicklingError)
 
 
-def load(model: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
+def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) -> tuple[Any, Any]:
     """Load a model and its tokenizer.
 
     Parameters
@@ -46,6 +48,9 @@ def load(model: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
         Hub id or local directory; dense or compressed. Remote code is never run.
     dtype : torch.dtype, optional
         By default that of the checkpoint.
+    on_disk : bool, default=False
+        Leave the tensors in their files: each is read when `compress` or `save` needs it. A checkpoint that lacks
+        weights is loaded into memory all the same.
 
     Returns
     -------
@@ -54,13 +59,19 @@ def load(model: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     """
     model = str(model)
     source: dict[str, Any] = find(model)
-    with readable(model):
+    scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read one by one
+    placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
+    with readable(model), quiet_offloading():
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
         cls = class_of(config, model)
         loaded, info = cls.from_pretrained(
-            model, config=config, dtype=dtype or "auto", output_loading_info=True, **source
+            model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
         )
-    refuse_random(model, loaded, sorted(info["missing_keys"]))
+    missing = sorted(info["missing_keys"])
+    if missing and on_disk:  # what is random is in no file
+        return load(model, dtype)
+    loaded.scratch = scratch  # lasts as long as the model
+    refuse_random(model, loaded, missing)
     return loaded, load_tokenizer(model, source)
 
 
@@ -141,6 +152,20 @@ def refuse_unreadable(path: Path) -> None:
 
 
 @contextmanager
+def quiet_offloading() -> Iterator[None]:
+    """Keep back what accelerate and transformers say of tensors that stay on the disk: here they are meant to."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def readable(model: str) -> Iterator[None]:
     """Turn what transformers raises on a bad checkpoint into one sentence."""
     try:
@@ -195,6 +220,12 @@ def weight_files(directory: Path) -> list[Path]:
 def stored_bytes(directory: str | Path) -> int:
     """Return the bytes of the weight files in a checkpoint directory."""
     return sum(file.stat().st_size for file in weight_files(Path(directory)))
+
+
+def largest_shard(model: str) -> int | None:
+    """Return the bytes of the largest weight file of a model that was loaded, None if its files are not found."""
+    directory = directory_of(model)
+    return max((file.stat().st_size for file in weight_files(directory)), default=None) if directory else None
 
 
 def directory_of(model: str) -> Path | None:
@@ -260,7 +291,8 @@ def save(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        model.save_pretrained(temporary, **sharding)
+        with quiet_offloading():
+            model.save_pretrained(temporary, **sharding)
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
         if stub:

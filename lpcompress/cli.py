@@ -99,7 +99,9 @@ def compress(
     data: DataOption = "hub",
     limit: LimitOption = None,
     label_map: LabelMapOption = None,
-    max_shard_size: Annotated[str | None, typer.Option(help="Split the weight file, for example 2GB.")] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Split the weight file, for example 2GB. Default: as MODEL is.")
+    ] = None,
     stub: Annotated[
         bool, typer.Option("--stub", help="Add a file that imports lpcompress under trust_remote_code=True.")
     ] = False,
@@ -136,7 +138,7 @@ def compress(
             scored = benchmark.BeforeAfter(model, eval_glue, progress=progress, **where)
             loaded, tokenizer = scored.model, scored.tokenizer
         else:
-            loaded, tokenizer = checkpoint.load(model)
+            loaded, tokenizer = checkpoint.load(model, on_disk=plan.calibration is None)
         if dry_run:
             preview = compression.preview(
                 loaded, tokenizer=tokenizer, progress=progress, data=data, **plan.model_dump()
@@ -155,7 +157,8 @@ def compress(
             files = glue_report.with_scores(files, scores, target.name)
             tables.append(glue_report.glue_table(scores))
         progress(f"saving {target}", 0, 0)
-        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=max_shard_size, stub=stub)
+        shard_size = max_shard_size or checkpoint.largest_shard(model)
+        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=shard_size, stub=stub)
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
     show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
 
@@ -239,6 +242,53 @@ def eval_glue(
         document = benchmark.eval_glue(model, tasks or "all", progress=progress, **settings)
     show(report.as_json(document) if as_json else glue_report.glue_table(document))
     raise typer.Exit(_verdict(document))
+
+
+@app.command()
+def finetune(
+    model: ModelArgument,
+    task: Annotated[str, typer.Option(help="The GLUE task to train on.")],
+    out: Annotated[Path, typer.Option(help="Directory for the checkpoint.")],
+    data: DataOption = "hub",
+    split: Annotated[str, typer.Option(help="Rows to train on.")] = "train",
+    epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 2,
+    max_steps: Annotated[int | None, typer.Option(help="Number of batches, whatever the epochs.")] = None,
+    distill: Annotated[
+        str | None,
+        typer.Option(metavar="TEACHER", help="A model, mostly the dense one, to follow in logits and hidden states."),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Names (wildcards) or words as for --layers, not trained. Repeatable."),
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="The highest; rises for a tenth of the run, then falls.")] = 5e-5,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch, in each process.")] = 32,
+    mixed_precision: Annotated[str, typer.Option(metavar="no|bf16|fp16", help="Precision of the products.")] = "no",
+    train_limit: Annotated[int | None, typer.Option(help="Only so many training rows.")] = None,
+    limit: LimitOption = None,
+    label_map: LabelMapOption = None,
+    seed: SeedOption = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute. Default: a GPU if there is one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was ended.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train MODEL, dense or compressed, on a GLUE task and save the result; a model without a head gets one.
+
+    Example: lpcompress finetune roberta-mrpc-lpcompress --task mrpc --out tuned --distill roberta-mrpc
+    """
+    only_first_process_speaks()
+    quiet_libraries()
+    from lpcompress import finetuning, finetuning_report, report
+    from lpcompress.glue.workers import joined_processes
+
+    options: dict[str, Any] = {"data": data, "split": split, "train_limit": train_limit, "limit": limit}
+    options |= {"distill": distill, "label_map": label_map, "device": device, "resume": resume, "overwrite": overwrite}
+    options |= {"epochs": epochs, "max_steps": max_steps, "learning_rate": learning_rate, "batch_size": batch_size}
+    options |= {"freeze": tuple(freeze or ()), "mixed_precision": mixed_precision, "seed": seed or 0}
+    with progress_bar() as progress, joined_processes():
+        document = finetuning.finetune(model, task, out, progress=progress, **options)
+    show(report.as_json(document) if as_json else finetuning_report.finetuning_table(document))
 
 
 @app.command()

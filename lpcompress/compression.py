@@ -1,6 +1,8 @@
 """Compress a model in memory: choose the layers, factor each, put the factors in their place."""
 
+import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,17 +10,20 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lpcompress import hf_quantizer, surgery
+from lpcompress import hf_quantizer, offloading, surgery
 from lpcompress.assignment import Task, assign
-from lpcompress.errors import BudgetError, LpCompressError
+from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor import Factorization, factorize
-from lpcompress.factor.methods import choose
+from lpcompress.factor.methods import Choice, choose
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Settings
+from lpcompress.factor.signs import LARGEST_SEED
+from lpcompress.factor.sketch import largest_sketch, nearest_sketch
 from lpcompress.factor.whitening import Whitener
 from lpcompress.layers import bytes_beside, count_parameters, matrix_of, row_of_zeros, stored
-from lpcompress.nn import from_factorization
+from lpcompress.nn import from_factorization, sketchable_matrix, window_of
 
+LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
 Progress = Callable[[str, float, float], None]
 
 
@@ -60,7 +65,8 @@ class LayerRecord:
 class CompressionReport:
     """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once.
 
-    `skipped` are layers that only a word asked for and that nothing smaller can hold, and why.
+    `skipped` are layers that only a word asked for and that nothing smaller can hold, and why;
+    `warnings` are what to know before use.
     """
 
     layers: list[LayerRecord]
@@ -69,6 +75,7 @@ class CompressionReport:
     seed: int
     seconds: float
     skipped: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def compress(
@@ -115,7 +122,7 @@ def compress(
     p : float, default=2.0
         Entrywise norm of the fit, in [1, 2].
     method : str, default="auto"
-        See `factor.factorize`.
+        See `factor.factorize`; or `sketch`, for linear layers and convolutions that will be trained.
     clusters : int, optional
     row_weights : str, default="zipf"
         `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
@@ -134,6 +141,11 @@ def compress(
     ------
     LpCompressError
         If a layer cannot be found or replaced, or the size cannot be reached.
+
+    Warns
+    -----
+    NeedsTrainingWarning
+        After `sketch`.
     """
     began, settings = time.perf_counter(), Settings(p, clusters, seed)
     tell = progress or (lambda description, done, total: None)
@@ -164,8 +176,11 @@ def compress(
             tell(f"{name}: {doing}", done, len(assigned.tasks))
 
         try:
-            record, replacement = replace_layer(name, found[name], task, settings, device, say)
-        except BudgetError as error:
+            with surgery.lend_layer(model, name) as module:
+                record, replacement = replace_layer(name, module, task, settings, device, say)
+                if offloading.is_offloaded(surgery.owner_of(model, name)):
+                    offloading.offload(replacement, replacement.state_dict())
+        except UnsuitableError as error:
             if settled or surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
                 raise
             skipped[name] = str(error)
@@ -174,7 +189,11 @@ def compress(
         replacements[name] = (replacement, {"method": record.method, "p": record.p, "row_weights": record.row_weights})
     hf_quantizer.install(model, replacements)
     tell("done", len(found), len(found))
-    return CompressionReport(records, before, count_parameters(model), seed, time.perf_counter() - began, skipped)
+    cautions = warnings_of(records)
+    for caution in cautions:
+        warnings.warn(caution, NeedsTrainingWarning, stacklevel=2)
+    after, seconds = count_parameters(model), time.perf_counter() - began
+    return CompressionReport(records, before, after, seed, seconds, skipped, cautions)
 
 
 @dataclass(frozen=True)
@@ -270,7 +289,7 @@ def replace_layer(
         raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
     with row_of_zeros(matrix, padding):
         try:
-            choice = choose(matrix, task.share.method, share, settings, row_weights, progress, whitener)
+            choice = fit(name, module, matrix, task.share.method, share, settings, row_weights, progress, whitener)
         except LpCompressError as error:
             raise type(error)(f"{name}: {error}") from None
         fitted = choice.factorization
@@ -290,7 +309,7 @@ def replace_layer(
         kind=replacement.role,
         shape=[n, d],
         method=choice.method,
-        p=2.0 if choice.method == "svd" else settings.p,
+        p=2.0 if choice.method in LEAST_SQUARES else settings.p,
         clusters=len(fitted.ranks),
         ranks=fitted.ranks,
         rows=fitted.rows,
@@ -310,6 +329,44 @@ def replace_layer(
         error_calibrated=calibrated,
     )
     return record, replacement
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    matrix: Tensor,
+    method: str,
+    share: float,
+    settings: Settings,
+    row_weights: Tensor | None,
+    progress: Callable[[str], None],
+    whitener: Whitener | None,
+) -> Choice:
+    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
+
+    A sketch is no method of `choose`: it is bound to a kind of layer, and to be trained. Its signs follow from the
+    seed and the name, so that every layer has its own, whichever others are asked for.
+    """
+    if method != "sketch":
+        return choose(matrix, method, share, settings, row_weights, progress, whitener)
+    sketchable_matrix(module)
+    progress("sketching")
+    window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
+    digest = hashlib.sha256(f"{settings.seed} {name}".encode()).digest()
+    seed = int.from_bytes(digest[:5]) % LARGEST_SEED
+    return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
+
+
+def warnings_of(records: list[LayerRecord]) -> list[str]:
+    """Return what people must know before they use the result."""
+    errors = [record.error_fro for record in records if record.method == "sketch"]
+    if not errors:
+        return []
+    return [
+        f"the {len(errors)} sketched layers are a start for training, and no good before: they are off by"
+        f" {min(errors):.2f} to {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune"
+        " for example."
+    ]
 
 
 def errors_of(

@@ -9,7 +9,11 @@ class PlanError(LpCompressError):
     """The command line or the configuration asks for something that makes no sense (exit code 2)."""
 
 
-class BudgetError(LpCompressError):
+class UnsuitableError(LpCompressError):
+    """A layer that the asked method is not for; other layers may do."""
+
+
+class BudgetError(UnsuitableError):
     """Nothing that a method can build is as small as was asked."""
 
 
@@ -23,3 +27,7 @@ class MissingCheckpointError(CheckpointError):
 
 class NotConvergedWarning(UserWarning):
     """An iteration stopped at its limit; the result is usable but could be better."""
+
+
+class NeedsTrainingWarning(UserWarning):
+    """What was made is a start for training, and no good before."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lpcompress.nn import ClusteredLinear, FactoredMatrix, role_of
+from lpcompress.offloading import editable
 
 FEED_FORWARD = {
     "BertLayer": ("intermediate.dense", "output.dense"),
@@ -25,9 +26,15 @@ def fold_permutations(model: nn.Module) -> None:
         if pair := FEED_FORWARD.get(type(block).__name__):
             first, second = map(block.get_submodule, pair)
             if isinstance(first, ClusteredLinear) and not first.ordered:
-                inputs = inputs_of(second)
-                if inputs is not None:
-                    inputs.copy_(inputs[:, first.sort_outputs()])
+                with editable(first), editable(second):
+                    fold(first, second)
+
+
+def fold(first: ClusteredLinear, second: nn.Module) -> None:
+    """Let `second` take the outputs of `first` in the order of its clusters, if it can."""
+    inputs = inputs_of(second)
+    if inputs is not None:
+        inputs.copy_(inputs[:, first.sort_outputs()])
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from lpcompress import __version__, surgery
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.folding import fold_permutations
 from lpcompress.nn import BareWeight, build, is_compressed_module, spec_of
+from lpcompress.offloading import stored_tensor
 from lpcompress.resizing import follow_resizing, restore_resizing
 
 QUANT_METHOD = "lpcompress"
@@ -131,7 +132,9 @@ class LpCompressQuantizer(HfQuantizer):
         codes = {f"{name}.weight": name for name in surgery.bare_names(model)}
         if not codes:
             return None, {}
-        return {codes.get(key, key): tensor for key, tensor in model.state_dict().items()}, {}
+        state = {codes.get(key, key): tensor for key, tensor in model.state_dict().items()}
+        bare = {name: stored_tensor(model.get_submodule(name), "weight") for name in codes.values()}
+        return state | bare, {}
 
     def get_weight_conversions(self) -> list[Any]:
         """Find the codes of bare weights under the weights' own names."""

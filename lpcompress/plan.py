@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lpcompress.errors import PlanError
 
-METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd")
-ONE_SUBSPACE = ("lp", "svd")  # methods to which a number of clusters means nothing
+METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd", "sketch")
+ONE_SUBSPACE = ("lp", "svd", "sketch")  # methods to which a number of clusters means nothing
 ROW_WEIGHTS = ("zipf", "uniform")
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
@@ -37,7 +37,8 @@ class Plan(BaseModel):
     Attributes
     ----------
     method : str, default="auto"
-        One of `METHODS`. `auto` fits several and keeps the one with the least weighted error.
+        One of `METHODS`. `auto` fits several and keeps the one with the least weighted error; `sketch` is for linear
+        layers and convolutions that will be trained.
     p : float, default=2.0
         Exponent of the norm in which every candidate is fitted, from 1 to 2.
     ratio : float or None, default=0.28
@@ -153,8 +154,6 @@ class Plan(BaseModel):
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
-        if value == "sketch":
-            raise PlanError(f"method 'sketch' is not in this version. Choose one of {', '.join(METHODS)}.")
         if value not in METHODS:
             raise PlanError(f"method must be one of {', '.join(METHODS)}. Got {value!r}{_nearest(value, METHODS)}")
         return value

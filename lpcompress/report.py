@@ -26,12 +26,13 @@ MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
 KINDS = {"embedding": "embedding", "linear": "linear layer", "conv": "convolution"}
 
+UNTRAINED = "No data was used and nothing was fine-tuned."
 CARD = """\
 # {name}
 
 `{model}` with {what} replaced by factored forms, by lpcompress {version}.
-No data was used and nothing was fine-tuned. The weight files took {before} before and take {after} now.
-
+{training} The weight files took {before} before and take {after} now.
+{warnings}
 | layer | shape | method | p | removed | error | SVD's error at this size |
 |---|---|---|---|---|---|---|
 {rows}
@@ -83,6 +84,7 @@ def as_dict(report: CompressionReport, *, model: str, out: Path | str, before: i
         "file_bytes_after": after,
         "layers": [asdict(layer) for layer in report.layers],
         "skipped": report.skipped,
+        "warnings": report.warnings,
     }
 
 
@@ -190,6 +192,8 @@ def model_card(summary: dict[str, Any], auto_class: str) -> str:
         before=megabytes(summary["file_bytes_before"]),
         after=megabytes(summary["file_bytes_after"]),
         rows="\n".join(rows),
+        training=summary.get("finetuning") or UNTRAINED,
+        warnings="".join(f"\n**Warning:** {warning}\n" for warning in summary.get("warnings", [])),
         row_weights=", ".join(sorted({layer["row_weights"] for layer in summary["layers"]})),
         auto_class=auto_class,
         folder=folder,

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +21,7 @@ from lpcompress.nn import (
     is_compressed_module,
     role_of,
 )
+from lpcompress.offloading import in_memory
 
 ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # BERT's attention.self, GPT-2's attn, XLNet's rel_attn
 HEADS = {"pooler", "classifier", "qa_outputs", "lm_head", "score", "predictions"}
@@ -178,6 +180,19 @@ def all_layers(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
+def owner_of(model: nn.Module, name: str) -> nn.Module:
+    """Return the module that holds the tensors of the layer called `name`: that of a bare weight is its parent."""
+    owner = dict(model.named_modules()).get(name)
+    return model.get_submodule(name.rpartition(".")[0]) if owner is None else owner
+
+
+@contextmanager
+def lend_layer(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    """Lend out the plain layer called `name`, its tensors in memory even if those of the model stay on the disk."""
+    with in_memory(owner_of(model, name)):
+        yield all_layers(model)[name]
+
+
 def bare_names(model: nn.Module) -> list[str]:
     """Return the names of the bare weights that are compressed."""
     return [name for name, module in model.named_modules() if isinstance(module, CompressedBareWeight)]
@@ -220,7 +235,8 @@ def retie(model: Any) -> None:
         for target, source in tied.items():
             head, embedding = (names.get(key.removesuffix(".weight")) for key in (target, source))
             if isinstance(head, nn.Linear) and isinstance(embedding, CompressedEmbedding):
-                heads[target] = TiedHead(embedding, head.bias).train(head.training)
+                with in_memory(head):
+                    heads[target] = TiedHead(embedding, head.bias).train(head.training)
         for target, head in heads.items():
             swap(part, target.removesuffix(".weight"), head)
         if heads:

@@ -2,7 +2,7 @@
 
     python scripts/bench_forward.py --threads 2
 
-Factors are random, of the sizes that a ratio of 0.28 leaves; times are medians of interleaved runs.
+Weights are random, factored at a ratio of 0.28; times are medians of interleaved runs.
 """
 
 import argparse
@@ -15,40 +15,8 @@ from rich.table import Table
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from lpcompress.factor.factorization import Clustered, Factorization, LowRank, SparseCoded, pack_bits
+from lpcompress.factor import factorize
 from lpcompress.nn import from_factorization
-
-
-def low_rank(rows: int, columns: int, kept: float) -> LowRank:
-    """Return random factors that need `kept` of the matrix' numbers."""
-    rank = int(kept * rows * columns / (rows + columns))
-    return LowRank(torch.randn(rows, rank), torch.randn(rank, columns))
-
-
-def clustered(rows: int, columns: int, kept: float, clusters: int = 5) -> Clustered:
-    """Return random factors in clusters of equal size, of ranks from half to one and a half of the mean."""
-    mean = kept * rows * columns / (rows + clusters * columns)
-    ranks = torch.linspace(0.5 * mean, min(1.5 * mean, columns), clusters).long()
-    labels = torch.randint(clusters, (rows,))
-    counts = labels.bincount(minlength=clusters)
-    starts = (ranks * counts).cumsum(0) - ranks * counts
-    offsets = torch.empty(rows, dtype=torch.int32)
-    for cluster in range(clusters):
-        places = torch.arange(int(counts[cluster]))
-        offsets[labels == cluster] = (starts[cluster] + ranks[cluster] * places).int()
-    codes, bases = torch.randn(int((ranks * counts).sum())), torch.randn(int(ranks.sum()), columns)
-    return Clustered(codes, bases, offsets, torch.stack([ranks, counts], dim=1))
-
-
-def sparse(rows: int, columns: int, kept: float) -> SparseCoded:
-    """Return a random support that keeps `kept` of the coordinates of a square basis."""
-    support = torch.rand(rows, columns) < kept
-    blocks = support.unflatten(1, (-1, 8)).any(-1)
-    masks = pack_bits(support.unflatten(1, (-1, 8))[blocks]).flatten()
-    counts = torch.stack([support.sum(1), blocks.sum(1)], dim=1)
-    offsets = (counts.cumsum(0) - counts).int()
-    basis = torch.randn(columns, columns)
-    return SparseCoded(torch.randn(int(support.sum())), basis, pack_bits(blocks), masks, offsets, columns)
 
 
 def seconds(module: nn.Module, ids: torch.Tensor) -> float:
@@ -86,10 +54,10 @@ def main() -> None:
     model = BertForSequenceClassification(config).eval()
     plain = model.get_input_embeddings()
     ids = torch.randint(args.vocabulary, (args.batch, args.length))
-    kinds: dict[str, Factorization] = {
-        build.__name__: build(args.vocabulary, args.width, 1 - args.ratio) for build in (low_rank, clustered, sparse)
-    }
-    modules = {"dense": plain} | {kind: from_factorization(f, plain) for kind, f in kinds.items()}
+    matrix = plain.weight.detach()
+    modules = {"dense": plain}
+    for method in ("svd", "adaptive", "sparse"):
+        modules[method] = from_factorization(factorize(matrix, method, args.ratio), plain)
     layer: dict[str, list[float]] = {name: [] for name in modules}
     whole: dict[str, list[float]] = {name: [] for name in modules}
     for repeat in range(args.repeats + 2):

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, BertForSequenceClassi
 
 from lpcompress import checkpoint
 from lpcompress.compression import compress
-from lpcompress.errors import CheckpointError
+from lpcompress.errors import CheckpointError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
@@ -75,9 +75,15 @@ def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_pat
             directory = tmp_path / f"{architecture}-{head}-{method}"
             checkpoint.save(model, None, directory, max_shard_size="9KB" if method == "adaptive" else None)
             torch.save({"ids": ids, "logits": model(ids).logits.detach()}, directory / "expected.pt")
+        model = tiny_model(architecture)
+        with pytest.warns(NeedsTrainingWarning):
+            compress(model, layers=["all"], method="sketch", ratio=0.3)
+        checkpoint.save(model, None, tmp_path / f"{architecture}-classifier-sketch")
+        expected = {"ids": ids, "logits": model(ids).logits.detach()}
+        torch.save(expected, tmp_path / f"{architecture}-classifier-sketch" / "expected.pt")
     done = fresh_python(RELOAD, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 4 * len(METHODS)
+    assert len(done.stdout.split()) == 4 * (len(METHODS) + 1)
 
 
 def test_without_the_package_no_layer_is_random(tiny_model, tmp_path, fresh_python):

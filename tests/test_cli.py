@@ -53,6 +53,15 @@ def tiny(tmp_path, monkeypatch):
     return "tiny"
 
 
+@pytest.mark.filterwarnings("always")
+def test_sketching_warns_in_one_line_and_saves(run, tiny):
+    code, out, err = run("compress", tiny, "--method", "sketch", "--layers", "linear", "--json")
+    assert code == 0
+    [line] = [line for line in err.splitlines() if line.startswith("Warning")]
+    assert "lpcompress finetune" in line
+    assert json.loads(out)["warnings"] == [line.removeprefix("Warning: ")]
+
+
 def _one_line(err):
     """The error of a command: the last line, nothing of a traceback before it."""
     assert "Traceback" not in err
@@ -135,7 +144,7 @@ def test_the_wish_on_saving_is_passed_on(run, tiny, monkeypatch):
         (["--ratio", "28"], "Got 28; did you mean 0.28?"),
         (["--p", "3"], "p is the exponent of the norm, from 1 to 2. Got 3."),
         (["--method", "spars"], "did you mean 'sparse'?"),
-        (["--method", "sketch"], "is not in this version"),
+        (["--method", "sketch", "--clusters", "2"], "has one subspace"),
         (["--clusters", "0"], "clusters must be at least 1. Got 0"),
         (["--row-weights", "zpif"], "did you mean 'zipf'?"),
         (["--exponent", "3"], "its row's weight, from 0 to 2. Got 3"),
@@ -231,6 +240,19 @@ def test_every_layer(run, tiny):
     assert groups["encoder.layer.*.intermediate.dense"]["kind"] == "FactoredLinear"
     assert run("densify", "tiny-lpcompress", "plain")[0] == 0
     assert type(BertModel.from_pretrained("plain").encoder.layer[0].output.dense).__name__ == "Linear"
+
+
+def test_shards_are_no_larger_than_those_of_the_model(run, tiny):
+    weights = checkpoint.load(tiny)[0]
+    weights.save_pretrained(tiny, max_shard_size="6KB")
+    (Path(tiny) / "model.safetensors").unlink()
+    largest = max(file.stat().st_size for file in checkpoint.weight_files(Path(tiny)))
+    code, _, err = run("compress", tiny, "--method", "svd", "--layers", "all")
+    assert code == 0, err
+    shards = checkpoint.weight_files(Path("tiny-lpcompress"))
+    assert len(shards) > 1 and "Unable" not in err and "offload" not in err
+    assert all(shard.stat().st_size <= largest + 2000 for shard in shards)  # and a header
+    assert type(checkpoint.load("tiny-lpcompress")[0].pooler.dense).__name__ == "Linear"
 
 
 def test_a_dry_run_writes_nothing(run, tiny, tmp_path):

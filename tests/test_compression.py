@@ -11,11 +11,13 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 import lpcompress
+from lpcompress import checkpoint
 from lpcompress.compression import compress, count_parameters, preview
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import LpCompressError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
 from lpcompress.factor.methods import AUTO
-from lpcompress.nn import TiedHead, is_compressed_module
+from lpcompress.nn import TiedHead, is_compressed_module, role_of
+from lpcompress.surgery import all_layers
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 ALL = (*METHODS, "auto")
@@ -127,6 +129,53 @@ def test_what_a_word_asks_for_and_cannot_be_that_small_is_skipped(model):
         compress(model(intermediate_size=5), layers=["all", "*.intermediate.dense"], method="svd", ratio=0.9)
     with pytest.raises(LpCompressError, match="Ask for a smaller ratio"):
         compress(model(), layers=["linear"], method="svd", ratio=0.9999)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlnet"])
+def test_sketches_are_of_the_asked_size_and_come_with_a_warning(model, ids, tmp_path, architecture):
+    dense = model(architecture)
+    weights = {name: layer.weight.detach().clone() for name, layer in all_layers(dense).items() if role_of(layer)}
+    with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are a start for training.*lpcompress finetune"):
+        report = compress(dense, layers=["all"], method="sketch", ratio=0.3, seed=1)
+    [embedding] = report.skipped
+    assert "word_embedding" in embedding and "cannot be sketched with profit" in report.skipped[embedding]
+    seeds = set()
+    for record in report.layers:
+        module = dense.get_submodule(record.name)
+        assert (record.kind, record.method, record.p) == ("linear", "sketch", 2.0)
+        assert record.removed == 1 - stored_bytes(module) / record.bytes_before >= 0.3
+        weight = weights[record.name]
+        distance = (module.dense() - weight).norm() / weight.norm()
+        assert record.error_fro == pytest.approx(distance.item(), rel=1e-4)
+        assert record.svd_error_fro < record.error_fro < 1
+        seeds.add(module.seed)
+    assert len(seeds) == len(report.layers)  # signs of its own for each layer
+    assert f"{max(record.error_fro for record in report.layers):.2f}" in report.warnings[0]
+    logits = dense(ids)[0].detach()
+    dense.save_pretrained(tmp_path)
+    again, _ = checkpoint.load(str(tmp_path))
+    torch.testing.assert_close(again(ids)[0], logits, atol=0, rtol=0)
+    again.dequantize()
+    torch.testing.assert_close(again(ids)[0], logits, atol=1e-5, rtol=1e-4)
+    assert not any(is_compressed_module(module) for module in again.modules())
+
+
+def test_sketched_convolutions_in_a_model(tmp_path):
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic", "num_labels": 3}
+    resnet = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes)).eval()
+    with pytest.warns(NeedsTrainingWarning):
+        report = compress(resnet, layers=["conv"], method="sketch", ratio=0.3)
+    assert {record.kind for record in report.layers} == {"conv"} and all(r.removed >= 0.3 for r in report.layers)
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    expected = resnet(images).logits
+    resnet.save_pretrained(tmp_path)
+    again, _ = checkpoint.load(str(tmp_path))
+    torch.testing.assert_close(again(images).logits, expected, atol=0, rtol=0)
+
+
+def test_an_embedding_is_not_sketched(model):
+    with pytest.raises(LpCompressError, match=r"word_embeddings: an embedding cannot be sketched.* 0\.54 .*linear"):
+        compress(model(), method="sketch")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -52,11 +52,12 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
         ({"p": 0.5}, "p is the exponent of the norm, from 1 to 2. Got 0.5."),
         (
             {"method": "spars"},
-            "method must be one of auto, sparse, adaptive, lp, messi, svd. Got 'spars'; did you mean 'sparse'?",
+            "method must be one of auto, sparse, adaptive, lp, messi, svd, sketch. Got 'spars'; did you mean 'sparse'?",
         ),
         (
-            {"method": "sketch"},
-            "method 'sketch' is not in this version. Choose one of auto, sparse, adaptive, lp, messi, svd.",
+            {"method": "sketch", "clusters": 2},
+            "method 'sketch' has one subspace, so clusters must be 1 or left out. "
+            "Got 2; the methods with several are adaptive and messi.",
         ),
         ({"clusters": 0}, "clusters must be at least 1. Got 0; leave it out to let the method choose."),
         ({"clusters": 2.5}, "clusters must be a whole number. Got 2.5."),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -154,6 +155,13 @@ def test_the_model_card_says_how_to_load_and_what_not_to_do(summary):
         "lpcompress densify",
     ):
         assert part in text
+
+
+def test_warnings_stand_in_the_report_and_on_the_card(done):
+    warned = replace(done, warnings=["the 3 sketched layers are a start"])
+    summary = report.as_dict(warned, model="org/minilm", out="out", before=1, after=1)
+    assert summary["warnings"] == ["the 3 sketched layers are a start"]
+    assert "**Warning:** the 3 sketched layers are a start" in report.model_card(summary, "BertModel")
 
 
 def test_the_model_card_of_a_local_model_names_no_path(done, tmp_path):

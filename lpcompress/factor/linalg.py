@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 BANDS = 4  # of columns, when only the upper triangle of a Gram matrix is computed
+DEPENDENT = 1e-10  # share of the largest eigenvalue; below, A^T u / s are not orthogonal to single precision
 CHUNK = 1024  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
 
 
@@ -31,17 +32,30 @@ def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
 def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (m,), descending, and eigenvectors (d, m) of the Gram matrix, both float64.
 
-    Through the d x d Gram matrix for tall matrices, m = d; through an SVD of the matrix itself for
-    wide ones, m = n. Signs are fixed: the largest entry of each vector is positive.
+    Through the d x d Gram matrix for tall matrices, m = d; through the n x n one for wide ones, m = n, or, if their
+    rows depend on each other, an SVD of the matrix itself. Signs are fixed: the largest entry of each vector is
+    positive.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        _, values, axes = torch.linalg.svd(matrix.double(), full_matrices=False)
-        return values.square(), fix_signs(axes.T)
+        return principal_axes_of_wide(matrix)
     values, vectors = torch.linalg.eigh(gram(matrix, dtype))
     return values.flip(0).clamp_min(0), fix_signs(vectors.flip(1))
 
 
+def principal_axes_of_wide(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Do the same for n < d: the eigenvectors of A^T A are A^T u / s, with u and s^2 those of A A^T."""
+    values, vectors = torch.linalg.eigh(gram(matrix.T))
+    if values[0] <= DEPENDENT * values[-1]:
+        _, lengths, axes = torch.linalg.svd(matrix.double(), full_matrices=False)
+        return lengths.square(), fix_signs(axes.T)
+    axes = vectors.new_empty(matrix.shape[1], matrix.shape[0])
+    vectors = vectors.flip(1) / values.flip(0).sqrt()
+    for some, columns in zip(axes.split(CHUNK), matrix.split(CHUNK, dim=1), strict=True):
+        torch.matmul(columns.T.double(), vectors, out=some)
+    return values.flip(0), fix_signs(axes)
+
+
 def fix_signs(vectors: Tensor) -> Tensor:
-    """Flip columns so that the entry of largest magnitude is positive."""
-    largest = vectors.abs().argmax(dim=0, keepdim=True)
-    return vectors * vectors.gather(0, largest).sign()
+    """Flip columns, in place, so that the entry of largest magnitude is positive."""
+    low, high = vectors.aminmax(dim=0)
+    return vectors.mul_(torch.where(high >= -low, 1, -1))

@@ -1,6 +1,8 @@
 """Loading a model that was fine-tuned on a GLUE task; one without a trained head is refused."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +37,18 @@ class Classifier:
         As it was asked for: Hub id or directory.
     fingerprint : str
         The commit on the Hub, or the SHA-256 of the files.
+    new_head : bool
+        Whether its head is not from the checkpoint, but drawn.
     """
 
     model: Any
     tokenizer: Any
     name: str
     fingerprint: str
+    new_head: bool = False
 
 
-def load_classifier(name: str, task: Task) -> Classifier:
+def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Classifier:
     """Load the model and the tokenizer for a task; dense or compressed.
 
     Parameters
@@ -52,23 +57,30 @@ def load_classifier(name: str, task: Task) -> Classifier:
         Hub id or local directory.
     task : Task
         The head must have as many outputs as this has classes.
+    head_seed : int, optional
+        To train a model that has no head: seed of the one it gets. Without it such a model is refused.
 
     Raises
     ------
     CheckpointError
         If there is no such model, its head is missing or another task's, any other weight is missing, or there
-        is no tokenizer. Nothing is ever scored with random weights.
+        is no tokenizer. Nothing is ever scored with random weights that nobody asked for.
     """
     directory = fetch(name, checkpoint.find(name))
     local = {"local_files_only": True, "trust_remote_code": False}
     with checkpoint.readable(name):
         config = AutoConfig.from_pretrained(directory, **local)
-        head = head_weights(config)
-        _set_outputs(config, stored_shapes(directory), head)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            directory, config=config, dtype="auto", output_loading_info=True, **local
-        )
-    _refuse_untrained(name, task, sorted(info["missing_keys"]), head)
+        head, stored = head_weights(config), stored_shapes(directory)
+        new_head = head_seed is not None and head.isdisjoint(stored)
+        if new_head:
+            _name_outputs(config, task)
+        _set_outputs(config, stored, head)
+        with _drawing(head_seed):
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                directory, config=config, dtype="auto", output_loading_info=True, **local
+            )
+    missing = sorted(info["missing_keys"])
+    _refuse_untrained(name, task, [key for key in missing if not (new_head and _of_head(key, model))], head)
     if model.config.num_labels != task.n_outputs:
         wanted = ", ".join(task.classes) or "a similarity"
         raise CheckpointError(
@@ -80,7 +92,7 @@ def load_classifier(name: str, task: Task) -> Classifier:
         raise CheckpointError(
             f"{name} must hold a tokenizer with a padding token, which it lacks. Copy the tokenizer's files into it."
         )
-    return Classifier(model.eval(), tokenizer, name, fingerprint(directory, tokenizer))
+    return Classifier(model.eval(), tokenizer, name, fingerprint(directory, tokenizer), new_head)
 
 
 def fetch(name: str, source: dict[str, Any]) -> Path:
@@ -138,6 +150,29 @@ def _set_outputs(config: Any, stored: dict[str, tuple[int, ...]], head: set[str]
     rows = {stored[key][0] for key in head if key in stored}
     if len(rows) == 1 and config.num_labels not in rows:
         config.num_labels = rows.pop()
+
+
+def _name_outputs(config: Any, task: Task) -> None:
+    """Give a config the outputs of a task, named after its classes in the data set's order."""
+    names = task.classes or ("LABEL_0",)
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    config.problem_type = "single_label_classification" if task.classes else "regression"
+
+
+@contextmanager
+def _drawing(seed: int | None) -> Iterator[None]:
+    """Have weights that are drawn follow from `seed`, and leave torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def _of_head(key: str, model: Any) -> bool:
+    """Tell whether a weight belongs to the head, or to the pooler, which models trained on words do not have."""
+    return not key.startswith(f"{model.base_model_prefix}.") or "pooler" in key.split(".")
 
 
 def _refuse_untrained(name: str, task: Task, missing: list[str], head: set[str]) -> None:

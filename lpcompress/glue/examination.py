@@ -100,10 +100,15 @@ class Examination:
     setup : Setup
     baseline : Reading, optional
         Of the model that this one was made from. Then its own scores never decide what its outputs mean.
+    head_seed : int, optional
+        See `load_classifier`.
     """
 
-    def __init__(self, task: Task, model: str, setup: Setup, baseline: Reading | None = None) -> None:
+    def __init__(
+        self, task: Task, model: str, setup: Setup, baseline: Reading | None = None, head_seed: int | None = None
+    ) -> None:
         self.task, self._model, self._setup, self._baseline = task, model, setup, baseline
+        self._head_seed = head_seed
 
     @cached_property
     def splits(self) -> list[Rows]:
@@ -116,7 +121,7 @@ class Examination:
         """The model, on the device."""
         rows = sum(map(len, self.splits))  # read first: that is quick and fails before the long work
         self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows", 0, 0)
-        loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task))
+        loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task, self._head_seed))
         loaded.model.to(self._setup.workers.device)
         return loaded
 

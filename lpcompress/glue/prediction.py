@@ -60,9 +60,10 @@ class Encoded:
 
     def tensors(self, rows: np.ndarray) -> Any:
         """Return the padded features of some rows, each of shape (rows, length)."""
-        return self.collator([self._row(row) for row in rows])
+        return self.collator([self.row(row) for row in rows])
 
-    def _row(self, row: int) -> dict[str, list[int]]:
+    def row(self, row: int) -> dict[str, list[int]]:
+        """Return the features of one row, without padding."""
         place = slice(self.offsets[row], self.offsets[row + 1])
         return {name: values[place].tolist() for name, values in self.features.items()}
 

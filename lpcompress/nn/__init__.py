@@ -1,6 +1,12 @@
 """Drop-in modules that hold a factorization instead of a matrix."""
 
-from lpcompress.nn.convolution import ClusteredConvolution, FactoredConvolution, SparseCodedConvolution
+from lpcompress.nn.convolution import (
+    ClusteredConvolution,
+    FactoredConvolution,
+    SketchedConv1d,
+    SketchedConv2d,
+    SparseCodedConvolution,
+)
 from lpcompress.nn.einsum import (
     FROM_HEADS,
     INTO_HEADS,
@@ -8,6 +14,7 @@ from lpcompress.nn.einsum import (
     ClusteredBareWeight,
     CompressedBareWeight,
     FactoredBareWeight,
+    SketchedBareWeight,
     SparseCodedBareWeight,
 )
 from lpcompress.nn.embedding import (
@@ -16,8 +23,9 @@ from lpcompress.nn.embedding import (
     FactoredEmbedding,
     SparseCodedEmbedding,
 )
-from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SparseCodedLinear
-from lpcompress.nn.matrix import FactoredMatrix
+from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SketchedLinear, SparseCodedLinear
+from lpcompress.nn.matrix import FactoredMatrix, window_of
+from lpcompress.nn.sketching import sketch_error, sketchable_matrix, sketched_like
 from lpcompress.nn.spec import build, from_factorization, is_compressed_module, role_of, spec_of
 from lpcompress.nn.tied_head import TiedHead
 
@@ -37,6 +45,10 @@ __all__ = [
     "FactoredEmbedding",
     "FactoredLinear",
     "FactoredMatrix",
+    "SketchedBareWeight",
+    "SketchedConv1d",
+    "SketchedConv2d",
+    "SketchedLinear",
     "SparseCodedBareWeight",
     "SparseCodedConvolution",
     "SparseCodedEmbedding",
@@ -46,5 +58,9 @@ __all__ = [
     "from_factorization",
     "is_compressed_module",
     "role_of",
+    "sketch_error",
+    "sketchable_matrix",
+    "sketched_like",
     "spec_of",
+    "window_of",
 ]

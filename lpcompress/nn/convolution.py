@@ -1,7 +1,7 @@
 """Drop-in replacements of `nn.Conv1d` and `nn.Conv2d`: a convolution with few filters, then a 1 x 1 one."""
 
 from math import prod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from lpcompress.nn.clustered import ClusteredMatrix
 from lpcompress.nn.low_rank import LowRankMatrix
 from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec, read_shape
+from lpcompress.nn.sketched import SketchedMatrix
 from lpcompress.nn.sparse import SparseCodedMatrix
 
 PLAIN: dict[int, tuple[Any, Any]] = {
@@ -32,7 +33,7 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
     """
 
     role = "conv"
-    replaces = (nn.Conv1d, nn.Conv2d)
+    replaces: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d)
 
     def __init__(
         self,
@@ -93,12 +94,23 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., channels in, *size) to (..., channels out, *size)."""
+        return self.project(hidden, self.bias).movedim(-1, self.channels_at)
+
+    @property
+    def channels_at(self) -> int:
+        """Which dimension of the images is that of the channels."""
+        return -1 - len(self.kernel_size)
+
+    def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map (..., channels in, *size) to (..., *size, channels out)."""
         if self.right is None:  # the codes are the filters
-            return self.convolve(hidden, self.dense(), self.bias)
-        filters = self.right.view(-1, self.in_channels, *self.kernel_size)
-        channels = -1 - len(self.kernel_size)
-        mixed = self.convolve(hidden, filters).movedim(channels, -1)  # (..., *size, width)
-        return self.expand(mixed, self.bias).movedim(-1, channels)
+            return self.convolve(hidden, self.dense(), bias).movedim(self.channels_at, -1)
+        return super().project(hidden, bias)
+
+    def analyse(self, hidden: Tensor, basis: Tensor) -> Tensor:
+        """Convolve with filters `basis` (width, d): (..., channels in, *size) to (..., *size, width)."""
+        filters = basis.view(-1, self.in_channels, *self.kernel_size)
+        return self.convolve(hidden, filters).movedim(self.channels_at, -1)
 
     def convolve(self, hidden: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve as the plain layer does, with other filters."""
@@ -139,3 +151,53 @@ class SparseCodedConvolution(SparseCodedMatrix, CompressedConvolution):
     """Few numbers a channel, in a shared basis of filters or in none. Saves size, not time."""
 
     kind = "sparse_conv"
+
+
+class SketchedConvolution(SketchedMatrix, CompressedConvolution):
+    """A convolution of l k h w (channels in + channels out) trained numbers and a bias; base of the two that follow.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size
+        As for the plain convolution; so are stride, padding, dilation, padding_mode, bias, device and dtype.
+    sketch_size, repetitions, seed
+        See `SketchedMatrix`.
+    """
+
+    dimensions: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        sketch_size: int,
+        repetitions: int = 1,
+        *,
+        seed: int,
+        stride: int | tuple[int, ...] = 1,
+        padding: str | int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        **others: Any,
+    ) -> None:
+        geometry = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+        each: Any = {key: (v,) * self.dimensions if isinstance(v, int) else v for key, v in geometry.items()}
+        sketches: dict[str, Any] = {"sketch_size": sketch_size, "repetitions": repetitions, "seed": seed}
+        super().__init__(in_channels, out_channels, **each, **sketches, **others)
+        self.reset_parameters()
+
+
+class SketchedConv1d(SketchedConvolution):
+    """`nn.Conv1d` from sketches; see `SketchedConvolution`."""
+
+    kind = "sketched_conv1d"
+    replaces = (nn.Conv1d,)
+    dimensions = 1
+
+
+class SketchedConv2d(SketchedConvolution):
+    """`nn.Conv2d` from sketches; see `SketchedConvolution`."""
+
+    kind = "sketched_conv2d"
+    replaces = (nn.Conv2d,)
+    dimensions = 2

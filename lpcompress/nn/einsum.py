@@ -16,6 +16,7 @@ from lpcompress.nn.clustered import ClusteredMatrix
 from lpcompress.nn.low_rank import LowRankMatrix
 from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec, read_shape
+from lpcompress.nn.sketched import SketchedMatrix
 from lpcompress.nn.sparse import SparseCodedMatrix
 
 INTO_HEADS, FROM_HEADS = "ibh,hnd->ibnd", "ibnd,hnd->ibh"
@@ -140,3 +141,9 @@ class SparseCodedBareWeight(SparseCodedMatrix, CompressedBareWeight):
     """Few numbers an output, in a shared basis or in none."""
 
     kind = "sparse_einsum"
+
+
+class SketchedBareWeight(SketchedMatrix, CompressedBareWeight):
+    """Two sketches of the weight, to be trained."""
+
+    kind = "sketched_einsum"

@@ -11,6 +11,7 @@ from lpcompress.nn.clustered import ClusteredMatrix
 from lpcompress.nn.low_rank import LowRankMatrix
 from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec, read_shape
+from lpcompress.nn.sketched import SketchedMatrix
 from lpcompress.nn.sparse import SparseCodedMatrix
 
 
@@ -121,3 +122,25 @@ class SparseCodedLinear(SparseCodedMatrix, CompressedLinear):
     """Few numbers an output, in a shared basis or in none. Saves size, not time: codes are unpacked for each call."""
 
     kind = "sparse_linear"
+
+
+class SketchedLinear(SketchedMatrix, CompressedLinear):
+    """A linear layer of l k (d_in + d_out) trained numbers and a bias.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    sketch_size, repetitions, seed
+        See `SketchedMatrix`.
+    others
+        bias, device, dtype: as for `torch.nn.Linear`.
+    """
+
+    kind = "sketched_linear"
+
+    def __init__(
+        self, in_features: int, out_features: int, sketch_size: int, repetitions: int = 1, *, seed: int, **others: Any
+    ) -> None:
+        sketches: dict[str, Any] = {"sketch_size": sketch_size, "repetitions": repetitions, "seed": seed}
+        super().__init__(in_features, out_features, **sketches, **others)
+        self.reset_parameters()

@@ -4,6 +4,7 @@ Every layer is a *structure*, which knows how a matrix is stored and multiplied 
 and a *role*, which knows what the plain layer does with its matrix (`embedding`, `linear`, `convolution`).
 """
 
+from math import prod
 from typing import Any, ClassVar, Self
 
 import torch
@@ -125,7 +126,11 @@ class FactoredMatrix(nn.Module):
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
         """Multiply by the transposed factored matrix and add `bias` (n,): (..., d) to (..., n)."""
         right = self.right
-        return self.expand(hidden if right is None else functional.linear(hidden, right), bias)
+        return self.expand(hidden if right is None else self.analyse(hidden, right), bias)
+
+    def analyse(self, hidden: Tensor, basis: Tensor) -> Tensor:
+        """Multiply by the transposed `basis` (width, d): (..., d) to (..., width)."""
+        return functional.linear(hidden, basis)
 
     def row_ids(self) -> Tensor:
         """Return 0 to n - 1."""
@@ -148,3 +153,8 @@ class FactoredMatrix(nn.Module):
     def extra_repr(self) -> str:
         """Show the sizes."""
         return ", ".join(f"{key}={value}" for key, value in self.spec().items() if value is not None)
+
+
+def window_of(layer: nn.Module) -> int:
+    """Return the number of places that a convolution's window has; 1 for other layers."""
+    return prod(getattr(layer, "kernel_size", ()))

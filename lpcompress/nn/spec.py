@@ -10,12 +10,15 @@ from lpcompress.nn.convolution import (
     ClusteredConvolution,
     CompressedConvolution,
     FactoredConvolution,
+    SketchedConv1d,
+    SketchedConv2d,
     SparseCodedConvolution,
 )
 from lpcompress.nn.einsum import (
     ClusteredBareWeight,
     CompressedBareWeight,
     FactoredBareWeight,
+    SketchedBareWeight,
     SparseCodedBareWeight,
 )
 from lpcompress.nn.embedding import (
@@ -24,7 +27,7 @@ from lpcompress.nn.embedding import (
     FactoredEmbedding,
     SparseCodedEmbedding,
 )
-from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SparseCodedLinear
+from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SketchedLinear, SparseCodedLinear
 from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec
 
@@ -43,12 +46,16 @@ MODULES: dict[str, type[FactoredMatrix]] = {
         FactoredLinear,
         ClusteredLinear,
         SparseCodedLinear,
+        SketchedLinear,
         FactoredConvolution,
         ClusteredConvolution,
         SparseCodedConvolution,
+        SketchedConv1d,
+        SketchedConv2d,
         FactoredBareWeight,
         ClusteredBareWeight,
         SparseCodedBareWeight,
+        SketchedBareWeight,
     )
 }
 

@@ -1,0 +1,73 @@
+"""Models whose tensors stay in files and are read one layer at a time, by the hooks of accelerate.
+
+transformers loads such a model with `device_map={"": "disk"}` and writes it shard by shard; what is here lends a
+layer out with its tensors and moves the tensors of new layers to files too.
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+ON_DISK = {"": "disk"}
+"""The `device_map` under which every tensor stays in its file."""
+
+
+class ScratchDirectory:
+    """A directory for temporary files (under TMPDIR), removed when nothing holds this object any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="lpcompress-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def is_offloaded(module: nn.Module) -> bool:
+    """Tell whether the tensors of one module (not of its children) stay in files."""
+    from accelerate.utils import has_offloaded_params
+
+    return has_offloaded_params(module)
+
+
+@contextmanager
+def in_memory(module: nn.Module) -> Iterator[None]:
+    """Lend `module` out with its tensors; changes to them are lost if they stay in files."""
+    from accelerate.utils import align_module_device
+
+    with align_module_device(module):
+        yield
+
+
+@contextmanager
+def editable(module: nn.Module) -> Iterator[None]:
+    """Lend `module` out with its tensors, and keep what is changed."""
+    with in_memory(module):
+        yield
+        changed = module.state_dict()
+    if is_offloaded(module):
+        offload(module, changed)
+
+
+def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Let `module` have `tensors`, its own, in a file that lasts as long as the module."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+    from accelerate.utils import OffloadedWeightsLoader
+    from safetensors.torch import save_file
+
+    scratch = ScratchDirectory()
+    file = str(scratch.path / "tensors.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    index = {name: {"safetensors_file": file, "weight_name": name} for name in tensors}
+    loader: Any = OffloadedWeightsLoader(index=index)
+    loader.scratch = scratch
+    add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
+
+
+def stored_tensor(module: Any, name: str) -> Tensor:
+    """Return a tensor of `module`, mapped from its file if it stays there."""
+    tensor = module.state_dict()[name]
+    return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
