@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpcompress.errors import PlanError
@@ -210,6 +210,7 @@ def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path)
     assert (plan.ratio, plan.target_size, plan.p) == (0.6, None, 1.0)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text("abc.0", min_size=1),
