@@ -214,7 +214,7 @@ def _evaluate(
     plans: Mapping[str, Plan],
 ) -> dict[str, dict[str, TaskResult]]:
     """Return the results of every task, by name of the plan (or of the model itself) and task."""
-    variants = [_variant(name, plan) for name, plan in plans.items()]
+    variants = [_variant(name, plan, setup.data) for name, plan in plans.items()]
     results: dict[str, dict[str, TaskResult]] = {name: {} for name in plans or [ITSELF]}
     named = [name for name in (*models.values(), *(baselines or {}).values()) if name]
     local = setup.data != HUB and all(Path(name).exists() for name in named)
@@ -245,11 +245,11 @@ def _complain(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
             warnings.warn(f"{' '.join(filter(None, (key, name)))} failed: {result.reason}", stacklevel=4)
 
 
-def _variant(name: str, plan: Plan) -> Variant:
+def _variant(name: str, plan: Plan, data: str) -> Variant:
     options = plan.model_dump()
 
     def prepare(model: Any, tokenizer: Any, progress: Progress) -> dict[str, Any]:
-        report = compression.compress(model, tokenizer=tokenizer, progress=progress, **options)
+        report = compression.compress(model, tokenizer=tokenizer, progress=progress, data=data, **options)
         return {"plan": plan.model_dump(mode="json"), **asdict(report)}
 
     counts = Path(plan.row_weights)

@@ -14,6 +14,7 @@ import typer
 from lpcompress import __version__
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.options import (
+    CalibrationOption,
     ClustersOption,
     ConfigOption,
     DataOption,
@@ -22,6 +23,7 @@ from lpcompress.options import (
     LabelMapOption,
     LayersOption,
     LimitOption,
+    MaxBytesOption,
     MethodOption,
     ModelArgument,
     NormOption,
@@ -29,6 +31,7 @@ from lpcompress.options import (
     RatioOption,
     RowWeightsOption,
     SeedOption,
+    TargetSizeOption,
     TemplateArgument,
     limits,
     pairs,
@@ -79,6 +82,9 @@ def compress(
     method: MethodOption = None,
     p: NormOption = None,
     ratio: RatioOption = None,
+    target_size: TargetSizeOption = None,
+    max_bytes: MaxBytesOption = None,
+    calibration: CalibrationOption = None,
     clusters: ClustersOption = None,
     row_weights: RowWeightsOption = None,
     exponent: ExponentOption = None,
@@ -99,6 +105,10 @@ def compress(
     stub: Annotated[
         bool, typer.Option("--stub", help="Add a file that imports lpcompress under trust_remote_code=True.")
     ] = False,
+    save_plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what would be done to every layer, for --config; no more."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -109,11 +119,13 @@ def compress(
     """
     options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None, "seed": seed}
+    options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan = Plan(**wish(config, options))
     target = out or _default_out(model)
     quiet_libraries()
     from lpcompress import checkpoint, compression, report
 
+    dry_run = dry_run or save_plan is not None
     if not dry_run:
         checkpoint.refuse_existing(target, overwrite)
     tables = []
@@ -126,14 +138,18 @@ def compress(
             scored = benchmark.BeforeAfter(model, eval_glue, progress=progress, **where)
             loaded, tokenizer = scored.model, scored.tokenizer
         else:
-            loaded, tokenizer = checkpoint.load(model, on_disk=True)
+            loaded, tokenizer = checkpoint.load(model, on_disk=plan.calibration is None)
         if dry_run:
-            preview = compression.preview(loaded, tokenizer=tokenizer, **plan.model_dump())
-            return show(report.as_json(preview) if as_json else report.preview_table(preview))
+            preview = compression.preview(
+                loaded, tokenizer=tokenizer, progress=progress, data=data, **plan.model_dump()
+            )
+            if save_plan:
+                save_plan.write_text(Plan(**preview.plan).to_yaml(), encoding="utf-8")
+            return show(report.as_json(preview.layers) if as_json else report.preview_table(preview.layers))
         directory = checkpoint.directory_of(model)
         before = checkpoint.stored_bytes(directory) if directory else 0
         result = compression.compress(
-            loaded, tokenizer=tokenizer, device=device, progress=progress, **plan.model_dump()
+            loaded, tokenizer=tokenizer, device=device, progress=progress, data=data, **plan.model_dump()
         )
         files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
         if eval_glue:
@@ -163,6 +179,9 @@ def eval_glue(
     ] = None,
     p: NormOption = None,
     ratio: RatioOption = None,
+    target_size: TargetSizeOption = None,
+    max_bytes: MaxBytesOption = None,
+    calibration: CalibrationOption = None,
     clusters: ClustersOption = None,
     row_weights: RowWeightsOption = None,
     exponent: ExponentOption = None,
@@ -198,6 +217,7 @@ def eval_glue(
     """
     options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None}
+    options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan, compared = wish(config, options), words(methods)
     if compared and method is None:
         plan.pop("method", None)  # that of a file; the command line wins
@@ -310,13 +330,13 @@ def demo(
 
     Example: lpcompress demo --ratio 0.6
     """
-    plan = Plan(ratio=ratio)
+    Plan(ratio=ratio)  # refused if it makes no sense
     quiet_libraries()
     from lpcompress import demo, report
 
     with progress_bar() as progress:
-        rows = demo.run(plan.ratio, progress)
-    show(report.as_json(rows) if as_json else demo.table(rows, plan.ratio))
+        rows = demo.run(ratio, progress)
+    show(report.as_json(rows) if as_json else demo.table(rows, ratio))
 
 
 def main() -> NoReturn:

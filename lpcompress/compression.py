@@ -3,15 +3,15 @@
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lpcompress import checkpoint, hf_quantizer, offloading, surgery
+from lpcompress import hf_quantizer, offloading, surgery
+from lpcompress.assignment import Task, assign
 from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.methods import Choice, choose
@@ -19,9 +19,9 @@ from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.signs import LARGEST_SEED
 from lpcompress.factor.sketch import largest_sketch, nearest_sketch
-from lpcompress.nn import from_factorization, role_of, sketchable_matrix, window_of
-from lpcompress.priors import RowWeights, exponent_for
-from lpcompress.priors import row_weights as resolve_row_weights
+from lpcompress.factor.whitening import Whitener
+from lpcompress.layers import bytes_beside, count_parameters, matrix_of, row_of_zeros, stored
+from lpcompress.nn import from_factorization, sketchable_matrix, window_of
 
 LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
 Progress = Callable[[str, float, float], None]
@@ -32,8 +32,9 @@ class LayerRecord:
     """What was done to one layer: an entry of `layers` in the report.
 
     `removed` is the share of bytes; errors are relative, `error_weighted` with each row's square multiplied by
-    its row weight; `svd_*` are those of plain SVD (all rows alike) at the same size, None where not even
-    rank 1 fits; `candidates` are the errors that `auto` compared.
+    its row weight, `error_calibrated` that of products with the layer's inputs (None without calibration); `svd_*` are
+    those of plain SVD (all rows alike) at the same size, None where not even rank 1 fits; `candidates` are the errors
+    that `auto` compared.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LayerRecord:
     svd_error_weighted: float | None
     candidates: dict[str, float]
     seconds: float
+    error_calibrated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,12 @@ class CompressionReport:
 def compress(
     model: PreTrainedModel,
     *,
-    ratio: float = 0.28,
+    ratio: float | None = None,
+    target_size: float | None = None,
+    max_bytes: int | None = None,
+    allocation: Mapping[str, Any] | None = None,
+    calibration: str | Iterable[str] | None = None,
+    data: str = "hub",
     p: float = 2.0,
     method: str = "auto",
     clusters: int | None = None,
@@ -98,8 +105,20 @@ def compress(
     Parameters
     ----------
     model : PreTrainedModel
-    ratio : float, default=0.28
-        Share of each layer's stored bytes that is removed, in (0, 1).
+    ratio : float, optional
+        Share of each layer's stored bytes that is removed, in (0, 1); 0.28 if no size is given.
+    target_size : float, optional
+        Instead: size of the whole model, as a share of its stored bytes. Layers share it so that least is lost; one
+        that cannot be smaller at that price stays as it is.
+    max_bytes : int, optional
+        Instead: the same in bytes.
+    allocation : mapping, optional
+        Instead: layer name -> {"method": ..., "ratio": ...}, as a plan records it.
+    calibration : str or iterable of str, optional
+        Unlabelled text (a file, `glue:TASK`, or texts): tokens are counted, linear layers minimise the error of
+        their outputs, and a budget is shared by how much the model's output depends on each layer.
+    data : str, default="hub"
+        Where GLUE is, for `glue:TASK`: the Hub or a directory.
     p : float, default=2.0
         Entrywise norm of the fit, in [1, 2].
     method : str, default="auto"
@@ -108,7 +127,7 @@ def compress(
     row_weights : str, default="zipf"
         `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
     exponent : float, optional
-        Power of a token's share of text that is its row's weight; by default it follows from the ratio.
+        Power of a token's share of text that is its row's weight; by default it follows from the size.
     layers : iterable of str, default=("embedding",)
         Words (`embedding`, `linear`, `attention`, `ffn`, `conv`, `all`) or shell wildcards over module names.
     tokenizer : PreTrainedTokenizerBase, optional
@@ -129,25 +148,40 @@ def compress(
         After `sketch`.
     """
     began, settings = time.perf_counter(), Settings(p, clusters, seed)
-    power = exponent_for(ratio) if exponent is None else exponent
     tell = progress or (lambda description, done, total: None)
     patterns = tuple(layers)
     found = surgery.find_layers(model, patterns)
+    assigned = assign(
+        model,
+        found,
+        ratio=ratio,
+        target_size=target_size,
+        max_bytes=max_bytes,
+        allocation=allocation,
+        calibration=calibration,
+        data=data,
+        method=method,
+        settings=settings,
+        row_weights=row_weights,
+        exponent=exponent,
+        tokenizer=tokenizer,
+        tell=tell,
+    )
+    skipped = dict.fromkeys(assigned.dense, "the size of the model leaves it as it is.")
+    settled = not (target_size is None and max_bytes is None and allocation is None)  # no layer may be larger
     before, replacements, records = count_parameters(model), {}, []
-    skipped: dict[str, str] = {}
-    for done, name in enumerate(found):
+    for done, (name, task) in enumerate(assigned.tasks.items()):
 
         def say(doing: str, name: str = name, done: int = done) -> None:
-            tell(f"{name}: {doing}", done, len(found))
+            tell(f"{name}: {doing}", done, len(assigned.tasks))
 
         try:
             with surgery.lend_layer(model, name) as module:
-                weights = weights_of(model, module, row_weights, tokenizer, power)
-                record, replacement = replace_layer(name, module, method, ratio, settings, weights, device, say)
+                record, replacement = replace_layer(name, module, task, settings, device, say)
                 if offloading.is_offloaded(surgery.owner_of(model, name)):
                     offloading.offload(replacement, replacement.state_dict())
         except UnsuitableError as error:
-            if surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
+            if settled or surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
                 raise
             skipped[name] = str(error)
             continue
@@ -162,74 +196,76 @@ def compress(
     return CompressionReport(records, before, after, seed, seconds, skipped, cautions)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What `compress` would do.
+
+    Attributes
+    ----------
+    layers : list of dict
+        One a layer that changes, with `method`, `bytes_before`, `bytes_budget` and more.
+    plan : dict
+        Options that make `compress` do it again; with a size of the model, every layer's method and ratio.
+    """
+
+    layers: list[dict[str, Any]]
+    plan: dict[str, Any]
+
+
 def preview(
     model: PreTrainedModel,
     *,
-    ratio: float = 0.28,
-    row_weights: str = "zipf",
-    exponent: float | None = None,
     layers: Iterable[str] = ("embedding",),
     tokenizer: Any | None = None,
-    **others: Any,
-) -> list[dict[str, Any]]:
-    """Say which layers `compress` would replace and what the ratio leaves for each; fits nothing.
+    progress: Progress | None = None,
+    data: str = "hub",
+    **options: Any,
+) -> Preview:
+    """Say which layers `compress` would replace and what the asked size leaves for each; fits nothing.
 
-    Takes the options of `compress`; those that do not matter here are ignored.
+    Takes the options of `compress`.
     """
-    found = []
-    power = exponent_for(ratio) if exponent is None else exponent
-    for name, module in surgery.find_layers(model, layers).items():
-        matrix = matrix_of(module)
+    patterns = tuple(layers)
+    found = surgery.find_layers(model, patterns)
+    fit = {key: options.pop(key) for key in ("p", "clusters", "seed") if key in options}
+    assigned = assign(
+        model,
+        found,
+        settings=Settings(**fit),
+        tokenizer=tokenizer,
+        data=data,
+        tell=progress or (lambda description, done, total: None),
+        **options,
+    )
+    rows = []
+    for name, task in assigned.tasks.items():
+        matrix, (_, before) = matrix_of(found[name]), stored(found[name])
         n, d = matrix.shape
-        _, before = stored(module)
-        budget = int((1 - ratio) * before)
-        found.append(
+        budget = int((1 - task.share.ratio) * before)
+        rows.append(
             {
                 "name": name,
                 "shape": [n, d],
+                "method": task.share.method,
                 "bytes_before": before,
                 "bytes_budget": budget,
-                "svd_rank": max(0, budget - bytes_beside(module)) // (matrix.element_size() * (n + d)),
-                "row_weights": weights_of(model, module, row_weights, tokenizer, power).source,
+                "expected_error": None if task.share.loss is None else task.share.loss**0.5,
+                "svd_rank": max(0, budget - bytes_beside(found[name])) // (matrix.element_size() * (n + d)),
+                "row_weights": task.weights.source,
             }
         )
-    return found
-
-
-def matrix_of(module: nn.Module) -> Tensor:
-    """Return the weight of a plain layer as a matrix of shape (n, d), rows being tokens or outputs."""
-    role = role_of(module)
-    if role is None:
-        raise LpCompressError(f"a {type(module).__name__} has no matrix that can be factored.")
-    return role.matrix_of(module).detach()
-
-
-def bytes_beside(module: nn.Module) -> int:
-    """Return the bytes that are stored beside the factors: an embedding's padding row, a bias."""
-    matrix = matrix_of(module)
-    if getattr(module, "padding_idx", None) is not None:
-        return matrix.shape[1] * matrix.element_size()
-    return stored(module)[1] - matrix.numel() * matrix.element_size()
-
-
-def weights_of(
-    model: PreTrainedModel, module: nn.Module, wish: str, tokenizer: Any | None, exponent: float
-) -> RowWeights:
-    """Return the row weights of one layer: the tokenizer speaks of the word embedding alone."""
-    if module is not surgery.input_embedding(model):
-        return RowWeights(None, "uniform")
-    if tokenizer is None and wish == "zipf":
-        tokenizer = checkpoint.tokenizer_beside(model)
-    return resolve_row_weights(wish, matrix_of(module).shape[0], tokenizer, exponent)
+    plan = {"layers": patterns} | fit | options
+    if assigned.allocation():
+        plan |= {"allocation": assigned.allocation(), "exponent": assigned.exponent}
+        plan |= dict.fromkeys(("ratio", "target_size", "max_bytes"))
+    return Preview(rows, plan)
 
 
 def replace_layer(
     name: str,
     module: nn.Module,
-    method: str,
-    ratio: float,
+    task: Task,
     settings: Settings,
-    weights: RowWeights,
     device: str | None,
     progress: Callable[[str], None],
 ) -> tuple[LayerRecord, nn.Module]:
@@ -242,7 +278,8 @@ def replace_layer(
     matrix = matrix_of(module)
     matrix = matrix.to(device or matrix.device)
     n, d = matrix.shape
-    row_weights, before = weights.values, stored(module)
+    row_weights, before, ratio = task.weights.values, stored(module), task.share.ratio
+    whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
     if not 0 < ratio < 1:
         raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
     beside = bytes_beside(module)
@@ -252,11 +289,14 @@ def replace_layer(
         raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
     with row_of_zeros(matrix, padding):
         try:
-            choice = fit(name, module, matrix, method, share, settings, row_weights, progress)
+            choice = fit(name, module, matrix, task.share.method, share, settings, row_weights, progress, whitener)
         except LpCompressError as error:
             raise type(error)(f"{name}: {error}") from None
         fitted = choice.factorization
         errors = errors_of(matrix, fitted, settings.p, row_weights)
+        calibrated = None
+        if whitener:
+            calibrated = relative_error(whitener(matrix.float()), whitener(fitted.dense().float()))
         progress("fitting SVD for comparison")
         try:
             svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
@@ -278,7 +318,7 @@ def replace_layer(
         bytes_before=before[1],
         bytes_after=after[1],
         removed=1 - after[1] / before[1],
-        row_weights=weights.source,
+        row_weights=task.weights.source,
         error_fro=errors[0],
         error_p=errors[1],
         error_weighted=errors[2],
@@ -286,6 +326,7 @@ def replace_layer(
         svd_error_weighted=svd_errors and svd_errors[2],
         candidates=choice.errors,
         seconds=time.perf_counter() - began,
+        error_calibrated=calibrated,
     )
     return record, replacement
 
@@ -299,6 +340,7 @@ def fit(
     settings: Settings,
     row_weights: Tensor | None,
     progress: Callable[[str], None],
+    whitener: Whitener | None,
 ) -> Choice:
     """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
 
@@ -306,7 +348,7 @@ def fit(
     seed and the name, so that every layer has its own, whichever others are asked for.
     """
     if method != "sketch":
-        return choose(matrix, method, share, settings, row_weights, progress)
+        return choose(matrix, method, share, settings, row_weights, progress, whitener)
     sketchable_matrix(module)
     progress("sketching")
     window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
@@ -327,20 +369,6 @@ def warnings_of(records: list[LayerRecord]) -> list[str]:
     ]
 
 
-@contextmanager
-def row_of_zeros(matrix: Tensor, row: int | None) -> Iterator[None]:
-    """Lend `matrix` out with one row blanked, instead of a copy of it."""
-    if row is None:
-        yield
-        return
-    kept = matrix[row].clone()
-    matrix[row] = 0
-    try:
-        yield
-    finally:
-        matrix[row] = kept
-
-
 def errors_of(
     matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None
 ) -> tuple[float, float, float]:
@@ -351,16 +379,3 @@ def errors_of(
         relative_error(matrix, dense, p),
         relative_error(matrix, dense, 2.0, row_weights),
     )
-
-
-def stored(module: nn.Module) -> tuple[int, int]:
-    """Return the stored floating-point numbers and the stored bytes of a module."""
-    tensors = list(module.state_dict().values())
-    numbers = sum(t.numel() for t in tensors if t.is_floating_point())
-    return numbers, sum(t.numel() * t.element_size() for t in tensors)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the floating-point numbers that a checkpoint of `model` holds, shared ones once."""
-    tensors = set(model.state_dict(keep_vars=True).values())  # by identity
-    return sum(t.numel() for t in tensors if t.is_floating_point())

@@ -30,6 +30,17 @@ NormOption = Annotated[float | None, typer.Option("--p", help="Exponent of the n
 RatioOption = Annotated[
     float | None, typer.Option(help="Share of the layers' stored bytes to REMOVE, 0 to 1. Default: 0.28.")
 ]
+TargetSizeOption = Annotated[
+    float | None,
+    typer.Option(help="Instead of --ratio: the share of the whole model's bytes to KEEP, 0 to 1; see --layers."),
+]
+MaxBytesOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Instead of --ratio: how large the whole model may be, as 40MB.")
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE|glue:TASK", help="Unlabelled text to fit to: one a line, .jsonl, or GLUE (--data)."),
+]
 ClustersOption = Annotated[int | None, typer.Option(help="Number of subspaces. Default: chosen by itself.")]
 RowWeightsOption = Annotated[
     str | None,

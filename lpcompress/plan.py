@@ -1,12 +1,13 @@
 """The user's wish, checked: what to compress, how, and how much of it to remove."""
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpcompress.errors import PlanError
 
@@ -14,6 +15,20 @@ METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd", "sketch")
 ONE_SUBSPACE = ("lp", "svd", "sketch")  # methods to which a number of clusters means nothing
 ROW_WEIGHTS = ("zipf", "uniform")
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
+
+
+SIZES = ("ratio", "target_size", "max_bytes", "allocation")
+"""Keys that say how small the result shall be; a plan has one of them."""
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class LayerPlan(BaseModel):
+    """What becomes of one layer: `method`, and the share `ratio` of its stored bytes that is removed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["sparse", "adaptive", "lp", "messi", "svd"]
+    ratio: float = Field(gt=0, lt=1)
 
 
 class Plan(BaseModel):
@@ -26,8 +41,16 @@ class Plan(BaseModel):
         layers and convolutions that will be trained.
     p : float, default=2.0
         Exponent of the norm in which every candidate is fitted, from 1 to 2.
-    ratio : float, default=0.28
-        Share of the layers' stored bytes that is *removed*, between 0 and 1.
+    ratio : float or None, default=0.28
+        Share of every layer's stored bytes that is *removed*, between 0 and 1; None where another size is given.
+    target_size : float or None
+        Size of the whole model as a share of its stored bytes, between 0 and 1: what is *kept*.
+    max_bytes : int or None
+        The same in bytes; text such as "40MB" is read too.
+    allocation : dict of str to LayerPlan, or None
+        Method and ratio of every layer, as a dry run works them out from a size of the model.
+    calibration : str or None
+        Unlabelled text: a file, or `glue:TASK`.
     clusters : int or None
         Number of subspaces; None lets the method choose.
     row_weights : str, default="zipf"
@@ -49,7 +72,11 @@ class Plan(BaseModel):
 
     method: str = "auto"
     p: float = 2.0
-    ratio: float = 0.28
+    ratio: float | None = 0.28
+    target_size: float | None = None
+    max_bytes: int | None = None
+    allocation: dict[str, LayerPlan] | None = None
+    calibration: str | None = None
     clusters: int | None = None
     row_weights: str = "zipf"
     exponent: float | None = None
@@ -61,6 +88,13 @@ class Plan(BaseModel):
         if unknown:
             known = sorted(type(self).model_fields)
             raise PlanError(f"unknown key {unknown[0]!r}{_nearest(unknown[0], known)} Known keys: {', '.join(known)}.")
+        sizes = [key for key in SIZES if values.get(key) is not None]
+        if len(sizes) > 1:
+            raise PlanError(f"{sizes[0]} and {sizes[1]} must not be given together: each says how small the result is.")
+        if sizes and sizes != ["ratio"]:
+            values = values | {"ratio": None}
+        elif not sizes:
+            values.pop("ratio", None)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -96,9 +130,16 @@ class Plan(BaseModel):
             cls(**values)  # the file must be right by itself, or a bad value could hide behind an option
         except PlanError as error:
             raise PlanError(f"{path}: {error}") from None
-        return cls(**{**values, **(overrides or {})})
+        overrides = overrides or {}
+        if any(overrides.get(key) is not None for key in SIZES):  # the size in the file gives way, whichever it is
+            values = {key: value for key, value in values.items() if key not in SIZES}
+        return cls(**{**values, **overrides})
 
-    @field_validator("p", "ratio", "clusters", "exponent", "seed", mode="before")
+    def to_yaml(self) -> str:
+        """Return the plan as YAML that `from_yaml` reads back; what is not set is left out."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+    @field_validator("p", "ratio", "target_size", "max_bytes", "clusters", "exponent", "seed", mode="before")
     @classmethod
     def _no_truth_values(cls, value: object) -> object:
         if isinstance(value, bool):  # YAML reads `yes` as True, and True counts as 1
@@ -124,10 +165,30 @@ class Plan(BaseModel):
             raise PlanError(f"p is the exponent of the norm, from 1 to 2. Got {value:g}.")
         return value
 
+    @field_validator("target_size")
+    @classmethod
+    def _a_size(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value < 1:
+            hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else "."
+            raise PlanError(f"target_size is the share of the model that is kept, between 0 and 1. Got {value:g}{hint}")
+        return value
+
+    @field_validator("max_bytes", mode="before")
+    @classmethod
+    def _a_number_of_bytes(cls, value: object) -> object:
+        found = re.fullmatch(r"([\d.]+)\s*([KMG]I?B)?", str(value).strip().upper())
+        try:
+            count = None if value is None else int(float(found[1]) * UNITS[found[2] or ""]) if found else 0
+        except ValueError:  # two points
+            count = 0
+        if count == 0:
+            raise PlanError(f"max_bytes is the size of the model, such as 40MB or 40000000. Got {value!r}.")
+        return count
+
     @field_validator("ratio")
     @classmethod
-    def _a_share(cls, value: float) -> float:
-        if not 0 < value < 1:
+    def _a_share(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value < 1:
             hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else "."
             raise PlanError(f"ratio is the share of stored bytes removed, between 0 and 1. Got {value:g}{hint}")
         return value
@@ -225,7 +286,12 @@ def _sentence(error: ValidationError) -> str:
     if isinstance(cause, PlanError):
         return str(cause)
     where = str(first["loc"][0])
-    expected = dict.fromkeys(("ratio", "p", "exponent"), "a number") | dict.fromkeys(
+    if where == "allocation":
+        return (
+            "allocation must give each layer a method of its own and a ratio between 0 and 1, as `compress --save-plan`"
+            f" writes it. Got {first['input']!r} at {'.'.join(map(str, first['loc']))}."
+        )
+    expected = dict.fromkeys(("ratio", "target_size", "p", "exponent"), "a number") | dict.fromkeys(
         ("clusters", "seed"), "a whole number"
     )
     return f"{where} must be {expected.get(where, 'text')}. Got {first['input']!r}."

@@ -154,14 +154,16 @@ def preview_table(layers: list[dict[str, Any]]) -> Table:
     """Return the table of a dry run: what would be replaced, and what the asked size buys."""
     table = plain_table("would be replaced (nothing was written)")
     table.add_column("layer", overflow="fold")
-    for heading in ("shape", "bytes now", "bytes at most", "SVD rank of this size", "row weights"):
+    for heading in ("shape", "method", "bytes now", "bytes at most", "expected error", "SVD's rank", "row weights"):
         table.add_column(heading, justify="right")
     for layer in layers:
         table.add_row(
             layer["name"],
             dimensions(layer["shape"]),
+            layer["method"],
             f"{layer['bytes_before']:,}",
             f"{layer['bytes_budget']:,}",
+            _error(layer["expected_error"]),
             f"{layer['svd_rank']:,}",
             layer["row_weights"],
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lpcompress.factor.factorization import Clustered, LowRank, SparseCoded, index_dtype, pack_bits
 
@@ -102,6 +103,15 @@ def tiny_model():
         return getattr(transformers, family + suffix)(settings).eval()
 
     return make
+
+
+@pytest.fixture
+def word_tokenizer():
+    """A tokenizer of `TOKENS` words without a file."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(TOKENS - 5))]
+    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from lpcompress import benchmark, checkpoint, cli, compression, demo
@@ -264,6 +265,25 @@ def test_a_dry_run_writes_nothing(run, tiny, tmp_path):
     assert (code, layer["shape"], layer["bytes_before"]) == (0, [200, 16], 200 * 16 * 4)
     assert layer["bytes_budget"] == int(0.72 * 200 * 16 * 4)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_saved_plan_compresses_to_the_size_that_was_asked(run, tiny, tmp_path):
+    plan, out, again = tmp_path / "plan.yaml", tmp_path / "out", tmp_path / "again"
+    size = ("--target-size", "0.8", "--method", "sparse")
+    code, text, _ = run("compress", tiny, *size, "--save-plan", str(plan), "--json")
+    (layer,) = json.loads(text)
+    assert (code, layer["method"], layer["bytes_budget"] < layer["bytes_before"]) == (0, "sparse", True)
+    assert 0 < layer["expected_error"] < 1
+    assert run("compress", tiny, *size, "--out", str(out))[0] == 0
+    assert run("compress", tiny, "--config", str(plan), "--out", str(again))[0] == 0
+    assert (out / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    before, after = (
+        sum(t.numel() * t.element_size() for t in load_file(f"{where}/model.safetensors").values())
+        for where in (tiny, out)
+    )
+    assert 0.79 < after / before <= 0.8
+    code, _, err = run("compress", tiny, "--target-size", "0.8", "--ratio", "0.3")
+    assert (code, "ratio and target_size must not be given together" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_the_tokenizer_is_looked_up_beside_the_checkpoint(model, tokenizer, tmp_
     model().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert preview(loaded)[0]["row_weights"] == "zipf (WordPiece ids)"
+    assert preview(loaded).layers[0]["row_weights"] == "zipf (WordPiece ids)"
     assert compress(loaded, ratio=0.5, method="svd").layers[0].row_weights == "zipf (WordPiece ids)"
 
 
@@ -413,7 +413,7 @@ def test_a_compressed_model_is_refused_in_words(model):
 def test_several_layers_by_wildcard(model, tokenizer):
     dense = model()
     layers = ["embedding", "*.position_embeddings"]
-    assert [layer["name"] for layer in preview(dense, layers=layers)] == [
+    assert [layer["name"] for layer in preview(dense, layers=layers).layers] == [
         "bert.embeddings.word_embeddings",
         "bert.embeddings.position_embeddings",
     ]
@@ -424,7 +424,7 @@ def test_several_layers_by_wildcard(model, tokenizer):
 
 def test_the_preview_tells_what_compress_does(model):
     dense = model()
-    [found] = preview(dense, ratio=0.5, method="svd", exponent=1.0)
+    [found] = preview(dense, ratio=0.5, method="svd", exponent=1.0).layers
     assert found["bytes_budget"] == found["bytes_before"] // 2
     [layer] = compress(dense, ratio=0.5, method="svd").layers
     assert layer.bytes_after <= found["bytes_budget"]
@@ -434,7 +434,7 @@ def test_the_preview_tells_what_compress_does(model):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_preview_of_every_layer(model, architecture):
     dense = model(architecture)
-    found = preview(dense, ratio=0.5, layers=["all"])
+    found = preview(dense, ratio=0.5, layers=["all"]).layers
     report = compress(dense, ratio=0.5, method="svd", layers=["all"])
     for told, done in zip(found, report.layers, strict=True):
         assert (told["name"], told["shape"], told["bytes_before"]) == (done.name, done.shape, done.bytes_before)

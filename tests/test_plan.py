@@ -1,13 +1,15 @@
+import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpcompress.errors import PlanError
 from lpcompress.plan import METHODS, Plan, plans_for
 
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+SCHEMA = Path(__file__).parent.parent / "lpcompress" / "plan.schema.json"
 CONFIGS = [path for path in FILES if not path.name.startswith("glue-")]  # those map tasks to models
 
 
@@ -19,7 +21,8 @@ def test_defaults():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_parses_and_says_what_it_reproduces(path):
-    assert 0 < Plan.from_yaml(path).ratio < 1
+    plan = Plan.from_yaml(path)
+    assert 0 < (plan.ratio or plan.target_size) < 1
     assert path.read_text().startswith("# ")
 
 
@@ -89,9 +92,25 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
         ({"seed": -1}, "seed must be between 0 and 9223372036854775807. Got -1."),
         ({"seed": True}, "seed must be a whole number. Got True."),
         (
+            {"target_size": 70},
+            "target_size is the share of the model that is kept, between 0 and 1. Got 70; did you mean 0.7?",
+        ),
+        ({"max_bytes": "much"}, "max_bytes is the size of the model, such as 40MB or 40000000. Got 'much'."),
+        ({"max_bytes": "1.2.3MB"}, "max_bytes is the size of the model, such as 40MB or 40000000. Got '1.2.3MB'."),
+        (
+            {"ratio": 0.3, "target_size": 0.7},
+            "ratio and target_size must not be given together: each says how small the result is.",
+        ),
+        (
+            {"allocation": {"a": {"method": "svd", "ratio": 2}}},
+            "allocation must give each layer a method of its own and a ratio between 0 and 1, as `compress "
+            "--save-plan` writes it. Got 2 at allocation.a.ratio.",
+        ),
+        (
             {"rato": 0.28},
             "unknown key 'rato'; did you mean 'ratio'? "
-            "Known keys: clusters, exponent, layers, method, p, ratio, row_weights, seed.",
+            "Known keys: allocation, calibration, clusters, exponent, layers, max_bytes, method, p, ratio, "
+            "row_weights, seed, target_size.",
         ),
     ],
 )
@@ -176,3 +195,38 @@ def test_without_methods_the_options_make_one_plan_or_none():
 def test_a_method_beside_methods_is_refused():
     with pytest.raises(PlanError, match="method and methods must not be given together"):
         plans_for(["svd"], {"method": "lp"})
+
+
+@pytest.mark.parametrize(("text", "count"), [("40MB", 40_000_000), ("1.5 gib", 1_610_612_736), (123456, 123456)])
+def test_bytes_have_units(text, count):
+    plan = Plan(max_bytes=text)
+    assert (plan.max_bytes, plan.ratio) == (count, None)
+
+
+def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("target_size: 0.5\np: 1.0\n")
+    plan = Plan.from_yaml(path, {"ratio": 0.6})
+    assert (plan.ratio, plan.target_size, plan.p) == (0.6, None, 1.0)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.text("abc.0", min_size=1),
+        st.fixed_dictionaries(
+            {"method": st.sampled_from(METHODS[1:]), "ratio": st.floats(0, 1, exclude_min=True, exclude_max=True)}
+        ),
+        min_size=1,
+    ),
+    st.floats(0, 2),
+)
+def test_a_plan_comes_back_from_yaml_as_it_was(tmp_path_factory, allocation, exponent):
+    plan = Plan(allocation=allocation, exponent=exponent, layers=["all"], calibration="glue:mrpc")
+    path = tmp_path_factory.mktemp("plan") / "plan.yaml"
+    path.write_text(plan.to_yaml())
+    assert Plan.from_yaml(path) == plan
+
+
+def test_the_published_schema_is_that_of_the_plan():
+    assert json.loads(SCHEMA.read_text()) == Plan.model_json_schema()

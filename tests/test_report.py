@@ -131,13 +131,15 @@ def test_a_dry_run_shows_what_the_size_buys():
     preview = {
         "name": "embeddings.word_embeddings",
         "shape": [30522, 384],
+        "method": "sparse",
+        "expected_error": 0.0512,
         "bytes_before": 46881792,
         "bytes_budget": 33754890,
         "svd_rank": 273,
         "row_weights": "zipf",
     }
     text = _printed(report.preview_table([preview]))
-    for part in ("nothing was written", "46,881,792", "33,754,890", "273", "zipf"):
+    for part in ("nothing was written", "46,881,792", "33,754,890", "273", "zipf", "sparse", "0.0512"):
         assert part in text
 
 

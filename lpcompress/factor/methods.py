@@ -15,6 +15,7 @@ from lpcompress.factor.messi import messi
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
+from lpcompress.factor.whitening import Whitener
 
 Fit = Callable[[Tensor, Budget, Settings], Factorization]
 
@@ -38,6 +39,9 @@ LIGHTEST = 1e-8  # share of the heaviest row's weight that every row has: no row
 
 AUTO = ("sparse", "adaptive", "lp")
 """`svd` is `lp` with p = 2, and `messi` is `adaptive` with equal ranks, which has not won once."""
+
+UNWHITENED = ("sparse",)
+"""Methods that store entries, not directions: they fit the matrix as it is, whatever its inputs are."""
 
 ROBUST_GAIN = 1.5
 """The l_p loop has not been seen to lower an error by a larger factor: candidates farther behind than this after
@@ -119,6 +123,7 @@ def choose(
     settings: Settings,
     row_weights: Tensor | None = None,
     progress: Callable[[str], None] = lambda doing: None,
+    whitener: Whitener | None = None,
 ) -> Choice:
     """Fit the method, or all candidates of "auto", and keep the least weighted error.
 
@@ -128,7 +133,9 @@ def choose(
     Parameters
     ----------
     progress : callable
-        Told in a few words what begins. The rest as for `factorize`.
+        Told in a few words what begins.
+    whitener : Whitener, optional
+        Errors are those of products with inputs of this second moment; p must be 2. The rest as for `factorize`.
 
     Raises
     ------
@@ -139,38 +146,52 @@ def choose(
     p = 2.0 if method == "svd" else settings.p
     _refuse_bad_arguments(matrix, candidates, ratio, settings, row_weights)
     budget = Budget(int((1 - ratio) * matrix.numel() * matrix.element_size()), matrix.element_size())
-    work = matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32))
-    lengths = None
-    if row_weights is not None:
-        shares = row_weights.to(work.device, torch.float64) / float(row_weights.max())
-        lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(work.dtype)
-        work = work * lengths.unsqueeze(1)
+    plain, lengths = weighted(matrix, row_weights, p)
+    work = whitener(plain) if whitener else plain
     fitted: dict[str, Factorization] = {}
     errors: dict[str, float] = {}
     with torch.no_grad():
         for name in candidates:
             progress(f"fitting {name}")
             try:
-                fitted[name] = METHODS[name](work, budget, settings)
+                if whitener is None or name in UNWHITENED:
+                    fitted[name] = METHODS[name](plain, budget, settings)
+                else:
+                    fitted[name] = whitener.undo(METHODS[name](work, budget, settings))
             except LpCompressError:
                 if name == candidates[-1] and not fitted:
                     raise
                 continue
             if len(candidates) == 1:  # nothing to compare with
                 break
-            errors[name] = relative_error(work, fitted[name].dense(), p)
+            errors[name] = _error(work, fitted[name], whitener, p)
             reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
             fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
         for name in fitted if p < 2 else ():
             progress(f"lowering the l_{p:g} error of {name}")
             fitted[name] = robust(work, fitted[name], *STRUCTURES[type(fitted[name])], budget, p)
             if len(candidates) > 1:
-                errors[name] = relative_error(work, fitted[name].dense(), p)
+                errors[name] = _error(work, fitted[name], whitener, p)
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
         kept = fitted[best]
-        del work, fitted  # before more memory is needed
+        del work, plain, fitted  # before more memory is needed
         kept = kept if lengths is None else kept.scale_rows(1 / lengths)
     return Choice(best, kept.to(matrix.dtype), errors)
+
+
+def _error(work: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
+    dense = fitted.dense()
+    return relative_error(work, whitener(dense) if whitener else dense, p)
+
+
+def weighted(matrix: Tensor, row_weights: Tensor | None, p: float = 2.0) -> tuple[Tensor, Tensor | None]:
+    """Return the matrix in single precision or better with rows scaled by w^(1/p), and these factors (n,)."""
+    work = matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32))
+    if row_weights is None:
+        return work, None
+    shares = row_weights.to(work.device, torch.float64) / float(row_weights.max())
+    lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(work.dtype)
+    return work * lengths.unsqueeze(1), lengths
 
 
 def _refuse_bad_arguments(

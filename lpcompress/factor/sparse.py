@@ -1,6 +1,7 @@
 """Codes in one orthonormal basis, or in none: numbers for the largest, a few bits for the others."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from lpcompress.factor.problem import Budget, Settings
 BITS = (0, 1, 2, 4, 8)  # that a coordinate without a number may have: whole levels to a byte
 STEP_ROUNDS = 2
 SAMPLE = 2048  # rows on which basis and bits are chosen
+CURVE_SAMPLE = 512  # rows on which losses at many sizes are estimated
+TALL = 8  # times as many rows as columns: a basis takes less than an eighth of the bytes
 TOO_NARROW = 2.0  # times the least loss: narrower bases are not tried any more
 IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
 
@@ -47,13 +50,45 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings) -> SparseCoded:
     error on MiniLM's embedding by a tenth, with them by a fiftieth at most.
     """
     n = matrix.shape[0]
-    generator = torch.Generator().manual_seed(settings.seed)
-    sample = matrix[torch.randperm(n, generator=generator)[:SAMPLE].to(matrix.device)]
+    sample = _sample(matrix, SAMPLE, settings.seed)
     _, axes = principal_axes(matrix, matrix.dtype)
     best = min(_in_axes(sample, axes.T.to(matrix.dtype).contiguous(), budget, n), _choice(sample, None, budget, n))
     if best.lost == math.inf:
         raise budget.too_small(budget.n_bytes - _left(budget, matrix.shape, None, 0) + budget.item)
     return encode(matrix, best.basis, budget, best.bits)
+
+
+def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, seen: Callable[[Tensor], Tensor]) -> list[float]:
+    """Return the share of the energy that is lost at each budget, estimated on a sample of rows; inf if none fits.
+
+    Only the full width of the principal axes is tried, and only where a basis costs little.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    budgets : list of Budget
+    seed : int
+        Draws the sample.
+    seen : callable
+        Turns rows (m, d) into what their energy is that of.
+    """
+    n, d = matrix.shape
+    sample = _sample(matrix, CURVE_SAMPLE, seed)
+    bases: list[Tensor | None] = [None]
+    if n >= TALL * d:
+        _, axes = principal_axes(matrix, matrix.dtype)
+        bases.append(axes.T.to(matrix.dtype).contiguous())
+    choices = [min(_choice(sample, basis, budget, n) for basis in bases) for budget in budgets]
+    return [
+        _lost(sample, choice.basis, budget, n, choice.bits, seen)
+        for choice, budget in zip(choices, budgets, strict=True)
+    ]
+
+
+def _sample(matrix: Tensor, rows: int, seed: int) -> Tensor:
+    """Draw rows of `matrix`."""
+    generator = torch.Generator().manual_seed(seed)
+    return matrix[torch.randperm(matrix.shape[0], generator=generator)[:rows].to(matrix.device)]
 
 
 @dataclass(frozen=True)
@@ -213,7 +248,14 @@ def _choice(sample: Tensor, basis: Tensor | None, budget: Budget, n: int) -> _Ch
     return min(_Choice(_lost(sample, basis, budget, n, bits), basis, bits) for bits in BITS)
 
 
-def _lost(sample: Tensor, basis: Tensor | None, budget: Budget, n: int, bits: int) -> float:
+def _lost(
+    sample: Tensor,
+    basis: Tensor | None,
+    budget: Budget,
+    n: int,
+    bits: int,
+    seen: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> float:
     """Return the share of the energy of a sample of n rows that codes of this size lose; inf if there is no room."""
     left = _left(budget, (n, sample.shape[1]), basis, bits)
     if left <= 0:
@@ -221,6 +263,6 @@ def _lost(sample: Tensor, basis: Tensor | None, budget: Budget, n: int, bits: in
     codes = _codes(sample, basis)
     kept = _magnitudes(codes) >= _threshold(_histogram(codes, budget.item), left * len(sample) / n)
     decoded = _decoded(codes, kept, bits)
-    lost = (sample - (decoded if basis is None else decoded @ basis)).square().sum(dtype=torch.float64)
-    energy = sample.square().sum(dtype=torch.float64).clamp_min(torch.finfo(sample.dtype).tiny)
+    lost = seen(sample - (decoded if basis is None else decoded @ basis)).square().sum(dtype=torch.float64)
+    energy = seen(sample).square().sum(dtype=torch.float64).clamp_min(torch.finfo(sample.dtype).tiny)
     return round(float(lost / energy), 9)

@@ -1,0 +1,228 @@
+"""What unlabelled text says of a model: which tokens occur, what its layers see, which of them matter."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpcompress import checkpoint, surgery
+from lpcompress.errors import LpCompressError
+from lpcompress.glue.data import load_rows
+from lpcompress.glue.tasks import chosen
+from lpcompress.layers import matrix_of
+from lpcompress.priors import RowWeights
+
+GLUE = "glue:"
+MOST_TEXTS = 512
+MOST_TOKENS = 128  # of a text
+PROBES = 48  # texts on which the model's output is watched
+PRIOR_TOKENS = 10_000  # of text that the prior is worth beside the counts
+DISTURBANCE = 0.05  # share of a layer's energy that is noise when its sensitivity is measured
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Statistics of a model on text.
+
+    Attributes
+    ----------
+    source : str
+        For the report.
+    counts : dict of int to int
+        How often each token occurs.
+    moments : dict of str to Tensor of shape (d, d)
+        E[x x^T] of the inputs of linear layers, float64.
+    sensitivities : dict of str to float
+        Mean squared movement of the output, in shares of its variance, for each unit of relative squared error of a
+        layer; empty if not asked for.
+    """
+
+    source: str
+    counts: Mapping[int, int]
+    moments: dict[str, Tensor]
+    sensitivities: dict[str, float]
+
+    def row_weights(self, prior: RowWeights, rows: int, exponent: float) -> RowWeights:
+        """Return the shares of tokens in the text, smoothed by a prior (rows,), to the power `exponent`."""
+        expected = torch.ones(rows, dtype=torch.float64) if prior.values is None else prior.values
+        weights = expected * (PRIOR_TOKENS / expected.sum())
+        ids = torch.tensor([i for i in self.counts if i < rows], dtype=torch.int64)
+        weights[ids] += torch.tensor([self.counts[int(i)] for i in ids], dtype=torch.float64)
+        return RowWeights(weights.pow(exponent), f"calibration ({self.source})")
+
+
+def calibrate(
+    model: Any,
+    layers: Mapping[str, nn.Module],
+    source: str | Iterable[str],
+    data: str,
+    tokenizer: Any | None,
+    seed: int,
+    sensitivities: bool,
+    tell: Progress,
+) -> Calibration:
+    """Run text through a model and watch.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    layers : mapping of name to nn.Module
+        Those that will be compressed; second moments are taken of plain linear ones.
+    source : str or iterable of str
+        File, `glue:TASK`, or the texts themselves; the first `MOST_TEXTS` are used.
+    data : str
+        Where GLUE is.
+    tokenizer : PreTrainedTokenizerBase or None
+        By default that beside the model.
+    seed : int
+        Of the noise that sensitivities are measured with.
+    sensitivities : bool
+        Measure them too: one pass of `PROBES` texts a layer.
+    tell : callable (description, done, total)
+
+    Raises
+    ------
+    LpCompressError
+        If there is no text or no tokenizer.
+    """
+    texts, name = read_texts(source, data)
+    tokenizer = tokenizer or checkpoint.tokenizer_beside(model)
+    if tokenizer is None:
+        raise LpCompressError("calibration needs the tokenizer of the model, and none was found. Pass tokenizer.")
+    encoded = [_encode(tokenizer, text) for text in texts]
+    counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            moments = second_moments(model, layers, encoded, tell)
+            measured = sensitivities_of(model, layers, moments, encoded[:PROBES], seed, tell) if sensitivities else {}
+    finally:
+        model.train(training)
+    return Calibration(name, counts, moments, measured)
+
+
+def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str], str]:
+    """Return the first texts of a source and its name.
+
+    A file holds one text a line, or is `.jsonl` with a field "text". Labels of GLUE are never looked at: texts are
+    those of the training split.
+    """
+    if not isinstance(source, str):
+        texts, name = list(source), "texts"
+    elif source.startswith(GLUE):
+        task = chosen([source.removeprefix(GLUE)])[0]
+        rows = load_rows(task, "train", data, MOST_TEXTS)
+        texts, name = [" ".join(parts) for parts in zip(*rows.texts, strict=True)], source
+    else:
+        texts, name = _lines(Path(source)), Path(source).name
+    texts = [text for text in texts if text.strip()][:MOST_TEXTS]
+    if not texts:
+        raise LpCompressError(f"calibration {name} must hold text, one a line. It holds none.")
+    return texts, name
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise LpCompressError(
+            f"calibration must be a file of text, or glue:TASK. {str(file)!r} cannot be read: {reason}."
+        ) from None
+    if file.suffix != ".jsonl":
+        return lines
+    try:
+        return [json.loads(line)["text"] for line in lines if line.strip()]
+    except (ValueError, KeyError, TypeError):
+        raise LpCompressError(f"{file}: every line must be a JSON object with a text under 'text'.") from None
+
+
+def _encode(tokenizer: Any, text: str) -> Any:
+    return tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
+
+
+def second_moments(
+    model: Any, layers: Mapping[str, nn.Module], encoded: Sequence[Any], tell: Progress
+) -> dict[str, Tensor]:
+    """Return E[x x^T] over the inputs x of every linear layer, in one pass; texts one at a time, so none is padded."""
+    totals: dict[str, Tensor] = {}
+    seen: Counter[str] = Counter()
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            rows = inputs[0].detach().flatten(0, -2).float()
+            product = (rows.T @ rows).double()
+            totals[name] = totals[name] + product if name in totals else product
+            seen[name] += len(rows)
+
+        return hook
+
+    modules = dict(model.named_modules())
+    hooks = [
+        modules[name].register_forward_pre_hook(watch(name))
+        for name, layer in layers.items()
+        if name in modules and surgery.role_name(layer) == "linear"
+    ]
+    try:
+        for done, text in enumerate(encoded):
+            tell("calibrating", done, len(encoded))
+            model(**text.to(model.device))
+    finally:
+        for each in hooks:
+            each.remove()
+    return {name: total / seen[name] for name, total in totals.items()}
+
+
+def sensitivities_of(
+    model: Any,
+    layers: Mapping[str, nn.Module],
+    moments: Mapping[str, Tensor],
+    encoded: Sequence[Any],
+    seed: int,
+    tell: Progress,
+) -> dict[str, float]:
+    """Return how far the output moves for each unit of a layer's relative squared error, by noise in one at a time."""
+    before = _outputs(model, encoded)
+    spread = float((before - before.mean(dim=0)).square().mean()) or 1.0
+    found = {}
+    for done, (name, layer) in enumerate(layers.items()):
+        tell(f"{name}: measuring its sensitivity", done, len(layers))
+        with disturbed(matrix_of(layer), moments.get(name), seed):
+            moved = _outputs(model, encoded)
+        found[name] = float((moved - before).square().mean()) / spread / DISTURBANCE
+    floor = max(found.values(), default=1.0) * 1e-4 or 1.0  # no layer is free
+    return {name: max(value, floor) for name, value in found.items()}
+
+
+@contextmanager
+def disturbed(matrix: Tensor, moment: Tensor | None, seed: int) -> Iterator[None]:
+    """Add noise of `DISTURBANCE` of a matrix' energy, as its inputs of this second moment see it, for a while."""
+    kept = matrix.clone()
+    noise = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(seed)).to(matrix)
+
+    def energy(rows: Tensor) -> float:
+        rows = rows.double()
+        return float((rows if moment is None else rows @ moment).mul(rows).sum())
+
+    if moment is None:  # rows are looked up, or equal: each has its share of noise, whatever its weight
+        noise *= kept.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+    noise *= (DISTURBANCE * energy(kept) / energy(noise)) ** 0.5
+    matrix += noise
+    try:
+        yield
+    finally:
+        matrix.copy_(kept)
+
+
+def _outputs(model: Any, encoded: Sequence[Any]) -> Tensor:
+    """Return the first output (logits, or the last hidden state) for every text, float32 (texts, k)."""
+    outputs = [model(**text.to(model.device))[0].float() for text in encoded]
+    return torch.cat([each.mean(dim=1) if each.dim() == 3 else each for each in outputs])

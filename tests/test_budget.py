@@ -1,0 +1,126 @@
+"""Models of a given size: the bytes, the plan, and what the text says."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from lpcompress.compression import compress, preview
+from lpcompress.errors import LpCompressError
+from lpcompress.layers import stored_bytes
+from lpcompress.plan import METHODS, Plan
+
+WIDE = {"hidden_size": 32, "intermediate_size": 64}
+
+
+def same_bytes(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_has_the_size_that_was_asked(tiny_model, ids, method):
+    dense = tiny_model(**WIDE)
+    before = stored_bytes(dense)
+    compress(dense, target_size=0.7, layers=["all"], method=method)
+    assert 0.64 < stored_bytes(dense) / before <= 0.7  # ranks of matrices this small are coarse steps
+    assert torch.isfinite(dense(ids).logits).all()
+
+
+def test_a_tied_embedding_counts_once(tiny_model):
+    dense = tiny_model(head="lm", **WIDE)
+    before = sum(p.numel() * 4 for p in dense.parameters()) + 8 * 40  # and the position ids of some versions
+    compress(dense, max_bytes=int(before * 0.7), layers=["all"], method="sparse")
+    assert before * 0.65 < stored_bytes(dense) <= before * 0.7
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_saved_plan_gives_the_same_bytes(tiny_model, tmp_path, word_tokenizer, calibrated):
+    options = {"layers": ["all"], "target_size": 0.6}
+    if calibrated:
+        text = tmp_path / "text.txt"
+        text.write_text("word1 word2\nword3 word4 word5\n")
+        options["calibration"] = str(text)
+    first, second, third = (tiny_model(**WIDE) for _ in range(3))
+    plan = Plan(**preview(first, tokenizer=word_tokenizer, **Plan(**options).model_dump()).plan)
+    file = tmp_path / "plan.yaml"
+    file.write_text(plan.to_yaml())
+    read = Plan.from_yaml(file)
+    assert read == plan and read.target_size is None and read.allocation
+    compress(second, tokenizer=word_tokenizer, **read.model_dump())
+    report = compress(third, tokenizer=word_tokenizer, **options)
+    assert {layer.name for layer in report.layers} == set(read.allocation)
+    assert same_bytes(second, third)
+
+
+def test_sizes_that_cannot_be_are_refused(tiny_model):
+    dense = tiny_model(**WIDE)
+    with pytest.raises(LpCompressError, match="smallest forms need"):
+        compress(dense, target_size=0.01, layers=["all"])
+    with pytest.raises(LpCompressError, match="Ask for a smaller model"):
+        compress(dense, max_bytes=stored_bytes(dense), layers=["all"])
+    with pytest.raises(LpCompressError, match="ratio and target_size must not be given together"):
+        compress(dense, ratio=0.3, target_size=0.7)
+    with pytest.raises(LpCompressError, match="allocation names nowhere, which is none of the chosen layers"):
+        compress(dense, allocation={"nowhere": {"method": "svd", "ratio": 0.5}})
+
+
+def test_a_layer_that_the_output_ignores_gives_its_bytes_to_the_others(tiny_model, word_tokenizer):
+    dense = tiny_model(**WIDE)
+    ignored, kept = (f"bert.encoder.layer.{i}.intermediate.dense" for i in (0, 1))
+    with torch.no_grad():
+        dense.get_submodule("bert.encoder.layer.0.output.dense").weight.zero_()
+    options = {"layers": [ignored, kept], "target_size": 0.95, "method": "svd", "tokenizer": word_tokenizer}
+    [*layers] = preview(dense, calibration=["word1 word2", "word3 word4 word5"], **options).layers
+    sizes = {layer["name"]: layer["bytes_budget"] for layer in layers}
+    assert ignored in sizes and sizes[ignored] < sizes.get(kept, 1 << 30)
+
+
+def test_calibrated_low_rank_is_the_best_for_the_inputs_it_saw(tiny_model, word_tokenizer):
+    dense = tiny_model(**WIDE)
+    name = "bert.encoder.layer.0.intermediate.dense"
+    layer = dense.get_submodule(name)
+    weight, seen = layer.weight.detach().clone(), []
+    texts = [" ".join(f"word{(7 * i + j) % 190}" for j in range(6)) for i in range(40)]
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(0, 1)))
+    with torch.no_grad():
+        for text in texts:
+            dense(**word_tokenizer(text, return_tensors="pt"))
+    hook.remove()
+    inputs = torch.cat(seen).double()
+
+    [record] = compress(
+        dense, layers=[name], ratio=0.6, method="svd", calibration=texts, tokenizer=word_tokenizer
+    ).layers
+    rank = record.ranks[0]
+    outputs = inputs @ weight.double().T  # the best of this rank: Eckart and Young on the outputs themselves
+    singular = torch.linalg.svdvals(outputs).square()
+    best = float(singular[rank:].sum().sqrt())
+    replaced = functional.linear(inputs.float(), dense.get_submodule(name).dense()).double().detach()
+    assert best <= (replaced - outputs).norm() < 1.15 * best  # damping costs a little
+    plain = torch.linalg.svd(weight.double())
+    truncated = plain.U[:, :rank] * plain.S[:rank] @ plain.Vh[:rank]
+    assert (replaced - outputs).norm() < 0.98 * (inputs @ truncated.T - outputs).norm()
+    assert record.error_calibrated == pytest.approx(float((replaced - outputs).norm() / outputs.norm()), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("no.txt", None, "cannot be read: No such file"),
+        ("empty.txt", "\n", "empty.txt must hold text, one a line. It holds none."),
+        ("bad.jsonl", '{"txt": "a"}\n', "every line must be a JSON object with a text under 'text'."),
+    ],
+)
+def test_text_that_cannot_be_read_is_named(tiny_model, word_tokenizer, tmp_path, name, content, sentence):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(LpCompressError) as refused:
+        compress(tiny_model(), calibration=str(tmp_path / name), tokenizer=word_tokenizer)
+    assert sentence in str(refused.value)
+
+
+def test_calibration_counts_tokens(tiny_model, word_tokenizer):
+    [layer] = compress(tiny_model(), calibration=["word7 word7 word9"], tokenizer=word_tokenizer).layers
+    assert layer.row_weights == "calibration (texts)"
+    with pytest.raises(LpCompressError, match="calibration is for p = 2"):
+        compress(tiny_model(), calibration=["word7"], tokenizer=word_tokenizer, p=1.0)
