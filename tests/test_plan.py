@@ -215,7 +215,10 @@ def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path)
     st.dictionaries(
         st.text("abc.0", min_size=1),
         st.fixed_dictionaries(
-            {"method": st.sampled_from(METHODS[1:]), "ratio": st.floats(0, 1, exclude_min=True, exclude_max=True)}
+            {
+                "method": st.sampled_from(sorted(set(METHODS) - {"auto", "sketch"})),
+                "ratio": st.floats(0, 1, exclude_min=True, exclude_max=True),
+            }
         ),
         min_size=1,
     ),
