@@ -21,6 +21,8 @@ from lpcompress.inspection import Inspection
 REPORT_FILE = "lpcompress.json"
 CARD_FILE = "README.md"
 CAPTION = "error: relative, each row weighted by how much it counts; removed: share of stored bytes"
+CANDIDATES = "the errors of all candidates that auto tried stand in the JSON report"
+MOST_CHOICES = 4  # told in full below the table
 MIN_WIDTH = 72  # of a table, so that its title stands in one line
 MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
@@ -130,9 +132,8 @@ def layer_table(summary: dict[str, Any]) -> Table:
     """Return a table of the compressed layers, with the error of plain SVD at the same size beside ours."""
     size = f"{megabytes(summary['file_bytes_before'])} -> {megabytes(summary['file_bytes_after'])}"
     table = plain_table(f"{summary['model']}: {size}")
-    table.caption = "\n".join(
-        [CAPTION, *(_choice(layer) for layer in summary["layers"] if len(layer["candidates"]) > 1)]
-    )
+    chosen = [_choice(layer) for layer in summary["layers"] if len(layer["candidates"]) > 1]
+    table.caption = "\n".join([CAPTION, *(chosen if len(chosen) <= MOST_CHOICES else [CANDIDATES])])
     for heading in ("layer", "shape", "method", "ranks"):
         table.add_column(heading, overflow="fold")
     for heading in ("removed", "error", "SVD's error"):
