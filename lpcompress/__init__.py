@@ -1,4 +1,4 @@
-"""Compress Hugging Face checkpoints by factoring their word embedding.
+"""Compress Hugging Face checkpoints by factoring their layers.
 
 Importing this package, before or after transformers, lets `from_pretrained` load compressed checkpoints. The
 import is light: torch and transformers come in with the first name that needs them.

@@ -65,7 +65,7 @@ def lpcompress(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Compress the word embedding of Hugging Face checkpoints, without data.
+    """Make Hugging Face checkpoints smaller by factoring their layers, without data.
 
     The result is a checkpoint that plain `from_pretrained` loads after `import lpcompress`.
     """
@@ -113,7 +113,7 @@ def compress(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Replace the word embedding of MODEL by a factored one and save the result.
+    """Replace layers of MODEL, by default the word embedding, by factored ones and save the result.
 
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
@@ -122,6 +122,8 @@ def compress(
     options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan = Plan(**wish(config, options))
     target = out or _default_out(model)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise PlanError("compress works in one process: several would write to the same place. Start it plainly.")
     quiet_libraries()
     from lpcompress import checkpoint, compression, report
 
