@@ -125,6 +125,11 @@ def test_what_was_asked_is_passed_on(run, tiny, monkeypatch):
         "layers": ("a*", "b"),
         "seed": 3,
         "device": "cpu",
+        "target_size": None,
+        "max_bytes": None,
+        "allocation": None,
+        "calibration": None,
+        "data": "hub",
     }
     assert not Path("tiny-lpcompress").exists()
 
