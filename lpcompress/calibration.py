@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from lpcompress import checkpoint, surgery
 from lpcompress.errors import LpCompressError
-from lpcompress.glue.data import load_rows
 from lpcompress.glue.tasks import chosen
 from lpcompress.layers import matrix_of
 from lpcompress.priors import RowWeights
@@ -115,6 +114,8 @@ def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str
     A file holds one text a line, or is `.jsonl` with a field "text". Labels of GLUE are never looked at: texts are
     those of the training split.
     """
+    from lpcompress.glue.data import load_rows  # 90 MB of datasets and pyarrow that nobody else needs
+
     if not isinstance(source, str):
         texts, name = list(source), "texts"
     elif source.startswith(GLUE):

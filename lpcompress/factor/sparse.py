@@ -167,9 +167,13 @@ def encode(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int) -> S
     n, d = matrix.shape
     width = d if basis is None else basis.shape[0]
     threshold = _threshold_for(matrix, basis, budget, bits)
-    values, filled = matrix.new_empty(min(budget.n_bytes // budget.item, n * width)), 0
-    masks, blocks, counts, levels, steps = [], [], [], [], []
-    for rows in matrix.split(CHUNK):
+    most = _left(budget, matrix.shape, basis, bits) // budget.item
+    values, filled = matrix.new_empty(min(most, n * width)), 0
+    masks, blocks, counts = [], [], []
+    levels = torch.empty(n, -(-width * bits // 8), dtype=torch.uint8, device=matrix.device)
+    steps = matrix.new_empty(n)
+    for start in range(0, n, CHUNK):
+        rows = matrix[start : start + CHUNK]
         codes = _codes(rows, basis)  # (rows, width)
         kept = _magnitudes(codes) >= threshold
         packed = pack_bits(kept)  # (rows, blocks)
@@ -180,9 +184,8 @@ def encode(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int) -> S
         blocks.append(pack_bits(packed > 0))
         counts.append(torch.stack([kept.sum(dim=1), (packed > 0).sum(dim=1)], dim=1))
         if bits:
-            multiples, step = _levels(codes, kept, bits)
-            levels.append(pack_levels(multiples, bits))
-            steps.append(step)
+            multiples, steps[start : start + CHUNK] = _levels(codes, kept, bits)
+            levels[start : start + CHUNK] = pack_levels(multiples, bits)
     lengths = torch.cat(counts)
     return SparseCoded(
         values=values.resize_(filled),
@@ -192,8 +195,8 @@ def encode(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int) -> S
         offsets=(lengths.cumsum(0) - lengths).to(index_dtype(n * width)),
         columns=d,
         bits=bits,
-        levels=torch.cat(levels) if bits else None,
-        steps=torch.cat(steps) if bits else None,
+        levels=levels if bits else None,
+        steps=steps if bits else None,
     )
 
 
