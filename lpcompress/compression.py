@@ -4,6 +4,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -297,11 +298,13 @@ def replace_layer(
         calibrated = None
         if whitener:
             calibrated = relative_error(whitener(matrix.float()), whitener(fitted.dense().float()))
-        progress("fitting SVD for comparison")
-        try:
-            svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
-        except LpCompressError:
-            svd_errors = None
+        svd_errors: tuple[float, float, float] | None = None
+        if choice.method == "svd" and row_weights is None and whitener is None:
+            svd_errors = errors  # it is what would be compared with
+        else:
+            progress("fitting SVD for comparison")
+            with suppress(LpCompressError):
+                svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
     replacement = from_factorization(fitted, like=module)
     after = stored(replacement)
     record = LayerRecord(
