@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpcompress.errors import PlanError
+from lpcompress.hints import as_per_cent, nearest
+from lpcompress.yaml_file import read_yaml
 
 METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd", "sketch")
 ONE_SUBSPACE = ("lp", "svd", "sketch")  # methods to which a number of clusters means nothing
@@ -87,7 +88,7 @@ class Plan(BaseModel):
         unknown = sorted(set(values) - set(type(self).model_fields))
         if unknown:
             known = sorted(type(self).model_fields)
-            raise PlanError(f"unknown key {unknown[0]!r}{_nearest(unknown[0], known)} Known keys: {', '.join(known)}.")
+            raise PlanError(f"unknown key {unknown[0]!r}{nearest(unknown[0], known)} Known keys: {', '.join(known)}.")
         sizes = [key for key in SIZES if values.get(key) is not None]
         if len(sizes) > 1:
             raise PlanError(f"{sizes[0]} and {sizes[1]} must not be given together: each says how small the result is.")
@@ -115,14 +116,7 @@ class Plan(BaseModel):
         PlanError
             If the file cannot be read, is not a mapping, or holds something that `Plan` refuses.
         """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise PlanError(f"{path}{line}: is not YAML. Write one `key: value` a line.") from None
+        values = read_yaml(path, "key: value")
         values = {} if values is None else values
         if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
             raise PlanError(f"{path}: must hold keys and values. Write one `key: value` a line, such as `ratio: 0.28`.")
@@ -155,7 +149,7 @@ class Plan(BaseModel):
     @classmethod
     def _known_method(cls, value: str) -> str:
         if value not in METHODS:
-            raise PlanError(f"method must be one of {', '.join(METHODS)}. Got {value!r}{_nearest(value, METHODS)}")
+            raise PlanError(f"method must be one of {', '.join(METHODS)}. Got {value!r}{nearest(value, METHODS)}")
         return value
 
     @field_validator("p")
@@ -169,8 +163,10 @@ class Plan(BaseModel):
     @classmethod
     def _a_size(cls, value: float | None) -> float | None:
         if value is not None and not 0 < value < 1:
-            hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else "."
-            raise PlanError(f"target_size is the share of the model that is kept, between 0 and 1. Got {value:g}{hint}")
+            raise PlanError(
+                "target_size is the share of the model that is kept, between 0 and 1."
+                f" Got {value:g}{as_per_cent(value)}"
+            )
         return value
 
     @field_validator("max_bytes", mode="before")
@@ -189,8 +185,9 @@ class Plan(BaseModel):
     @classmethod
     def _a_share(cls, value: float | None) -> float | None:
         if value is not None and not 0 < value < 1:
-            hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else "."
-            raise PlanError(f"ratio is the share of stored bytes removed, between 0 and 1. Got {value:g}{hint}")
+            raise PlanError(
+                f"ratio is the share of stored bytes removed, between 0 and 1. Got {value:g}{as_per_cent(value)}"
+            )
         return value
 
     @field_validator("clusters")
@@ -206,7 +203,7 @@ class Plan(BaseModel):
         if value not in ROW_WEIGHTS and not Path(value).is_file():
             raise PlanError(
                 f"row_weights must be zipf, uniform or a file of token counts. Got {value!r}, "
-                f"which is no file{_nearest(value, ROW_WEIGHTS)}"
+                f"which is no file{nearest(value, ROW_WEIGHTS)}"
             )
         return value
 
@@ -271,12 +268,6 @@ def plans_for(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, P
         method: Plan(**(shared if method in ONE_SUBSPACE else options), method=method)
         for method in dict.fromkeys(methods)
     }
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    """Return the end of a sentence: "; did you mean 'x'?", or a full stop when no word is near."""
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _sentence(error: ValidationError) -> str:

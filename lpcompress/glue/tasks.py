@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from lpcompress.errors import PlanError
+from lpcompress.hints import nearest
 
 SYNONYMS = {
     "entail": "entailment",
@@ -127,9 +127,7 @@ def chosen(wish: str | Iterable[str]) -> list[Task]:
     for word in words:
         key = squeezed(word)
         if key not in known and key != "all":
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise PlanError(f"tasks must be all or some of {', '.join(known)}. Got {word!r}{hint}")
+            raise PlanError(f"tasks must be all or some of {', '.join(known)}. Got {word!r}{nearest(key, known)}")
         keys |= set(TASKS) if key == "all" else {key}
     if not keys:
         raise PlanError(f"tasks must name at least one of {', '.join(known)}, or all. Got none.")

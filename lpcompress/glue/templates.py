@@ -1,13 +1,12 @@
 """Which model stands for which task: one model, a template, or a YAML file."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
-
-import yaml
 
 from lpcompress.errors import PlanError
 from lpcompress.glue.tasks import AX, TASKS, Task
+from lpcompress.hints import nearest
+from lpcompress.yaml_file import read_yaml
 
 PLACEHOLDERS = ("{task}", "{Task}", "{TASK}")
 
@@ -54,22 +53,13 @@ def _filled(template: str, task: Task) -> str:
 
 def _read(path: Path) -> dict[str, str | None]:
     """Read a map from a YAML file; a task whose model is null has none."""
-    try:
-        models = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise PlanError(f"{path}{line}: is not YAML. Write one `task: model` a line.") from None
+    models = read_yaml(path, "task: model")
     if not isinstance(models, dict):
         raise PlanError(f"{path}: must map tasks to models. Write one `task: model` a line.")
     known = [*TASKS, AX.key]
     for key, model in models.items():
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise PlanError(f"{path}: keys must be tasks of {', '.join(known)}. Got {key!r}{hint}")
+            raise PlanError(f"{path}: keys must be tasks of {', '.join(known)}. Got {key!r}{nearest(str(key), known)}")
         if not (model is None or (isinstance(model, str) and model)):
             raise PlanError(f"{path}: the model of {key} must be a Hub id, a directory or null. Got {model!r}.")
     return models
