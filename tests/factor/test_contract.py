@@ -42,6 +42,13 @@ def test_shape_dtype_and_size(method, dtype):
     assert relative_error(matrix, fitted.dense()) < 0.5
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ratio", [0.28, 0.8])
+def test_the_budget_is_kept_and_used_to_half_a_per_cent(method, ratio):
+    matrix = spectral_matrix(n=620, d=420, decay=0.99)  # one dimension is 0.4 % of it
+    assert 0 <= 1 - factorize(matrix, method, ratio).n_bytes / (matrix.numel() * 4) - ratio <= 0.005
+
+
 @pytest.mark.parametrize("method", ALL)
 @pytest.mark.parametrize("p", [2.0, 1.0])
 def test_same_seed_same_bytes(method, p):
