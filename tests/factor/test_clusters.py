@@ -47,7 +47,7 @@ def test_distance_power_weighs_outlying_rows_less():
 
 
 def test_more_clusters_than_rows_is_refused():
-    with pytest.raises(LpCompressError, match="smaller ratio"):
+    with pytest.raises(LpCompressError, match=r"at most the number of rows, 20\. Got 50"):
         factorize(torch.randn(20, 16), "messi", ratio=0.5, clusters=50)
 
 
