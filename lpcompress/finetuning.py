@@ -107,6 +107,8 @@ def finetune(
         label_map=Path(label_map) if label_map else None,
         progress=progress or (lambda description, done, total: None),
     )
+    if recipe.mixed_precision == "fp16" and setup.workers.device.type == "cpu":
+        raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if data != HUB else hub.asked_once():
         rows = _labelled(load_rows(wanted, split, data, train_limit))
         exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)

@@ -85,11 +85,9 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
     Raises
     ------
     LpCompressError
-        If mixed precision or the Trainer needs another device.
+        If the Trainer needs another device.
     """
     recipe, on_cpu = learner.recipe, device.type == "cpu"
-    if recipe.mixed_precision == "fp16" and on_cpu:
-        raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     arguments = TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=recipe.epochs,
