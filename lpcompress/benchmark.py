@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,9 @@ class BeforeAfter:
 
 
 def checked_count(name: str, value: int | None) -> int | None:
-    """Return a number of rows; raises PlanError if there would be none."""
+    """Return a number of rows; raises PlanError if it is none, or there would be none."""
+    if not isinstance(value, Integral | None):
+        raise PlanError(f"{name} must be a whole number. Got {value!r}.")
     if value is not None and value < 1:
         raise PlanError(f"{name} must be at least 1. Got {value}.")
     return value

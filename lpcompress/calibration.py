@@ -117,7 +117,9 @@ def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str
     from lpcompress.glue.data import load_rows  # 90 MB of datasets and pyarrow that nobody else needs
 
     if not isinstance(source, str):
-        texts, name = list(source), "texts"
+        texts, name = list(source) if isinstance(source, Iterable) else [source], "texts"
+        if not all(isinstance(text, str) for text in texts):
+            raise LpCompressError("calibration must be a file, glue:TASK, or texts. Got something that is no text.")
     elif source.startswith(GLUE):
         task = chosen([source.removeprefix(GLUE)])[0]
         rows = load_rows(task, "train", data, MOST_TEXTS)

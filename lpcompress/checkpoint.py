@@ -21,13 +21,14 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
+    StrictDataclassError,
 )
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from lpcompress.errors import CheckpointError, LpCompressError, MissingCheckpointError
 from lpcompress.hf_quantizer import QUANT_METHOD
-from lpcompress.offloading import ON_DISK, ScratchDirectory
+from lpcompress.offloading import ON_DISK, ScratchDirectory, misshapen
 from lpcompress.surgery import input_embedding
 
 CONFIG = "config.json"
@@ -36,7 +37,11 @@ STUB = "modeling_lpcompress"
 PROBE_SECONDS = 2.5
 # OSError, and the base of the errors of whichever HTTP client the Hub's library uses
 UNREACHABLE: tuple[Any, ...] = HfHubHTTPError.__bases__
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError, pickle.UnpicklingError)
+LOAD_ERRORS = (
+    *(OSError, ValueError, RuntimeError, ImportError, KeyError),
+    *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
+)
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")  # files without which there is no tokenizer
 
 
 def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) -> tuple[Any, Any]:
@@ -68,7 +73,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
         )
     missing = sorted(info["missing_keys"])
-    if missing and on_disk:  # what is random is in no file
+    if on_disk and (missing or misshapen(loaded)):  # what is random is in no file, what does not fit is refused there
         return load(model, dtype)
     loaded.scratch = scratch  # lasts as long as the model
     refuse_random(model, loaded, missing)
@@ -77,11 +82,15 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
 
 def load_tokenizer(model: str, source: dict[str, Any]) -> Any:
     """Return the tokenizer of a checkpoint, None if it has none that can be read."""
+    directory = directory_of(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **source)
-    except (*LOAD_ERRORS, TypeError, AttributeError):  # transformers raises any of these if files are absent
+    except (*LOAD_ERRORS, TypeError, AttributeError) as error:  # transformers raises any of these if files are absent
+        if directory and any(file for pattern in TOKENIZERS for file in directory.glob(pattern)):
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            warnings.warn(f"{model}: the tokenizer cannot be read, and is left out. {reason}", stacklevel=1)
         return None
-    directory = directory_of(model)  # without a vocabulary transformers makes up a tokenizer of special tokens
+    # without a vocabulary transformers makes up a tokenizer of special tokens
     found = directory and any((directory / name).exists() for name in tokenizer.vocab_files_names.values())
     return tokenizer if found else None
 
@@ -182,8 +191,16 @@ def readable(model: str) -> Iterator[None]:
     except LpCompressError:
         raise
     except LOAD_ERRORS as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise CheckpointError(f"{model} cannot be loaded. {type(error).__name__}: {first}") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        if "ignore_mismatched_sizes" in reason:  # to advise that would be to advise random weights
+            reason = f"Its weights are of other sizes than its {CONFIG} says."
+        raise CheckpointError(f"{model} cannot be loaded. {reason}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message that is not empty, and the next if that only announces it."""
+    first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return " ".join([first, *rest[:1]]) if first.endswith(":") else first
 
 
 def class_of(config: Any, model: str) -> Any:
@@ -252,14 +269,14 @@ def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
     An empty directory may be written to. With `overwrite` a checkpoint may, but nothing else.
     """
     out = Path(out).resolve()
-    parent = next(p for p in out.parents if p.exists())
+    parent = next(p for p in (*out.parents, out) if p.exists())  # the root has no parents
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise CheckpointError(f"{out} cannot be written: {parent} is not a directory you may write to.")
     remove_leftovers(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
-        raise CheckpointError(f"{out} exists. Choose another --out, or pass --overwrite to replace it.")
+        raise CheckpointError(f"{out} exists. Choose another directory, or pass --overwrite to replace it.")
     if not (out / CONFIG).is_file():
         raise CheckpointError(f"{out} is not a checkpoint (no {CONFIG}), so --overwrite does not replace it.")
 

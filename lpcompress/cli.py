@@ -35,6 +35,7 @@ from lpcompress.options import (
     TemplateArgument,
     limits,
     pairs,
+    shard_size,
     wish,
     words,
 )
@@ -121,7 +122,7 @@ def compress(
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None, "seed": seed}
     options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan = Plan(**wish(config, options))
-    target = out or _default_out(model)
+    largest, target = shard_size(max_shard_size), out or _default_out(model)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise PlanError("compress works in one process: several would write to the same place. Start it plainly.")
     quiet_libraries()
@@ -159,8 +160,8 @@ def compress(
             files = glue_report.with_scores(files, scores, target.name)
             tables.append(glue_report.glue_table(scores))
         progress(f"saving {target}", 0, 0)
-        shard_size = max_shard_size or checkpoint.largest_shard(model)
-        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=shard_size, stub=stub)
+        largest = largest or checkpoint.largest_shard(model)
+        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=largest, stub=stub)
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
     show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
 

@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpcompress import hf_quantizer, offloading, surgery
 from lpcompress.assignment import Task, assign
+from lpcompress.devices import checked_device
 from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.methods import Choice, choose
@@ -23,6 +25,7 @@ from lpcompress.factor.sketch import largest_sketch, nearest_sketch
 from lpcompress.factor.whitening import Whitener
 from lpcompress.layers import bytes_beside, count_parameters, matrix_of, row_of_zeros, stored
 from lpcompress.nn import from_factorization, sketchable_matrix, window_of
+from lpcompress.plan import checked
 
 LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
 Progress = Callable[[str, float, float], None]
@@ -79,6 +82,7 @@ class CompressionReport:
     warnings: list[str] = field(default_factory=list)
 
 
+@checked
 def compress(
     model: PreTrainedModel,
     *,
@@ -96,7 +100,7 @@ def compress(
     layers: Iterable[str] = ("embedding",),
     tokenizer: Any | None = None,
     seed: int = 0,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Replace layers of `model` by factored ones, in place; `model.save_pretrained` then writes the format.
@@ -134,7 +138,7 @@ def compress(
     tokenizer : PreTrainedTokenizerBase, optional
         Gives the row prior; by default it is looked up beside the checkpoint that the model came from.
     seed : int, default=0
-    device : str, optional
+    device : str or torch.device, optional
         Where to factor; by default where the layer is.
     progress : callable (description, done, total), optional
 
@@ -149,6 +153,12 @@ def compress(
         After `sketch`.
     """
     began, settings = time.perf_counter(), Settings(p, clusters, seed)
+    if not isinstance(model, nn.Module):
+        raise LpCompressError(f"compress takes a model, as lpcompress.load returns it. Got {type(model).__name__}.")
+    if isinstance(tokenizer, str):
+        raise LpCompressError("tokenizer must be a tokenizer, as lpcompress.load returns it. Got text.")
+    if device is not None:
+        device = checked_device(device)
     tell = progress or (lambda description, done, total: None)
     patterns = tuple(layers)
     found = surgery.find_layers(model, patterns)
@@ -213,6 +223,7 @@ class Preview:
     plan: dict[str, Any]
 
 
+@checked
 def preview(
     model: PreTrainedModel,
     *,
@@ -267,7 +278,7 @@ def replace_layer(
     module: nn.Module,
     task: Task,
     settings: Settings,
-    device: str | None,
+    device: torch.device | None,
     progress: Callable[[str], None],
 ) -> tuple[LayerRecord, nn.Module]:
     """Factor one layer; return the record and the module for its place.

@@ -27,7 +27,7 @@ from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.glue.workers import Workers
 from lpcompress.learner import Learner, Teacher
 from lpcompress.recipe import Recipe
-from lpcompress.training import Examples, Progress, freeze, train
+from lpcompress.training import Examples, Progress, frozen, train
 
 TRAIN = "train"
 STATE = ".training"  # ends the name of the directory, beside the output, from which a run is resumed
@@ -107,6 +107,8 @@ def finetune(
         label_map=Path(label_map) if label_map else None,
         progress=progress or (lambda description, done, total: None),
     )
+    if recipe.mixed_precision == "fp16" and setup.workers.device.type == "cpu":
+        raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if data != HUB else hub.asked_once():
         rows = _labelled(load_rows(wanted, split, data, train_limit))
         exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)
@@ -116,9 +118,10 @@ def finetune(
     classifier, labels = exam.classifier, _labels(wanted, before)
     settings = _settings(recipe, rows, classifier, guide.classifier if guide else None, setup)
     state = target.with_name(target.name + STATE)
-    setup.workers.together(lambda: _prepare(state, settings, resume, overwrite) if setup.workers.is_main else None)
     teacher = _teacher(guide.classifier, labels_of(guided), classifier, labels) if guide and guided else None
-    done = _train(classifier, rows, labels, teacher, recipe, state, setup)
+    with frozen(classifier.model, recipe.freeze):
+        setup.workers.together(lambda: _prepare(state, settings, resume, overwrite) if setup.workers.is_main else None)
+        done = _train(classifier, rows, labels, teacher, recipe, state, setup)
     after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
     document = {
         "model": str(model),
@@ -219,16 +222,12 @@ def _train(
 ) -> dict[str, Any]:
     """Train the model in place, in single precision; say how much of it and how far."""
     model, dtype = classifier.model, classifier.model.dtype
-    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.float()
-    freeze(model, recipe.freeze)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     learner = Learner(model, recipe, teacher)
     examples = Examples(encode(classifier.tokenizer, rows, recipe.batch_size), _targets(rows, labels))
     loss = train(learner, examples, state, setup.workers.device, setup.progress)
     model.to(setup.workers.device, dtype).eval()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(wanted[name])
     if labels.order:  # so that nothing need be probed: a compressed model must not be
         model.config.id2label = {i: rows.task.classes[label] for i, label in enumerate(labels.order)}
         model.config.label2id = {name: i for i, name in model.config.id2label.items()}

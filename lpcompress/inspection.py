@@ -152,6 +152,10 @@ def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
     name = next(name for name, other in model.named_modules() if other is module)
     with torch.no_grad():
         matrix = module.dense() if isinstance(module, CompressedEmbedding) else module.weight
+        if not torch.isfinite(matrix).all():
+            raise CheckpointError(
+                f"{name} holds values that are not finite (NaN or infinity): the checkpoint is damaged."
+            )
         return spectrum(matrix, name)
 
 

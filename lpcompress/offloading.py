@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from lpcompress.errors import CheckpointError
 
 ON_DISK = {"": "disk"}
 """The `device_map` under which every tensor stays in its file."""
@@ -60,7 +63,13 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
     scratch = ScratchDirectory()
     file = str(scratch.path / "tensors.safetensors")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk
+        raise CheckpointError(
+            f"{scratch.path.parent} cannot hold the temporary files: {error}. Make room there, or set TMPDIR to a"
+            " directory that has room for the compressed layers."
+        ) from error
     index = {name: {"safetensors_file": file, "weight_name": name} for name in tensors}
     loader: Any = OffloadedWeightsLoader(index=index)
     loader.scratch = scratch
@@ -71,3 +80,14 @@ def stored_tensor(module: Any, name: str) -> Tensor:
     """Return a tensor of `module`, mapped from its file if it stays there."""
     tensor = module.state_dict()[name]
     return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
+
+
+def misshapen(model: Any) -> list[str]:
+    """Return the names of tensors that have another shape in their files than in the model."""
+    return [
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        if is_offloaded(module)
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        if name in module._hf_hook.weights_map and module._hf_hook.weights_map[name].shape != tensor.shape
+    ]

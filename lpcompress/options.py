@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lpcompress.errors import PlanError
-from lpcompress.plan import METHODS, Plan
+from lpcompress.plan import METHODS, Plan, read_bytes
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A Hub id or a local directory.")]
 TemplateArgument = Annotated[
@@ -89,6 +89,19 @@ def pairs(texts: Sequence[str] | None) -> dict[str, str]:
     return {
         name: value for name, _, value in (("=" * ("=" not in word) + word).partition("=") for word in words(texts))
     }
+
+
+def shard_size(text: str | None) -> int | None:
+    """Return the bytes of --max-shard-size.
+
+    Raises
+    ------
+    PlanError
+        If it is no size.
+    """
+    if text is not None and not read_bytes(text):
+        raise PlanError(f"max_shard_size is the size of a weight file, such as 2GB. Got {text!r}.")
+    return None if text is None else read_bytes(text)
 
 
 def limits(name: str, texts: Sequence[str] | None) -> dict[str, float] | None:

@@ -1,9 +1,10 @@
 """The user's wish, checked: what to compress, how, and how much of it to remove."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,6 +16,7 @@ from lpcompress.yaml_file import read_yaml
 METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd", "sketch")
 ONE_SUBSPACE = ("lp", "svd", "sketch")  # methods to which a number of clusters means nothing
 ROW_WEIGHTS = ("zipf", "uniform")
+Compressing = TypeVar("Compressing", bound=Callable[..., Any])
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
 
@@ -145,6 +147,11 @@ class Plan(BaseModel):
     def _one_pattern_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("calibration", "row_weights", mode="before")
+    @classmethod
+    def _a_path_is_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
+
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
@@ -172,11 +179,7 @@ class Plan(BaseModel):
     @field_validator("max_bytes", mode="before")
     @classmethod
     def _a_number_of_bytes(cls, value: object) -> object:
-        found = re.fullmatch(r"([\d.]+)\s*([KMG]I?B)?", str(value).strip().upper())
-        try:
-            count = None if value is None else int(float(found[1]) * UNITS[found[2] or ""]) if found else 0
-        except ValueError:  # two points
-            count = 0
+        count = None if value is None else read_bytes(value)
         if count == 0:
             raise PlanError(f"max_bytes is the size of the model, such as 40MB or 40000000. Got {value!r}.")
         return count
@@ -244,12 +247,37 @@ class Plan(BaseModel):
         return self
 
 
-def plans_for(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, Plan]:
+def read_bytes(size: object) -> int:
+    """Return the number of bytes in 40MB or 40000000, 0 for what is no size."""
+    found = re.fullmatch(r"([\d.]+)\s*([KMG]I?B)?", str(size).strip().upper())
+    try:
+        return int(float(found[1]) * UNITS[found[2] or ""]) if found else 0
+    except (ValueError, OverflowError):  # two points; infinity
+        return 0
+
+
+def checked(compressing: Compressing) -> Compressing:
+    """Have the options of `Plan` among those of a function checked, and read as in a plan: one pattern is a list.
+
+    Texts for calibration are no part of a plan, and are passed on.
+    """
+
+    @wraps(compressing)
+    def call(*arguments: Any, **options: Any) -> Any:
+        texts = not isinstance(options.get("calibration"), str | Path | None)
+        names = [name for name in options if name in Plan.model_fields and not (texts and name == "calibration")]
+        plan = Plan(**{name: options.pop(name) for name in names})
+        return compressing(*arguments, **options | plan.model_dump(include=set(names)))
+
+    return cast(Compressing, call)
+
+
+def plans_for(methods: str | Sequence[str], options: Mapping[str, Any]) -> dict[str, Plan]:
     """Return the plans of an evaluation, by method: one for each named, else the one that the options make.
 
     Parameters
     ----------
-    methods : sequence of str
+    methods : str or sequence of str
         Methods to be compared. The number of clusters goes to those that have clusters.
     options : mapping
         Those of `Plan`; empty, and no methods: there is nothing to compress with.
@@ -259,6 +287,7 @@ def plans_for(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, P
     PlanError
         If a value makes no sense, or `method` is given beside several.
     """
+    methods = (methods,) if isinstance(methods, str) and methods else methods
     if not methods:
         return {plan.method: plan for plan in ([Plan(**options)] if options else [])}
     if "method" in options:

@@ -1,10 +1,12 @@
 """How to fine-tune, checked."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from lpcompress.errors import PlanError
 
 PRECISIONS = ("no", "bf16", "fp16")
+NUMBERS = ("epochs", "learning_rate", "batch_size", "seed", "soft", "temperature", "hidden")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class Recipe:
     hidden: float = 1.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.freeze, str):
+            raise PlanError(f"freeze must be a tuple of words or wildcards. Got {self.freeze!r}.")
+        for name in NUMBERS:
+            if not isinstance(getattr(self, name), Real):
+                raise PlanError(f"{name} must be a number. Got {getattr(self, name)!r}.")
+        if not isinstance(self.max_steps, Integral | None):
+            raise PlanError(f"max_steps must be a whole number. Got {self.max_steps!r}.")
         checks = {
             "epochs must be above 0": self.epochs > 0,
             "max_steps must be at least 1": self.max_steps is None or self.max_steps >= 1,

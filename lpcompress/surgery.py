@@ -122,10 +122,12 @@ def matches(model: nn.Module, pattern: str, layers: dict[str, nn.Module]) -> lis
     else:
         found = [name for name, layer in layers.items() if asks(model, name, layer) and not is_special(layer)]
     if not found:
-        near = [] if asks else difflib.get_close_matches(pattern, layers, n=3, cutoff=0.3)
+        near = difflib.get_close_matches(pattern, WORDS, n=1, cutoff=0.8)
+        near = [] if asks else near or difflib.get_close_matches(pattern, layers, n=3, cutoff=0.3)
+        names = f" Words are {', '.join(WORDS)}; `lpcompress inspect` shows the names of layers."
         raise LpCompressError(
             f"layers {pattern!r} matched no layer of this {type(model).__name__} that can be factored."
-            + (f" Nearest: {', '.join(map(repr, near))}." if near else "")
+            + (f" Nearest: {', '.join(map(repr, near))}." if near else names)
         )
     for name in found:
         refuse_unsupported(model, name, layers[name])

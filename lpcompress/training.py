@@ -44,8 +44,9 @@ class Examples(Dataset):
         return {**self.encoded.row(row), "labels": self.targets[row].item()}
 
 
-def freeze(model: Any, patterns: Sequence[str]) -> None:
-    """Exclude parameters from training.
+@contextmanager
+def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
+    """Exclude parameters from training, for a while.
 
     Raises
     ------
@@ -53,20 +54,24 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
         If a pattern matches nothing, or nothing is left to train.
     """
     parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
+    wanted = {name: parameter.requires_grad for name, parameter in parameters.items()}
     for pattern in patterns:
         asks = surgery.WORDS.get(pattern)
-        frozen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
+        chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
         for name, module in modules.items():
             if asks(model, name, module) if asks else fnmatchcase(name, pattern):
-                frozen += module.parameters()
-        if not frozen:
+                chosen += module.parameters()
+        if not chosen:
             near = get_close_matches(pattern, [*modules, *parameters], n=1, cutoff=0.3)
             hint = f" Nearest: {near[0]!r}." if near else ""
             raise LpCompressError(f"freeze {pattern!r} matched nothing in this {type(model).__name__}.{hint}")
-        for parameter in frozen:
+        for parameter in chosen:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise LpCompressError(f"freeze {', '.join(patterns)} leaves nothing to train. Name fewer layers.")
+    yield
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(wanted[name])
 
 
 def train(learner: Learner, examples: Examples, directory: Path, device: torch.device, progress: Progress) -> float:
@@ -80,11 +85,9 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
     Raises
     ------
     LpCompressError
-        If mixed precision or the Trainer needs another device.
+        If the Trainer needs another device.
     """
     recipe, on_cpu = learner.recipe, device.type == "cpu"
-    if recipe.mixed_precision == "fp16" and on_cpu:
-        raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     arguments = TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=recipe.epochs,

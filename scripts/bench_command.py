@@ -1,6 +1,6 @@
-"""Time and peak memory of the whole command on a RoBERTa-base-sized checkpoint, loading and saving included.
+"""Time and peak memory of the whole command, loading and saving included, by default at RoBERTa-base's size.
 
-    python scripts/bench_command.py [-- --p 1.0 --ratio 0.28]
+    python scripts/bench_command.py [--tokens 250002] [-- --p 1.0 --ratio 0.28]
 
 The checkpoint is made here with random weights (the Hub is not needed) and a byte-level BPE tokenizer of the same
 size; time and memory do not depend on the values.
@@ -23,18 +23,17 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 
-VOCABULARY = 50265
 SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer with made-up merges."""
+def tokenizer(tokens: int) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer of at most so many tokens, with made-up merges."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*SPECIAL.values(), *letters]
     known, merges = set(pieces), []
     for left in list(letters) + [a + b for a in letters for b in letters]:
         for right in letters:
-            if len(pieces) < VOCABULARY and left in known and left + right not in known:
+            if len(pieces) < tokens and left in known and left + right not in known:
                 merges.append((left, right))
                 pieces.append(left + right)
                 known.add(left + right)
@@ -47,16 +46,25 @@ def main() -> None:
     """Make the checkpoint, run the command in a process of its own, print what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("options", nargs="*", default=["--p", "1.0", "--ratio", "0.28"], help="of `compress`, after --")
+    for option, default in {"tokens": 50265, "width": 768, "blocks": 12}.items():
+        parser.add_argument(f"--{option}", type=int, default=default, help="default: %(default)s")
     args = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "roberta-base-sized", Path(folder) / "out"
+        source, out = Path(folder) / "model", Path(folder) / "out"
         torch.manual_seed(0)
-        model = RobertaForMaskedLM(RobertaConfig(vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1))
-        model.save_pretrained(source)
-        tokenizer().save_pretrained(source)
+        config = RobertaConfig(
+            vocab_size=args.tokens,
+            hidden_size=args.width,
+            num_hidden_layers=args.blocks,
+            num_attention_heads=args.width // 64,
+            intermediate_size=4 * args.width,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+        )
+        RobertaForMaskedLM(config).save_pretrained(source)
+        tokenizer(args.tokens).save_pretrained(source)
         size = (source / "model.safetensors").stat().st_size
-        del model
         command = [sys.executable, "-m", "lpcompress", "compress", str(source), "--out", str(out), "--json"]
         began = time.perf_counter()
         result = subprocess.run([*command, *args.options], check=True, stdout=subprocess.PIPE, text=True)

@@ -73,7 +73,7 @@ def main() -> None:
         alone, total = statistics.median(layer[name]), statistics.median(whole[name])
         shares = 100 * (alone - base_layer) / base, 100 * (total - base) / base
         table.add_row(name, *(f"{1e3 * t:.2f}" for t in (alone, total)), *(f"{share:.2f}" for share in shares))
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from lpcompress.factor import Clustered, Factorization, LowRank
-from lpcompress.factor.problem import Budget
-from lpcompress.factor.sparse import encode
+from lpcompress.factor import METHODS, Clustered, Factorization, LowRank
+from lpcompress.factor.problem import Budget, Settings
 from lpcompress.nn import from_factorization
 
 CLUSTERS = 4
@@ -54,7 +53,7 @@ def layers(rows: int, columns: int, kept: float) -> dict[str, nn.Module]:
     held: dict[str, Factorization] = {
         "factored": low_rank(rows, columns, kept),
         "clustered": clustered(rows, columns, kept),
-        "sparse": encode(dense.weight.detach(), None, budget),
+        "sparse": METHODS["sparse"](dense.weight.detach(), budget, Settings()),
     }
     modules = {"dense": dense} | {name: from_factorization(each, dense) for name, each in held.items()}
     modules["folded"] = copy.deepcopy(modules["clustered"])

@@ -69,12 +69,12 @@ def planted(kind: str, seed: int, rows: int, width: int, rank: int) -> tuple[Ten
 
 def synthetic(args: argparse.Namespace) -> Table:
     """Return the table of planted embeddings: rows kinds of outliers, columns p."""
-    table = Table("outliers", *(f"p = {p:g}" for p in NORMS), title="planted low rank, single subspace")
+    table = Table("outliers", *(f"p = {p:g}" for p in args.norms), title="planted low rank, single subspace")
     rows, width, rank = args.synthetic
     ratio = 1 - rank * (rows + width) / (rows * width) - 1e-6
     for kind in ("none", "rows", "coordinates"):
         cells = []
-        for p in NORMS:
+        for p in args.norms:
             errors = []
             for seed in range(3):
                 matrix, clean, kept = planted(kind, seed, rows, width, rank)

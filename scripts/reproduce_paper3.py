@@ -16,7 +16,7 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Console
@@ -208,12 +208,14 @@ def main() -> None:
     parser.add_argument("--images", nargs="+", default=installed, choices=SETS, help="default: all installed")
     parser.add_argument("--fewer", nargs="+", type=float, default=[2, 4, 8], metavar="TIMES")
     parser.add_argument("--seeds", type=int, default=5, help="at least 2, default: %(default)s")
+    parser.add_argument("--epochs", type=int, help="default: 15 for digits, 6 for mnist5k")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console = Console(width=120)
     for name in args.images:
         images = SETS[name]()
+        images = replace(images, epochs=args.epochs or images.epochs)
         runs = [("dense", 1.0), *((kind, fewer) for fewer in args.fewer for kind in KINDS)]
         results: dict[tuple[str, float], list[Result]] = {run: [] for run in runs}
         with Progress(console=Console(stderr=True)) as progress:

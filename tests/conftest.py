@@ -1,18 +1,22 @@
-"""Tiny models of the four architectures, random factorizations, and fresh interpreters."""
+"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, fresh interpreters."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from lpcompress.factor.factorization import Clustered, LowRank, SparseCoded, index_dtype, pack_bits
+from lpcompress.glue.tasks import AX, TASKS
 
 ROOT = Path(__file__).parent.parent
 TOKENS, WIDTH = 203, 20  # neither a multiple of eight
@@ -24,6 +28,9 @@ ARCHITECTURES = {
     "distilbert": ("DistilBert", {"vocab_size": TOKENS, "dim": WIDTH, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}),
     "xlnet": ("XLNet", {"vocab_size": TOKENS, "d_model": WIDTH, "n_layer": 2, "n_head": 2, "d_inner": 32}),
 }
+ROWS = Path(__file__).parent / "data" / "glue"  # written by us
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SEGMENTS = ("bert", "xlnet")  # architectures whose tokenizers say which sentence a token is of
 HEADS = {"classifier": "ForSequenceClassification", "lm": "ForMaskedLM", "base": "Model"}
 
 
@@ -171,3 +178,67 @@ def two_processes():
         return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=300)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def glue_dir():
+    """A directory of GLUE, one jsonl file a split: the nine tasks and AX."""
+    return ROWS
+
+
+@pytest.fixture
+def rows_of():
+    """A function (task, split) -> the rows of our own file as dicts."""
+
+    def read(task, split):
+        return [json.loads(line) for line in (ROWS / task / f"{split}.jsonl").read_text().splitlines()]
+
+    return read
+
+
+@pytest.fixture
+def tokenizer():
+    """A function (architecture) -> a tokenizer that knows the commonest words of the rows."""
+
+    def make(architecture="bert"):
+        text = " ".join(path.read_text() for path in sorted(ROWS.rglob("*.jsonl"))).lower()
+        words = [word for word, _ in Counter(re.findall("[a-z]+", text)).most_common(TOKENS - len(SPECIAL))]
+        core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(SPECIAL + words)}, unk_token="[UNK]"))
+        core.normalizer = normalizers.Lowercase()
+        core.pre_tokenizer = pre_tokenizers.Whitespace()
+        core.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * (architecture in SEGMENTS)
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", model_input_names=inputs, model_max_length=38
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_classifier(tiny_model, tokenizer, tmp_path):
+    """A function (task, architecture, names, seed, **config) -> the directory of a random fine-tuned checkpoint.
+
+    `names` are those of the outputs; by default the data set's classes, as a careful trainer leaves them.
+    """
+
+    def make(task, architecture="bert", names=None, directory=None, seed=0, **config):
+        outputs = (TASKS | {"ax": AX})[task].n_outputs
+        names = names or (TASKS | {"ax": AX})[task].classes or ["LABEL_0"]
+        config = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} | config
+        model = tiny_model(architecture, num_labels=outputs, pad_token_id=0, **config)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for tensor in model.parameters():  # far from 0, so that predictions differ from row to row
+                tensor.add_(torch.randn(tensor.shape) * 0.3)
+            inputs = torch.randint(len(SPECIAL), TOKENS, (32, 12), generator=torch.Generator().manual_seed(0))
+            head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+            head.bias -= model(inputs).logits.mean(0)  # so that no class wins everywhere
+        directory = Path(directory or tmp_path / architecture / task)
+        model.save_pretrained(directory)
+        tokenizer(architecture).save_pretrained(directory)
+        return directory
+
+    return make

@@ -289,7 +289,7 @@ def test_existing_output(compressed, tmp_path):
     out.mkdir()
     checkpoint.save(compressed(), None, out)  # an empty directory is as good as none
     before = files_of(out)
-    with pytest.raises(CheckpointError, match=r"exists\. Choose another --out, or pass --overwrite"):
+    with pytest.raises(CheckpointError, match=r"exists\. Choose another directory, or pass --overwrite"):
         checkpoint.save(compressed(), None, out)
     assert files_of(out) == before
     checkpoint.save(compressed(kind="low_rank"), None, out, {"new": ""}, overwrite=True)
@@ -454,3 +454,27 @@ def test_files_have_the_modes_that_the_umask_gives(compressed, tokenizer, tmp_pa
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()} == {file_mode}
     assert (tmp_path / "out").stat().st_mode & 0o777 == directory_mode
+
+
+def test_a_config_of_wrong_types_gives_one_sentence(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"hidden_size": "wide"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"cannot be loaded\. .*'hidden_size': .*expected int, got str"):
+        checkpoint.load(str(tmp_path))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_not_left_out_in_silence(tiny_model, tokenizer, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    assert checkpoint.load(str(tmp_path))[1] is None  # there is none, and nothing to say
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.warns(UserWarning, match="the tokenizer cannot be read, and is left out. JSONDecodeError: "):
+        assert checkpoint.load(str(tmp_path))[1] is None
+
+
+def test_the_root_is_no_place_for_a_checkpoint():
+    with pytest.raises(CheckpointError, match=r"^/ exists\."):
+        checkpoint.refuse_existing("/")
+    with pytest.raises(CheckpointError, match=r"^/ is not a checkpoint"):
+        checkpoint.refuse_existing("/", overwrite=True)

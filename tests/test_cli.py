@@ -146,7 +146,7 @@ def test_the_wish_on_saving_is_passed_on(run, tiny, monkeypatch):
     assert passed == {
         "out": Path("tiny-lpcompress"),
         "overwrite": True,
-        "max_shard_size": "2GB",
+        "max_shard_size": 2 * 10**9,
         "stub": True,
     }
 
@@ -162,6 +162,10 @@ def test_the_wish_on_saving_is_passed_on(run, tiny, monkeypatch):
         (["--row-weights", "zpif"], "did you mean 'zipf'?"),
         (["--exponent", "3"], "its row's weight, from 0 to 2. Got 3"),
         (["--seed", "-1"], "seed must be between 0"),
+        (["--max-shard-size", "foo"], "max_shard_size is the size of a weight file, such as 2GB. Got 'foo'."),
+        (["--max-shard-size", "0"], "Got '0'."),
+        (["--max-shard-size", "-5MB"], "Got '-5MB'."),
+        (["--max-bytes", "9" * 400], "max_bytes is the size of the model"),
         (["--config", "none.yaml"], "none.yaml: cannot be read"),
         (["--layers", ""], "layers must name at least one pattern"),
     ],

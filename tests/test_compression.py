@@ -372,7 +372,7 @@ def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
         ({"layers": ["*word_embeddings", "*.LayerNorm"]}, r"LayerNorm' matched no layer"),
         ({"layers": ["nothing"]}, "matched no layer"),
         ({"method": "pca"}, "method must be one of"),
-        ({"p": 3.0}, "p must be between 1 and 2"),
+        ({"p": 3.0}, "from 1 to 2. Got 3"),
         ({"row_weights": "none.txt"}, "file of token counts"),
     ],
 )
@@ -463,3 +463,54 @@ def test_gradients_are_wanted_where_they_were(model):
 
 def test_the_package_offers_it(model):
     assert lpcompress.compress(model(), ratio=0.5, method="svd").layers[0].method == "svd"
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"ratio": "much"}, r"^ratio must be a number\. Got 'much'"),
+        ({"ratio": [0.28]}, r"^ratio must be a number\. Got \[0\.28\]"),
+        ({"ratio": True}, r"^ratio must be a number\. Got True"),
+        ({"p": None}, r"^p must be a number\. Got None"),
+        ({"clusters": 2.5}, r"^clusters must be a whole number\. Got 2\.5"),
+        ({"layers": None}, r"^layers must be text\. Got None"),
+        ({"layers": []}, "^layers must name at least one pattern"),
+        ({"layers": [3]}, r"^layers must be text\. Got 3"),
+        ({"seed": "a"}, r"^seed must be a whole number\. Got 'a'"),
+        ({"seed": -1}, "^seed must be between 0"),
+        ({"row_weights": torch.ones(3)}, r"^row_weights must be text\. Got tensor"),
+        ({"exponent": 9}, "^exponent is the power"),
+        ({"max_bytes": "much"}, r"^max_bytes is the size of the model, such as 40MB or 40000000\. Got 'much'"),
+        ({"allocation": 5}, "^allocation must give each layer a method"),
+        ({"calibration": 5}, r"^calibration must be a file, glue:TASK, or texts"),
+        ({"calibration": [1, 2]}, r"^calibration must be a file, glue:TASK, or texts"),
+        ({"tokenizer": "bert-base-uncased"}, r"^tokenizer must be a tokenizer, as lpcompress\.load returns it"),
+        ({"device": "gpu"}, "^device must be one of this machine's"),
+    ],
+)
+def test_a_wish_of_a_wrong_type_is_refused_in_words(model, wish, sentence):
+    with pytest.raises(LpCompressError, match=sentence):
+        compress(model(), **wish)
+    if not {"tokenizer", "device", "calibration"} & set(wish):
+        with pytest.raises(LpCompressError, match=sentence):
+            preview(model(), **wish)
+
+
+@pytest.mark.parametrize("thing", ["bert-base-uncased", None])
+def test_what_is_no_model_is_refused_in_words(thing):
+    with pytest.raises(LpCompressError, match=r"compress takes a model, as lpcompress\.load returns it"):
+        compress(thing)
+
+
+def test_text_that_is_a_number_and_one_pattern_without_a_list(model, tmp_path):
+    (tmp_path / "counts.txt").write_text("1\n" * 203)
+    counts = tmp_path / "counts.txt"
+    plain, spoken = (
+        compress(model(), method="svd", **wish)
+        for wish in (
+            {"ratio": 0.4, "layers": ["embedding"], "row_weights": str(counts)},
+            {"ratio": "0.4", "layers": "embedding", "row_weights": counts},
+        )
+    )
+    assert plain.layers[0].bytes_after == spoken.layers[0].bytes_after
+    assert [layer.name for layer in spoken.layers] == [layer.name for layer in plain.layers]

@@ -71,3 +71,11 @@ def test_the_record_is_read(tmp_path):
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     (tmp_path / "lpcompress.json").write_text(json.dumps({"model": "x", "layers": []}))
     assert inspection.inspect(str(tmp_path)).report == {"model": "x", "layers": []}
+
+
+def test_an_embedding_that_is_not_finite_is_named(tmp_path):
+    model = BertModel(BertConfig(**SIZES))
+    model.get_input_embeddings().weight.data[3, 4] = torch.nan
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"^embeddings\.word_embeddings holds values that are not finite"):
+        inspection.inspect(str(tmp_path))

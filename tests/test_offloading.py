@@ -6,12 +6,13 @@ import tempfile
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lpcompress import checkpoint
 from lpcompress.compression import compress
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.offloading import editable, in_memory, is_offloaded, offload, stored_tensor
 from lpcompress.surgery import all_layers, find_layers, lend_layer, owner_of
 
@@ -180,3 +181,27 @@ def test_what_is_in_memory_stays_there():
         weight.zero_()
     assert module.weight is weight and not is_offloaded(module)
     assert stored_tensor(module, "weight").data_ptr() == weight.data_ptr()
+
+
+@pytest.mark.parametrize("error", [OSError, SafetensorError])
+def test_a_full_scratch_directory_is_named(tiny_model, tmp_path, scratch, monkeypatch, error):
+    def fail(*_):
+        raise error("No space left on device (os error 28)")
+
+    tiny_model().save_pretrained(tmp_path / "model")
+    model, _ = checkpoint.load(str(tmp_path / "model"), on_disk=True)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(CheckpointError, match=f"^{scratch} cannot hold the temporary files: .*28.* set TMPDIR to"):
+        compress(model, row_weights="uniform", method="svd")
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_weights_of_other_sizes_than_the_config_are_refused(tiny_model, tmp_path, on_disk):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    model.config.hidden_size = 40
+    model.config.save_pretrained(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"cannot be loaded\. Its weights are of other sizes than its config\.json"
+    ):
+        checkpoint.load(str(tmp_path), on_disk=on_disk)

@@ -122,6 +122,8 @@ def test_a_layer_with_a_forward_of_its_own_is_refused(tiny_model):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
+        ("embeding", r"Nearest: 'embedding'\."),
+        ("x" * 30, "Words are embedding, linear, .*; `lpcompress inspect` shows the names"),
         ("*.word_embedding", "matched no layer of this BertFor.*Nearest: 'bert.embeddings.word_embeddings'"),
         ("conv", "layers 'conv' matched no layer of this BertForSequenceClassification that can be factored"),
         ("*.LayerNorm", "matched no layer of this BertForSequenceClassification that can be factored"),

@@ -84,7 +84,8 @@ def _cut_by_length(matrix: Tensor, parts: int) -> Tensor:
     """
     lengths = torch.linalg.vector_norm(matrix, dim=1).double()
     order = lengths.argsort()
-    floor = 0.1 * float(lengths.median()) + torch.finfo(matrix.dtype).tiny  # or one row of zeros were all the sum
+    smallest = torch.finfo(lengths.dtype).tiny ** 0.25  # whose cube has an inverse
+    floor = 0.1 * float(lengths.median()) + smallest  # or one row of zeros were all the sum
     shares = lengths[order].clamp_min(floor).pow(-3).cumsum(0)
     labels = torch.empty_like(order)
     labels[order] = (shares / shares[-1] * parts).long().clamp_max(parts - 1)

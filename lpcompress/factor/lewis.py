@@ -5,6 +5,8 @@ from torch import Tensor
 
 from lpcompress.factor.linalg import CHUNK, gram
 
+RIDGE = 100  # times the rounding: what is added to all axes if that has made the shortest negative
+
 
 def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float = 1e-2) -> Tensor:
     """Return M (d, d) with ||M^(1/2) x||_2 <= ||A x||_p <= d^(1/p - 1/2) ||M^(1/2) x||_2 for all x.
@@ -34,7 +36,7 @@ def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float
     for _ in range(rounds):
         scale = weights.pow(0.5 - 1 / p)
         ellipsoid = _weighted_gram(matrix, scale)
-        root = _inverse_root(ellipsoid).to(matrix.dtype)
+        root = _inverse_root(ellipsoid, matrix.dtype).to(matrix.dtype)
         lengths = torch.cat([torch.linalg.vector_norm(rows @ root, dim=1) for rows in matrix.split(CHUNK)])
         # A row of zeros has weight 0; the floor keeps its negative power finite, and it adds nothing to M.
         updated = lengths.pow(p).clamp_min(torch.finfo(matrix.dtype).tiny ** 0.25)
@@ -53,8 +55,10 @@ def _weighted_gram(matrix: Tensor, scale: Tensor) -> Tensor:
     return total
 
 
-def _inverse_root(ellipsoid: Tensor) -> Tensor:
-    """Return R with R R^T = M^-1, from the Cholesky factor of M."""
-    lower = torch.linalg.cholesky(ellipsoid)
-    identity = torch.eye(lower.shape[0], dtype=lower.dtype, device=lower.device)
+def _inverse_root(ellipsoid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return R with R R^T = M^-1, from the Cholesky factor of M, whose products were rounded to `dtype`."""
+    identity = torch.eye(ellipsoid.shape[0], dtype=ellipsoid.dtype, device=ellipsoid.device)
+    lower, failed = torch.linalg.cholesky_ex(ellipsoid)
+    if failed:  # axes shorter than the rounding
+        lower = torch.linalg.cholesky(ellipsoid + RIDGE * torch.finfo(dtype).eps * ellipsoid.trace() * identity)
     return torch.linalg.solve_triangular(lower, identity, upper=False).T

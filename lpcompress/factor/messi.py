@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lpcompress.errors import UnsuitableError
 from lpcompress.factor.clustered import Subspace, assemble, group_by_direction, squared_distances
 from lpcompress.factor.factorization import Clustered, LowRank, index_dtype
 from lpcompress.factor.linalg import principal_axes
@@ -68,11 +69,13 @@ def _fit(matrix: Tensor, clusters: int, budget: Budget, settings: Settings) -> t
         single = svd(matrix, budget, settings)
         whole = Subspace(single.right.T, single.right.shape[0])
         return single, _cost(squared_distances(matrix, [whole])[:, 0], power)
+    n = matrix.shape[0]
+    if clusters > n:
+        raise UnsuitableError(f"clusters must be at most the number of rows, {n:,}. Got {clusters:,}.")
     rank = _rank(matrix.shape, clusters, budget)
     if rank < 1:
         raise budget.too_small(_bytes(matrix.shape, clusters, 1, budget.item))
     generator = torch.Generator().manual_seed(settings.seed)
-    n = matrix.shape[0]
     order = torch.randperm(n, generator=generator).to(matrix.device)
     sample = matrix[order[: max(SAMPLE, 4 * clusters * rank)]] if n > 2 * SAMPLE else matrix
     runs = []

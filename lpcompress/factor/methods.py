@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -200,10 +202,31 @@ def weighted(matrix: Tensor, row_weights: Tensor | None, p: float = 2.0) -> tupl
     return work * lengths.unsqueeze(1), lengths
 
 
+KINDS: dict[Any, str] = {
+    Tensor: "a torch.Tensor",
+    Tensor | None: "a torch.Tensor or None",
+    Real: "a number",
+    Integral: "a whole number",
+    Integral | None: "a whole number or None",
+}
+
+
 def _refuse_bad_arguments(
     matrix: Tensor, methods: tuple[str, ...], ratio: float, settings: Settings, row_weights: Tensor | None
 ) -> None:
-    """Raise `LpCompressError` for the first argument that is out of range."""
+    """Raise `LpCompressError` for the first argument that is of a wrong type or out of range."""
+    for name, value, kind in (
+        ("matrix", matrix, Tensor),
+        ("row_weights", row_weights, Tensor | None),
+        ("ratio", ratio, Real),
+        ("p", settings.p, Real),
+        ("distance_power", settings.distance_power, Real),
+        ("clusters", settings.clusters, Integral | None),
+        ("starts", settings.starts, Integral),
+        ("seed", settings.seed, Integral),
+    ):
+        if not isinstance(value, kind):
+            raise LpCompressError(f"{name} must be {KINDS[kind]}. Got a {type(value).__name__}.")
     n_weights = None if row_weights is None else tuple(row_weights.shape)
     checks = [
         (set(methods) <= set(METHODS), f"method must be one of {', '.join(METHODS)} or auto. Got {methods[0]!r}."),
@@ -217,9 +240,13 @@ def _refuse_bad_arguments(
         (settings.clusters is None or settings.clusters >= 1, f"clusters must be at least 1. Got {settings.clusters}."),
         (settings.starts >= 1, f"starts must be at least 1. Got {settings.starts}."),
         (
-            matrix.dim() == 2 and matrix.numel() > 0 and matrix.is_floating_point(),
-            f"the matrix must have two dimensions and floating-point entries. "
-            f"Got shape {tuple(matrix.shape)}, {matrix.dtype}.",
+            matrix.dim() == 2
+            and matrix.numel() > 0
+            and matrix.is_floating_point()
+            and matrix.layout == torch.strided
+            and not matrix.is_meta,
+            f"the matrix must have two dimensions and floating-point entries, all stored. "
+            f"Got shape {tuple(matrix.shape)}, {matrix.dtype}, {matrix.layout} on {matrix.device}.",
         ),
         (
             n_weights is None or n_weights == tuple(matrix.shape[:1]),

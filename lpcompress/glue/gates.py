@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
+from numbers import Real
 
 from lpcompress.errors import PlanError
 from lpcompress.glue.averages import Average
@@ -24,6 +26,8 @@ def limits(wish: Limits) -> dict[str, float]:
         return {}
     found = dict(wish) if isinstance(wish, Mapping) else {"": wish}
     for key in found:
+        if not isinstance(found[key], Real) or isnan(found[key]):
+            raise PlanError(f"max_drop and min_recovery must be numbers. Got {found[key]!r}.")
         if key not in ("", AVERAGE, *TASKS):
             raise PlanError(f"a limit must be for {AVERAGE}, for one of {', '.join(TASKS)}, or for all. Got {key!r}.")
     return found

@@ -106,6 +106,8 @@ def primary_metrics(task: Task, primary: dict[str, str]) -> tuple[str, ...]:
 
 def checked_primary(primary: Mapping[str, str]) -> dict[str, str]:
     """Return the user's choice of metrics; raises PlanError where there is no such task or metric."""
+    if not isinstance(primary, Mapping):
+        raise PlanError(f"primary must map tasks to metrics, such as {{'mrpc': 'f1'}}. Got {primary!r}.")
     for key, metric in primary.items():
         if key not in TASKS or metric not in TASKS[key].metric_keys:
             known = ", ".join(f"{task.key}={'|'.join(task.metric_keys)}" for task in TASKS.values())

@@ -8,6 +8,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
+from lpcompress.devices import checked_device
 from lpcompress.errors import LpCompressError
 
 Result = TypeVar("Result")
@@ -33,7 +34,7 @@ class Workers:
         # without a GPU accelerate must be told so, or it overlooks that there are several processes
         state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
         self.rank, self.count = int(state.process_index), int(state.num_processes)
-        self.device = torch.device(device) if device and self.count == 1 else state.device
+        self.device = checked_device(device) if device and self.count == 1 else state.device
         if self.device.type == "cpu":  # moving to "cpu:0" copies tensors: other alignment, other last digits
             self.device = torch.device("cpu")
 

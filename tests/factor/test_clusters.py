@@ -47,7 +47,7 @@ def test_distance_power_weighs_outlying_rows_less():
 
 
 def test_more_clusters_than_rows_is_refused():
-    with pytest.raises(LpCompressError, match="smaller ratio"):
+    with pytest.raises(LpCompressError, match=r"at most the number of rows, 20\. Got 50"):
         factorize(torch.randn(20, 16), "messi", ratio=0.5, clusters=50)
 
 
@@ -85,3 +85,11 @@ def test_adaptive_start_survives_a_row_of_zeros():
     matrix = subspaces((200, 1800), (20, 2))
     matrix[7] = 0
     assert len(factorize(matrix, "adaptive", ratio=0.80, clusters=4).ranks) > 1
+
+
+def test_adaptive_start_survives_more_rows_of_zeros_than_others():
+    matrix = subspaces((200, 1800), (20, 2)).double()
+    matrix[torch.arange(2000) % 3 > 0] = 0
+    fitted = factorize(matrix, "adaptive", ratio=0.80, clusters=4)
+    assert torch.equal(fitted.dense()[1], torch.zeros(matrix.shape[1], dtype=torch.float64))
+    assert relative_error(matrix, fitted.dense()) <= relative_error(matrix, factorize(matrix, "svd", 0.80).dense())

@@ -42,6 +42,13 @@ def test_shape_dtype_and_size(method, dtype):
     assert relative_error(matrix, fitted.dense()) < 0.5
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ratio", [0.28, 0.8])
+def test_the_budget_is_kept_and_used_to_half_a_per_cent(method, ratio):
+    matrix = spectral_matrix(n=620, d=420, decay=0.99)  # one dimension is 0.4 % of it
+    assert 0 <= 1 - factorize(matrix, method, ratio).n_bytes / (matrix.numel() * 4) - ratio <= 0.005
+
+
 @pytest.mark.parametrize("method", ALL)
 @pytest.mark.parametrize("p", [2.0, 1.0])
 def test_same_seed_same_bytes(method, p):
@@ -156,6 +163,15 @@ def test_one_column_cannot_shrink(method):
         ({"matrix": torch.ones(3, 3, 3)}, "two dimensions"),
         ({"matrix": torch.ones(3, 3, dtype=torch.long)}, "floating-point"),
         ({"matrix": torch.full((30, 8), torch.nan)}, "not finite"),
+        ({"matrix": torch.ones(30, 8, device="meta")}, r"all stored\. Got .* on meta"),
+        ({"matrix": torch.eye(8).to_sparse()}, r"all stored\. Got .* torch.sparse_coo"),
+        ({"matrix": spectral_matrix().numpy()}, r"matrix must be a torch\.Tensor\. Got a ndarray"),
+        ({"row_weights": [1.0] * 600}, r"row_weights must be a torch\.Tensor or None\. Got a list"),
+        ({"ratio": "0.28"}, r"ratio must be a number\. Got a str"),
+        ({"p": None}, r"p must be a number\. Got a NoneType"),
+        ({"clusters": 2.5}, r"clusters must be a whole number or None\. Got a float"),
+        ({"starts": "3"}, r"starts must be a whole number\. Got a str"),
+        ({"seed": 0.5}, r"seed must be a whole number\. Got a float"),
     ],
 )
 def test_bad_arguments(change, sentence):

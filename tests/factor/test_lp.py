@@ -55,6 +55,15 @@ def test_lewis_ellipsoid_sandwiches_the_lp_ball(p):
     assert bool((norm <= inner * 12 ** (1 / p - 0.5) * (1 + 1e-6)).all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_axes_shorter_than_the_rounding(dtype):
+    clean = planted(n=40, d=12, rank=2)[1].double()
+    noise = torch.randn(40, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    matrix = (clean + 10 * torch.finfo(dtype).eps ** 0.6 * noise).to(dtype)
+    fitted = factorize(matrix, "lp", ratio=0.5, p=1.0).dense()
+    assert relative_error(matrix, fitted, 1.0) < 1e-3
+
+
 @pytest.mark.parametrize("p", [1.0, 1.5])
 def test_lewis_basis_keeps_its_guarantee(p):
     matrix = planted(n=300, d=12, rank=12)[0].double()

@@ -223,6 +223,9 @@ def test_an_ended_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_d
         ({"task": "mrpc,rte"}, PlanError, "fine-tuned on one task, one of cola.* Got 'mrpc,rte'"),
         ({"freeze": ("clasifier",)}, LpCompressError, "freeze 'clasifier' matched nothing.* Nearest: 'classifier'"),
         ({"freeze": ("*",)}, LpCompressError, "leaves nothing to train"),
+        ({"freeze": "embedding"}, PlanError, "freeze must be a tuple of words or wildcards. Got 'embedding'."),
+        ({"epochs": "2"}, PlanError, "epochs must be a number. Got '2'."),
+        ({"max_steps": 2.5}, PlanError, "max_steps must be a whole number. Got 2.5."),
         ({"mixed_precision": "fp16"}, LpCompressError, "fp16 needs a GPU; bf16 works on a CPU"),
         ({"split": "train"}, LpCompressError, "must hold the rows of rte, train"),
     ],
@@ -231,7 +234,7 @@ def test_what_cannot_be_done_is_said(tiny_classifier, glue_dir, tmp_path, option
     wish = {"task": "rte", "data": glue_dir, **QUICK} | options
     with pytest.raises(error, match=sentence):
         finetune(tiny_classifier("rte"), out=tmp_path / "out", **wish)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
 
 
 def test_a_teacher_of_other_words_is_refused(tiny_classifier, glue_dir, tmp_path):

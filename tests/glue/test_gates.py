@@ -47,3 +47,9 @@ def test_a_baseline_of_nothing_has_no_recovery_to_gate():
 def test_a_limit_for_nothing_is_refused():
     with pytest.raises(PlanError, match=r"a limit must be for average, for one of cola.*Got 'mprc'"):
         limits({"mprc": 1.0})
+
+
+@pytest.mark.parametrize("limit", [float("nan"), "1", {"average": "1"}, {"rte": float("nan")}])
+def test_a_limit_that_nothing_could_exceed_is_refused(limit):
+    with pytest.raises(PlanError, match=r"max_drop and min_recovery must be numbers\. Got"):
+        limits(limit)

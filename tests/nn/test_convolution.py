@@ -5,13 +5,10 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.factor import METHODS, factorize
-from lpcompress.nn import build, from_factorization, role_of, spec_of
+from lpcompress.nn import build, from_factorization, spec_of
 
 KINDS = ("low_rank", "clustered", "sparse", "levels", "entries")
 LAYERS = {
@@ -97,30 +94,6 @@ def test_spec_rebuilds_an_empty_module_on_meta(case, kind):
     filled = build(spec_of(module), plain)
     filled.load_state_dict(module.state_dict())
     assert torch.equal(filled(hidden), module(hidden)) and spec_of(empty) == spec_of(module)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    channels=st.tuples(st.integers(1, 6), st.integers(1, 20)),
-    kernel=st.lists(st.integers(1, 3), min_size=1, max_size=2),
-    stride=st.integers(1, 2),
-    method=st.sampled_from(sorted(METHODS)),
-    ratio=st.floats(0.1, 0.8),
-)
-def test_any_geometry(channels, kernel, stride, method, ratio):
-    torch.manual_seed(0)
-    layer = nn.Conv1d if len(kernel) == 1 else nn.Conv2d
-    plain = layer(*channels, tuple(kernel), stride=stride)
-    try:
-        factorization = factorize(role_of(plain).matrix_of(plain), method, ratio)
-    except LpCompressError as error:
-        assert "smaller ratio" in str(error)
-        return
-    module = from_factorization(factorization, plain)
-    plain.weight.data = module.dense().detach()
-    hidden = torch.randn(2, channels[0], *([5] * len(kernel)))
-    torch.testing.assert_close(module(hidden), plain(hidden), atol=1e-4, rtol=1e-4)
-    assert module.factorization().n_bytes <= (1 - ratio) * plain.weight.numel() * 4
 
 
 def test_groups_are_refused(random_factorization):

@@ -5,13 +5,10 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.factor import METHODS, factorize
 from lpcompress.nn import ClusteredLinear, FactoredLinear, build, from_factorization, spec_of
 
 OUTPUTS, INPUTS = 30, 12
@@ -119,38 +116,6 @@ def test_spec_rebuilds_an_empty_module_on_meta(pair, kind):
     filled.check("layer")
     hidden = torch.randn(4, INPUTS)
     assert torch.equal(filled(hidden), module(hidden))
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    outputs=st.integers(1, 40),
-    inputs=st.integers(2, 40),
-    method=st.sampled_from(sorted(METHODS)),
-    ratio=st.floats(0.05, 0.9),
-    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
-    bias=st.booleans(),
-    seed=st.integers(0, 5),
-)
-def test_any_shape_dtype_and_size(outputs, inputs, method, ratio, dtype, bias, seed):
-    torch.manual_seed(seed)
-    plain = nn.Linear(inputs, outputs, bias=bias, dtype=dtype)
-    try:
-        factorization = factorize(plain.weight, method, ratio)
-    except LpCompressError as error:
-        assert "smaller ratio" in str(error)
-        return
-    module = from_factorization(factorization, plain)
-    module.check("layer")
-    hidden = torch.randn(3, inputs).to(dtype)
-    expected = nn.functional.linear(hidden, factorization.dense(), plain.bias)
-    close = {"atol": 0.1, "rtol": 0.1} if dtype == torch.bfloat16 else {"atol": 1e-5, "rtol": 1e-5}
-    torch.testing.assert_close(module(hidden), expected, **close)
-    stored = sum(t.numel() * t.element_size() for t in module.state_dict().values())
-    item = plain.weight.element_size()
-    assert stored - outputs * item * bias <= (1 - ratio) * outputs * inputs * item
-    again = build(spec_of(module), plain)
-    again.load_state_dict(module.state_dict())
-    assert torch.equal(again(hidden), module(hidden))
 
 
 def test_rows_of_a_cluster_of_rank_zero_keep_their_bias(random_factorization):

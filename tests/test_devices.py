@@ -1,0 +1,17 @@
+"""Names of devices."""
+
+import pytest
+import torch
+
+from lpcompress.devices import checked_device
+from lpcompress.errors import PlanError
+
+
+def test_the_cpu_is_always_there():
+    assert checked_device("cpu") == checked_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("wish", ["gpu", "meta", "", "cuda:99", "cpu:x", 99, 1.5, None, ["cpu"]])
+def test_what_is_no_device_of_this_machine_is_refused(wish):
+    with pytest.raises(PlanError, match=r"^device must be one of this machine's, such as cpu, .* Got "):
+        checked_device(wish)
