@@ -91,7 +91,10 @@ def compress(
     layers: LayersOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: cpu.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: cpu; in several processes, their launcher's."),
+    ] = None,
     eval_glue: Annotated[
         str | None,
         typer.Option(metavar="TASK", help="The GLUE task that MODEL was fine-tuned on: score it before and after."),
