@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lpcompress import surgery
-from lpcompress.budget import Share, layer_curves, share_out
+from lpcompress.budget import LayerCurves, Share, layer_curves, share_out
 from lpcompress.calibration import Calibration, calibrate
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.factor.curves import CURVES
@@ -16,6 +16,8 @@ from lpcompress.factor.whitening import Whitener
 from lpcompress.layers import matrix_of, stored, stored_bytes, weights_of
 from lpcompress.plan import SIZES, LayerPlan
 from lpcompress.priors import RowWeights, exponent_for
+from lpcompress.sharing import spread
+from lpcompress.workers import Workers
 
 DEFAULT_RATIO = 0.28
 EMBEDDING = 10.0
@@ -81,6 +83,7 @@ def assign(
     row_weights: str = "zipf",
     exponent: float | None = None,
     tokenizer: Any | None = None,
+    workers: Workers,
     tell: Progress,
 ) -> Assignment:
     """Settle what each of the layers `found` is asked. The parameters are those of `compression.compress`.
@@ -102,19 +105,25 @@ def assign(
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)
     power = exponent_for(removed) if exponent is None else exponent
-    measured = None
-    if calibration is not None:
-        if settings.p != 2:
-            raise PlanError(f"calibration is for p = 2: it changes the norm of the fit itself. Got p = {settings.p:g}.")
-        measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, limit is not None, tell)
-    weights = {name: _weights(model, module, measured, row_weights, tokenizer, power) for name, module in found.items()}
+    if calibration is not None and settings.p != 2:
+        raise PlanError(f"calibration is for p = 2: it changes the norm of the fit itself. Got p = {settings.p:g}.")
+
+    def look() -> tuple[Calibration | None, dict[str, RowWeights]]:
+        measured = None
+        if calibration is not None:
+            measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, limit is not None, tell)
+        return measured, {
+            name: _weights(model, module, measured, row_weights, tokenizer, power) for name, module in found.items()
+        }
+
+    measured, weights = workers.together(look)
     moments = measured.moments if measured else {}
     if limit is not None:
         if method not in (*CURVES, "auto"):
             raise PlanError(
                 f"method {method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
             )
-        shares = _within(model, limit, whole, found, method, settings, weights, measured, tell)
+        shares = _within(model, limit, whole, found, method, settings, weights, measured, workers, tell)
     elif allocation is not None:
         shares = _as_planned(allocation, found)
     else:
@@ -132,17 +141,21 @@ def _within(
     settings: Settings,
     weights: Mapping[str, RowWeights],
     measured: Calibration | None,
+    workers: Workers,
     tell: Progress,
 ) -> dict[str, Share]:
     """Share out what `limit` leaves for the layers `found` of a model that takes `whole` bytes."""
-    curves = {}
-    for done, name in enumerate(found):
-        tell(f"{name}: drawing its error curve", done, len(found))
+
+    def draw(name: str, done: int, total: int) -> LayerCurves:
+        tell(f"{name}: drawing its error curve", done, total)
         moment = measured.moments.get(name) if measured else None
         whitener = Whitener.of(moment) if moment is not None else None
         with surgery.lend_layer(model, name) as lent:
-            curves[name] = layer_curves(lent, method, settings, weights[name].values, whitener)
-    others = whole - sum(stored(module)[1] for module in found.values())
+            return layer_curves(lent, method, settings, weights[name].values, whitener)
+
+    sizes = {name: stored(module)[1] for name, module in found.items()}
+    curves = spread(sizes, draw, workers)
+    others = whole - sum(sizes.values())
     embedding = surgery.input_embedding(model)
     sensitivity = measured.sensitivities if measured else {}
     guess = {name: EMBEDDING if module is embedding else 1.0 for name, module in found.items()}

@@ -27,8 +27,8 @@ from lpcompress.glue.statistics import RESAMPLES
 from lpcompress.glue.store import Store, refuse_unwritable, write_atomically
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.glue.templates import models_of
-from lpcompress.glue.workers import Workers
 from lpcompress.plan import Plan, plans_for
+from lpcompress.workers import Workers
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scikit-learn", "scipy", "numpy")
 PARTS = ".parts"  # ends the name of the directory of finished tasks, beside the results
@@ -156,7 +156,9 @@ class BeforeAfter:
     model : str
         Hub id or directory, fine-tuned on the task.
     task : str
-    data, limit, label_map, device, progress
+    workers : Workers
+        Each of them makes one of these.
+    data, limit, label_map, progress
         As for `eval_glue`.
 
     Attributes
@@ -173,16 +175,14 @@ class BeforeAfter:
         data: str = HUB,
         limit: int | None = None,
         label_map: Path | None = None,
-        device: str | None = None,
+        workers: Workers,
         progress: Progress,
     ) -> None:
         tasks = chosen(task)
         if len(tasks) > 1 or tasks[0].key not in TASKS:
             raise PlanError(f"one model is scored on one task, one of {', '.join(TASKS)}. Got {task!r}.")
         self._name, self._task = model, tasks[0]
-        self._setup = Setup(
-            Workers(device), data, checked_count("limit", limit), label_map=label_map, progress=progress
-        )
+        self._setup = Setup(workers, data, checked_count("limit", limit), label_map=label_map, progress=progress)
         self._exam = Examination(self._task, model, self._setup)
         with nullcontext() if data != HUB else hub.asked_once():
             self._plain = self._exam.plain()
@@ -217,7 +217,7 @@ def _evaluate(
     plans: Mapping[str, Plan],
 ) -> dict[str, dict[str, TaskResult]]:
     """Return the results of every task, by name of the plan (or of the model itself) and task."""
-    variants = [_variant(name, plan, setup.data) for name, plan in plans.items()]
+    variants = [_variant(name, plan, setup) for name, plan in plans.items()]
     results: dict[str, dict[str, TaskResult]] = {name: {} for name in plans or [ITSELF]}
     named = [name for name in (*models.values(), *(baselines or {}).values()) if name]
     local = setup.data != HUB and all(Path(name).exists() for name in named)
@@ -248,11 +248,12 @@ def _complain(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
             warnings.warn(f"{' '.join(filter(None, (key, name)))} failed: {result.reason}", stacklevel=4)
 
 
-def _variant(name: str, plan: Plan, data: str) -> Variant:
+def _variant(name: str, plan: Plan, setup: Setup) -> Variant:
     options = plan.model_dump()
 
     def prepare(model: Any, tokenizer: Any, progress: Progress) -> dict[str, Any]:
-        report = compression.compress(model, tokenizer=tokenizer, progress=progress, data=data, **options)
+        where: dict[str, Any] = {"data": setup.data, "workers": setup.workers}
+        report = compression.compress(model, tokenizer=tokenizer, progress=progress, **where, **options)
         return {"plan": plan.model_dump(mode="json"), **asdict(report)}
 
     counts = Path(plan.row_weights)

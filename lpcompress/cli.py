@@ -92,7 +92,10 @@ def compress(
     layers: LayersOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: cpu.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: cpu; in several processes, their launcher's."),
+    ] = None,
     eval_glue: Annotated[
         str | None,
         typer.Option(metavar="TASK", help="The GLUE task that MODEL was fine-tuned on: score it before and after."),
@@ -118,42 +121,41 @@ def compress(
 
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
+    only_first_process_speaks()
     options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None, "seed": seed}
     options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan = Plan(**wish(config, options))
     largest, target = shard_size(max_shard_size), out or _default_out(model)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise PlanError("compress works in one process: several would write to the same place. Start it plainly.")
     quiet_libraries()
     from lpcompress import checkpoint, compression, report
+    from lpcompress.workers import Workers, joined_processes
 
     dry_run = dry_run or save_plan is not None
-    if not dry_run:
-        checkpoint.refuse_existing(target, overwrite)
     tables = []
-    with progress_bar() as progress:
+    with progress_bar() as progress, joined_processes():
+        workers = Workers(device, alone="cpu")
+        if not dry_run:
+            workers.main_alone(lambda: checkpoint.refuse_existing(target, overwrite))
         progress(f"loading {model}", 0, 0)
         if eval_glue and not dry_run:
             from lpcompress import benchmark, glue_report
 
-            where: dict[str, Any] = {"data": data, "limit": limit, "label_map": label_map, "device": device or "cpu"}
+            where: dict[str, Any] = {"data": data, "limit": limit, "label_map": label_map, "workers": workers}
             scored = benchmark.BeforeAfter(model, eval_glue, progress=progress, **where)
             loaded, tokenizer = scored.model, scored.tokenizer
         else:
-            loaded, tokenizer = checkpoint.load(model, on_disk=plan.calibration is None)
+            loaded, tokenizer = workers.together(lambda: checkpoint.load(model, on_disk=plan.calibration is None))
+        common: dict[str, Any] = {"tokenizer": tokenizer, "workers": workers, "progress": progress, "data": data}
         if dry_run:
-            preview = compression.preview(
-                loaded, tokenizer=tokenizer, progress=progress, data=data, **plan.model_dump()
-            )
+            preview = compression.preview(loaded, **common, **plan.model_dump())
             if save_plan:
-                save_plan.write_text(Plan(**preview.plan).to_yaml(), encoding="utf-8")
+                text = Plan(**preview.plan).to_yaml()
+                workers.main_alone(lambda: save_plan.write_text(text, encoding="utf-8"))
             return show(report.as_json(preview.layers) if as_json else report.preview_table(preview.layers))
         directory = checkpoint.directory_of(model)
         before = checkpoint.stored_bytes(directory) if directory else 0
-        result = compression.compress(
-            loaded, tokenizer=tokenizer, device=device, progress=progress, data=data, **plan.model_dump()
-        )
+        result = compression.compress(loaded, device=device, **common, **plan.model_dump())
         files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
         if eval_glue:
             scores = scored.after()
@@ -161,7 +163,8 @@ def compress(
             tables.append(glue_report.glue_table(scores))
         progress(f"saving {target}", 0, 0)
         largest = largest or checkpoint.largest_shard(model)
-        checkpoint.save(loaded, tokenizer, target, files, overwrite=overwrite, max_shard_size=largest, stub=stub)
+        saving: dict[str, Any] = {"overwrite": overwrite, "max_shard_size": largest, "stub": stub}
+        workers.main_alone(lambda: checkpoint.save(loaded, tokenizer, target, files, **saving))
     record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
     show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
 
@@ -218,6 +221,7 @@ def eval_glue(
 
     Example: lpcompress eval-glue "textattack/roberta-base-{TASK}" --p 1.0 --ratio 0.28
     """
+    only_first_process_speaks()
     options: dict[str, Any] = {"method": method, "p": p, "ratio": ratio, "clusters": clusters}
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None}
     options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
@@ -226,10 +230,9 @@ def eval_glue(
         plan.pop("method", None)  # that of a file; the command line wins
     plans_for(compared, plan)  # a wrong wish is refused before the long imports
     gates = {"max_drop": limits("--max-drop", max_drop), "min_recovery": limits("--min-recovery", min_recovery)}
-    only_first_process_speaks()
     quiet_libraries()
     from lpcompress import benchmark, glue_report, report
-    from lpcompress.glue.workers import joined_processes
+    from lpcompress.workers import joined_processes
 
     settings: dict[str, Any] = {"seed": 0} | plan | gates
     settings |= {"data": data, "baseline": baseline, "methods": compared, "label_map": label_map, "out": out}
@@ -283,7 +286,7 @@ def finetune(
     only_first_process_speaks()
     quiet_libraries()
     from lpcompress import finetuning, finetuning_report, report
-    from lpcompress.glue.workers import joined_processes
+    from lpcompress.workers import joined_processes
 
     options: dict[str, Any] = {"data": data, "split": split, "train_limit": train_limit, "limit": limit}
     options |= {"distill": distill, "label_map": label_map, "device": device, "resume": resume, "overwrite": overwrite}

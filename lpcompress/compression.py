@@ -1,68 +1,27 @@
 """Compress a model in memory: choose the layers, factor each, put the factors in their place."""
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
-from lpcompress import hf_quantizer, offloading, surgery
-from lpcompress.assignment import Task, assign
+from lpcompress import hf_quantizer, surgery
+from lpcompress.assignment import assign
 from lpcompress.devices import checked_device
-from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning, UnsuitableError
-from lpcompress.factor import Factorization, factorize
-from lpcompress.factor.methods import Choice, choose
-from lpcompress.factor.norms import relative_error
+from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor.problem import Settings
-from lpcompress.factor.signs import LARGEST_SEED
-from lpcompress.factor.sketch import largest_sketch, nearest_sketch
-from lpcompress.factor.whitening import Whitener
-from lpcompress.layers import bytes_beside, count_parameters, matrix_of, row_of_zeros, stored
-from lpcompress.nn import from_factorization, sketchable_matrix, window_of
+from lpcompress.fitting import LayerRecord
+from lpcompress.layers import bytes_beside, count_parameters, matrix_of, stored
 from lpcompress.plan import checked
+from lpcompress.replacing import Job, Replacement, fit_layers
+from lpcompress.workers import Alone, Workers
 
-LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
 Progress = Callable[[str, float, float], None]
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """What was done to one layer: an entry of `layers` in the report.
-
-    `removed` is the share of bytes; errors are relative, `error_weighted` with each row's square multiplied by
-    its row weight, `error_calibrated` that of products with the layer's inputs (None without calibration); `svd_*` are
-    those of plain SVD (all rows alike) at the same size, None where not even rank 1 fits; `candidates` are the errors
-    that `auto` compared.
-    """
-
-    name: str
-    kind: str
-    shape: list[int]
-    method: str
-    p: float
-    clusters: int
-    ranks: list[int]
-    rows: list[int]
-    parameters_before: int
-    parameters_after: int
-    bytes_before: int
-    bytes_after: int
-    removed: float
-    row_weights: str
-    error_fro: float
-    error_p: float
-    error_weighted: float
-    svd_error_fro: float | None
-    svd_error_weighted: float | None
-    candidates: dict[str, float]
-    seconds: float
-    error_calibrated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +60,7 @@ def compress(
     tokenizer: Any | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Replace layers of `model` by factored ones, in place; `model.save_pretrained` then writes the format.
@@ -139,7 +99,10 @@ def compress(
         Gives the row prior; by default it is looked up beside the checkpoint that the model came from.
     seed : int, default=0
     device : str or torch.device, optional
-        Where to factor; by default where the layer is.
+        Where to factor; by default the workers' own, without them where the layer is.
+    workers : Workers, optional
+        Processes that share the run, each of which must call this with the same model and options on a machine that
+        sees the same TMPDIR. Each layer is factored by one of them; the result is that of one process, in all.
     progress : callable (description, done, total), optional
 
     Raises
@@ -159,9 +122,9 @@ def compress(
         raise LpCompressError("tokenizer must be a tokenizer, as lpcompress.load returns it. Got text.")
     if device is not None:
         device = checked_device(device)
-    tell = progress or (lambda description, done, total: None)
+    tell, crew = progress or (lambda description, done, total: None), workers or Alone()
     patterns = tuple(layers)
-    found = surgery.find_layers(model, patterns)
+    found, before = surgery.find_layers(model, patterns), count_parameters(model)
     assigned = assign(
         model,
         found,
@@ -176,29 +139,22 @@ def compress(
         row_weights=row_weights,
         exponent=exponent,
         tokenizer=tokenizer,
+        workers=crew,
         tell=tell,
     )
-    skipped = dict.fromkeys(assigned.dense, "the size of the model leaves it as it is.")
     settled = not (target_size is None and max_bytes is None and allocation is None)  # no layer may be larger
-    before, replacements, records = count_parameters(model), {}, []
-    for done, (name, task) in enumerate(assigned.tasks.items()):
-
-        def say(doing: str, name: str = name, done: int = done) -> None:
-            tell(f"{name}: {doing}", done, len(assigned.tasks))
-
-        try:
-            with surgery.lend_layer(model, name) as module:
-                record, replacement = replace_layer(name, module, task, settings, device, say)
-                if offloading.is_offloaded(surgery.owner_of(model, name)):
-                    offloading.offload(replacement, replacement.state_dict())
-        except UnsuitableError as error:
-            if settled or surgery.is_named(name, patterns) or len(skipped) == len(found) - 1:
-                raise
-            skipped[name] = str(error)
-            continue
-        records.append(record)
-        replacements[name] = (replacement, {"method": record.method, "p": record.p, "row_weights": record.row_weights})
-    hf_quantizer.install(model, replacements)
+    optional = frozenset(name for name in found if not (settled or surgery.is_named(name, patterns)))
+    where = device or (workers.device if workers else None)
+    outcomes = fit_layers(Job(model, assigned.tasks, optional, settings, where, tell), crew)
+    refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, UnsuitableError)}
+    if refused and len(refused) == len(found):
+        raise refused.popitem()[1]
+    skipped = dict.fromkeys(assigned.dense, "the size of the model leaves it as it is.")
+    skipped |= {name: str(error) for name, error in refused.items()}
+    fitted = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Replacement)}
+    records = [each.record for each in fitted.values()]
+    modules = {name: (each.module, each.provenance) for name, each in fitted.items()}
+    crew.together(lambda: hf_quantizer.install(model, modules))
     tell("done", len(found), len(found))
     cautions = warnings_of(records)
     for caution in cautions:
@@ -229,6 +185,7 @@ def preview(
     *,
     layers: Iterable[str] = ("embedding",),
     tokenizer: Any | None = None,
+    workers: Workers | None = None,
     progress: Progress | None = None,
     data: str = "hub",
     **options: Any,
@@ -246,6 +203,7 @@ def preview(
         settings=Settings(**fit),
         tokenizer=tokenizer,
         data=data,
+        workers=workers or Alone(),
         tell=progress or (lambda description, done, total: None),
         **options,
     )
@@ -273,104 +231,6 @@ def preview(
     return Preview(rows, plan)
 
 
-def replace_layer(
-    name: str,
-    module: nn.Module,
-    task: Task,
-    settings: Settings,
-    device: torch.device | None,
-    progress: Callable[[str], None],
-) -> tuple[LayerRecord, nn.Module]:
-    """Factor one layer; return the record and the module for its place.
-
-    What is stored beside the factors counts in the size: the factors get what it leaves. An embedding's padding row
-    is taken out of the fit too.
-    """
-    began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
-    matrix = matrix_of(module)
-    matrix = matrix.to(device or matrix.device)
-    n, d = matrix.shape
-    row_weights, before, ratio = task.weights.values, stored(module), task.share.ratio
-    whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
-    if not 0 < ratio < 1:
-        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-    beside = bytes_beside(module)
-    left = (1 - ratio) * before[1] - beside
-    share = 1 - left / (matrix.numel() * matrix.element_size())  # of the matrix' bytes that the factors must save
-    if share >= 1:
-        raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
-    with row_of_zeros(matrix, padding):
-        try:
-            choice = fit(name, module, matrix, task.share.method, share, settings, row_weights, progress, whitener)
-        except LpCompressError as error:
-            raise type(error)(f"{name}: {error}") from None
-        fitted = choice.factorization
-        errors = errors_of(matrix, fitted, settings.p, row_weights)
-        calibrated = None
-        if whitener:
-            calibrated = relative_error(whitener(matrix.float()), whitener(fitted.dense().float()))
-        svd_errors: tuple[float, float, float] | None = None
-        if choice.method == "svd" and row_weights is None and whitener is None:
-            svd_errors = errors  # it is what would be compared with
-        else:
-            progress("fitting SVD for comparison")
-            with suppress(LpCompressError):
-                svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
-    replacement = from_factorization(fitted, like=module)
-    after = stored(replacement)
-    record = LayerRecord(
-        name=name,
-        kind=replacement.role,
-        shape=[n, d],
-        method=choice.method,
-        p=2.0 if choice.method in LEAST_SQUARES else settings.p,
-        clusters=len(fitted.ranks),
-        ranks=fitted.ranks,
-        rows=fitted.rows,
-        parameters_before=before[0],
-        parameters_after=after[0],
-        bytes_before=before[1],
-        bytes_after=after[1],
-        removed=1 - after[1] / before[1],
-        row_weights=task.weights.source,
-        error_fro=errors[0],
-        error_p=errors[1],
-        error_weighted=errors[2],
-        svd_error_fro=svd_errors and svd_errors[0],
-        svd_error_weighted=svd_errors and svd_errors[2],
-        candidates=choice.errors,
-        seconds=time.perf_counter() - began,
-        error_calibrated=calibrated,
-    )
-    return record, replacement
-
-
-def fit(
-    name: str,
-    module: nn.Module,
-    matrix: Tensor,
-    method: str,
-    share: float,
-    settings: Settings,
-    row_weights: Tensor | None,
-    progress: Callable[[str], None],
-    whitener: Whitener | None,
-) -> Choice:
-    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
-
-    A sketch is no method of `choose`: it is bound to a kind of layer, and to be trained. Its signs follow from the
-    seed and the name, so that every layer has its own, whichever others are asked for.
-    """
-    if method != "sketch":
-        return choose(matrix, method, share, settings, row_weights, progress, whitener)
-    sketchable_matrix(module)
-    progress("sketching")
-    window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
-    digest = hashlib.sha256(f"{settings.seed} {name}".encode()).digest()
-    seed = int.from_bytes(digest[:5]) % LARGEST_SEED
-    return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
-
-
 def warnings_of(records: list[LayerRecord]) -> list[str]:
     """Return what people must know before they use the result."""
     errors = [record.error_fro for record in records if record.method == "sketch"]
@@ -381,15 +241,3 @@ def warnings_of(records: list[LayerRecord]) -> list[str]:
         f" {min(errors):.2f} to {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune"
         " for example."
     ]
-
-
-def errors_of(
-    matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None
-) -> tuple[float, float, float]:
-    """Return the relative Frobenius, entrywise l_p and row-weighted errors."""
-    dense = fitted.dense()
-    return (
-        relative_error(matrix, dense),
-        relative_error(matrix, dense, p),
-        relative_error(matrix, dense, 2.0, row_weights),
-    )

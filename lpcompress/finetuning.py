@@ -24,10 +24,10 @@ from lpcompress.glue.prediction import encode, logits
 from lpcompress.glue.results import Outcome, TaskResult
 from lpcompress.glue.store import write_atomically
 from lpcompress.glue.tasks import TASKS, Task, chosen
-from lpcompress.glue.workers import Workers
 from lpcompress.learner import Learner, Teacher
 from lpcompress.recipe import Recipe
 from lpcompress.training import Examples, Progress, frozen, train
+from lpcompress.workers import Workers
 
 TRAIN = "train"
 STATE = ".training"  # ends the name of the directory, beside the output, from which a run is resumed
@@ -120,7 +120,7 @@ def finetune(
     state = target.with_name(target.name + STATE)
     teacher = _teacher(guide.classifier, labels_of(guided), classifier, labels) if guide and guided else None
     with frozen(classifier.model, recipe.freeze):
-        setup.workers.together(lambda: _prepare(state, settings, resume, overwrite) if setup.workers.is_main else None)
+        setup.workers.main_alone(lambda: _prepare(state, settings, resume, overwrite))
         done = _train(classifier, rows, labels, teacher, recipe, state, setup)
     after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
     document = {

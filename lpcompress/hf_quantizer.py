@@ -4,6 +4,7 @@
 it may import nothing of transformers that comes later.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from lpcompress import __version__, surgery
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.folding import fold_permutations
-from lpcompress.nn import BareWeight, build, is_compressed_module, spec_of
+from lpcompress.nn import BareWeight, FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.offloading import stored_tensor
 from lpcompress.resizing import follow_resizing, restore_resizing
 
@@ -191,13 +192,13 @@ def align(module: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def install(model: Any, replacements: dict[str, tuple[nn.Module, dict[str, Any]]]) -> None:
+def install(model: Any, replacements: Mapping[str, tuple[FactoredMatrix, dict[str, Any]]]) -> None:
     """Replace layers of `model` in place, so that `model.save_pretrained` writes a compressed checkpoint.
 
     Parameters
     ----------
     model : PreTrainedModel
-    replacements : dict
+    replacements : mapping
         Name of the layer in `model` -> the module from `nn.from_factorization` and a JSON-able dict that
         says how it came about (method, p).
     """
@@ -211,8 +212,7 @@ def install(model: Any, replacements: dict[str, tuple[nn.Module, dict[str, Any]]
         surgery.swap(model, name, module)
     fold_permutations(model)
     for name, (module, provenance) in replacements.items():
-        spec = spec_of(module)  # type: ignore[arg-type]
-        config.layers[surgery.relative_name(model, name)] = {**provenance, **spec}
+        config.layers[surgery.relative_name(model, name)] = {**provenance, **spec_of(module)}
     surgery.retie(model)
     follow_resizing(model)
     model.tie_weights()

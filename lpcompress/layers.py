@@ -74,4 +74,6 @@ def stored_bytes(model: nn.Module) -> int:
 
 def distinct(model: nn.Module) -> set[Tensor]:
     """Return the tensors that a checkpoint of `model` holds, shared ones once."""
-    return set(model.state_dict(keep_vars=True).values())  # by identity: tensors on `meta` have no address
+    tied = getattr(model, "all_tied_weights_keys", {})  # which part when a layer has been lent from the disk
+    state = model.state_dict(keep_vars=True)
+    return {tensor for name, tensor in state.items() if name not in tied}  # by identity: those on `meta` lack addresses

@@ -59,21 +59,33 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Let `module` have `tensors`, its own, in a file that lasts as long as the module."""
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
     from accelerate.utils import OffloadedWeightsLoader
-    from safetensors.torch import save_file
 
     scratch = ScratchDirectory()
-    file = str(scratch.path / "tensors.safetensors")
+    file = scratch.path / "tensors.safetensors"
+    save_tensors(tensors, file)
+    index = {name: {"safetensors_file": str(file), "weight_name": name} for name in tensors}
+    loader: Any = OffloadedWeightsLoader(index=index)
+    loader.scratch = scratch
+    add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write tensors to a temporary file of safetensors, whatever their strides.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no room for it.
+    """
+    from safetensors.torch import save_file
+
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk
         raise CheckpointError(
-            f"{scratch.path.parent} cannot hold the temporary files: {error}. Make room there, or set TMPDIR to a"
+            f"{file.parent.parent} cannot hold the temporary files: {error}. Make room there, or set TMPDIR to a"
             " directory that has room for the compressed layers."
         ) from error
-    index = {name: {"safetensors_file": file, "weight_name": name} for name in tensors}
-    loader: Any = OffloadedWeightsLoader(index=index)
-    loader.scratch = scratch
-    add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
 
 
 def stored_tensor(module: Any, name: str) -> Tensor:

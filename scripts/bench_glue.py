@@ -38,7 +38,7 @@ from transformers import (
 from lpcompress.glue.data import load_rows
 from lpcompress.glue.prediction import MAX_LENGTH, encode, logits
 from lpcompress.glue.tasks import TASKS
-from lpcompress.glue.workers import Workers
+from lpcompress.workers import Workers
 
 BATCH_SIZE = 32
 

@@ -82,13 +82,6 @@ def test_help_needs_neither_torch_nor_transformers(arguments):
     assert "Usage" in child.stdout
 
 
-def test_several_processes_are_refused(run, tiny, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, out, err = run("compress", tiny)
-    assert (code, out) == (2, "") and "compress works in one process" in err
-    assert [path.name for path in Path().iterdir()] == [tiny]
-
-
 def test_help_says_that_ratio_is_the_share_removed(run):
     code, out, _ = run("compress", "--help")
     assert code == 0
@@ -115,6 +108,7 @@ def test_what_was_asked_is_passed_on(run, tiny, monkeypatch):
     assert (code, out, _one_line(err)) == (1, "", "Error: stop here")
     assert passed.pop("tokenizer").vocab_size == 200
     assert callable(passed.pop("progress"))
+    assert passed.pop("workers").count == 1
     assert passed == {
         "method": "messi",
         "p": 1.5,

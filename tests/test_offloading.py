@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lpcompress import checkpoint
-from lpcompress.compression import compress
+from lpcompress.compression import compress, preview
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.offloading import editable, in_memory, is_offloaded, offload, stored_tensor
 from lpcompress.surgery import all_layers, find_layers, lend_layer, owner_of
@@ -93,6 +93,16 @@ def test_nothing_is_in_memory_but_the_layer_that_is_lent(tiny_model, tmp_path):
             assert here == set(owner_of(model, name).parameters(recurse=False))
     compress(model, method="svd", ratio=0.3, layers=["all"], row_weights="uniform")
     assert all(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()] if tensor.numel() > 203)
+
+
+def test_a_tied_head_is_counted_once_after_layers_were_lent_too(tiny_model, tmp_path):
+    dense = tiny_model("bert", "lm")
+    dense.save_pretrained(tmp_path / "source")
+    model, _ = checkpoint.load(str(tmp_path / "source"), on_disk=True)
+    wish = {"layers": ["all"], "target_size": 0.5, "row_weights": "uniform"}
+    expected = preview(dense, **wish)
+    assert preview(model, **wish) == expected and preview(model, **wish) == expected
+    assert compress(model, **wish).parameters_before == sum(parameter.numel() for parameter in dense.parameters())
 
 
 def test_permutations_are_folded_into_layers_that_stay_plain(tiny_model, tmp_path, both_ways):

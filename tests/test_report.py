@@ -7,7 +7,8 @@ import yaml
 from rich.console import Console
 
 from lpcompress import report
-from lpcompress.compression import CompressionReport, LayerRecord
+from lpcompress.compression import CompressionReport
+from lpcompress.fitting import LayerRecord
 
 CONTRACT = {
     "lpcompress_version",

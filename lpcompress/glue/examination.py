@@ -22,7 +22,7 @@ from lpcompress.glue.probe import PROBE_ROWS
 from lpcompress.glue.results import Outcome, TaskResult, compare
 from lpcompress.glue.store import Store
 from lpcompress.glue.tasks import TASKS, Task
-from lpcompress.glue.workers import Workers
+from lpcompress.workers import Workers
 
 Progress = Callable[[str, float, float], None]
 Prepare = Callable[[Any, Any, Progress], dict[str, Any]]
@@ -227,7 +227,7 @@ class Examination:
         if kept:
             return kept
         outcome = make()
-        workers.together(lambda: store.keep(self.task.key, key, outcome) if workers.is_main else None)
+        workers.main_alone(lambda: store.keep(self.task.key, key, outcome))
         return outcome
 
     def _key(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from transformers import DataCollatorWithPadding
 
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.data import Rows
-from lpcompress.glue.workers import Workers
+from lpcompress.workers import Workers
 
 MAX_LENGTH = 128  # tokens, as in run_glue.py
 CHUNK = 1000  # rows tokenised at a time: a tokenizer's own result takes far more memory than the ids in it

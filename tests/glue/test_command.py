@@ -70,11 +70,32 @@ def test_a_killed_run_that_is_resumed_ends_in_the_same_file(template, glue_dir, 
 
 def test_two_processes_give_the_scores_of_one_to_the_last_digit(template, glue_dir, tmp_path, two_processes):
     wish = ("eval-glue", template, "--ratio", "0.4", "--method", "svd", "--data", glue_dir, "--batch-size", "3")
+    wish += ("--layers", "all")
     alone = run(*wish, "--json")
     assert alone.returncode == 0, alone.stderr
     done = two_processes("-m", "lpcompress", *wish, "--json", "--out", tmp_path / "r.json", launcher=ACCELERATE)
     assert done.returncode == 0, done.stderr
     assert timeless(json.loads(done.stdout)) == timeless(json.loads(alone.stdout)) == read(tmp_path / "r.json")
+
+
+def test_compress_writes_the_same_from_two_processes(template, glue_dir, tmp_path, two_processes):
+    (tmp_path / "text.txt").write_text("the company said\nthat shares rose on friday\n")
+    wish = ("compress", template.format(task="mrpc"), "--layers", "all", "--target-size", "0.7", "--json")
+    wish += ("--calibration", tmp_path / "text.txt", "--eval-glue", "mrpc", "--data", glue_dir, "--out")
+    alone = run(*wish, tmp_path / "one")
+    assert alone.returncode == 0, alone.stderr
+    done = two_processes("-m", "lpcompress", *wish, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(each.stdout) for each in (alone, done))
+    assert {key for key in timeless(first) if timeless(first)[key] != timeless(second)[key]} == {
+        "out",
+        "peak_rss_bytes",
+    }
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    done = two_processes("-m", "lpcompress", *wish, tmp_path / "two")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("exists. Choose another --out") == 1
 
 
 def test_without_hub_and_data_it_says_so_at_once(tmp_path):

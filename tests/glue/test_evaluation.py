@@ -14,7 +14,7 @@ from lpcompress.glue.evaluation import ITSELF, evaluate_task
 from lpcompress.glue.examination import Examination, Setup, Variant, labels_of, twin_of
 from lpcompress.glue.store import Store
 from lpcompress.glue.tasks import TASKS, chosen
-from lpcompress.glue.workers import Workers
+from lpcompress.workers import Workers
 
 MNLI, MRPC = TASKS["mnli"], TASKS["mrpc"]
 

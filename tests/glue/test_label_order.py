@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from lpcompress.glue.evaluation import ITSELF, evaluate_task
 from lpcompress.glue.examination import Setup
 from lpcompress.glue.tasks import TASKS
-from lpcompress.glue.workers import Workers
+from lpcompress.workers import Workers
 
 MNLI = TASKS["mnli"]
 WORDS = ("shop", "bridge", "road")  # of the hypothesis: each stands for a class

@@ -10,7 +10,7 @@ from lpcompress.glue import prediction
 from lpcompress.glue.data import Rows, load_rows
 from lpcompress.glue.prediction import encode, logits
 from lpcompress.glue.tasks import TASKS
-from lpcompress.glue.workers import Workers
+from lpcompress.workers import Workers
 
 ARCHITECTURES = ("bert", "distilbert", "roberta", "xlnet")
 

@@ -1,7 +1,9 @@
-"""The processes that share one evaluation, as `accelerate launch` or torchrun starts them; mostly there is one."""
+"""The processes that share one run, as `accelerate launch` or torchrun starts them; mostly there is one."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -11,6 +13,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from lpcompress.devices import checked_device
 from lpcompress.errors import LpCompressError
 
+PATIENCE = timedelta(days=7)  # one may be at a large layer for hours; launchers end all when one has died
 Result = TypeVar("Result")
 
 
@@ -22,6 +25,8 @@ class Workers:
     device : str, optional
         Where to compute: cpu, cuda, cuda:1. By default an accelerator if there is one. With several processes each
         takes the device that its launcher gives it.
+    alone : str, optional
+        The default of a single process.
 
     Attributes
     ----------
@@ -30,9 +35,11 @@ class Workers:
     device : torch.device
     """
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, alone: str | None = None) -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            device = device or alone
         # without a GPU accelerate must be told so, or it overlooks that there are several processes
-        state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
+        state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available(), timeout=PATIENCE)
         self.rank, self.count = int(state.process_index), int(state.num_processes)
         self.device = checked_device(device) if device and self.count == 1 else state.device
         if self.device.type == "cpu":  # moving to "cpu:0" copies tensors: other alignment, other last digits
@@ -67,6 +74,16 @@ class Workers:
                 raise LpCompressError(f"process {rank} of {self.count} failed. {complaint}")
         return cast(Result, result)
 
+    def main_alone(self, work: Callable[[], Result]) -> Result | None:
+        """Do `work` in the main process only, the others waiting; return its result there, None elsewhere.
+
+        Raises
+        ------
+        LpCompressError
+            As `together`.
+        """
+        return self.together(lambda: work() if self.is_main else None)
+
     def gather(self, value: Result) -> list[Result]:
         """Return the `value` of every process, by rank, in every process."""
         return gather_object([value]) if self.count > 1 else [value]
@@ -78,6 +95,13 @@ class Workers:
         values = [value]
         broadcast_object_list(values)
         return values[0]
+
+
+class Alone(Workers):
+    """The only process of a run, even where a launcher started more; nothing of torch.distributed is touched."""
+
+    def __init__(self) -> None:
+        self.rank, self.count, self.device = 0, 1, torch.device("cpu")
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""Fitting one layer: its factors, the module that holds them, and the record of what was done."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lpcompress.assignment import Task
+from lpcompress.errors import BudgetError, LpCompressError
+from lpcompress.factor import Factorization, factorize
+from lpcompress.factor.methods import Choice, choose
+from lpcompress.factor.norms import relative_error
+from lpcompress.factor.problem import Settings
+from lpcompress.factor.signs import LARGEST_SEED
+from lpcompress.factor.sketch import largest_sketch, nearest_sketch
+from lpcompress.factor.whitening import Whitener
+from lpcompress.layers import bytes_beside, matrix_of, row_of_zeros, stored
+from lpcompress.nn import FactoredMatrix, from_factorization, sketchable_matrix, window_of
+
+LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What was done to one layer: an entry of `layers` in the report.
+
+    `removed` is the share of bytes; errors are relative, `error_weighted` with each row's square multiplied by
+    its row weight, `error_calibrated` that of products with the layer's inputs (None without calibration); `svd_*` are
+    those of plain SVD (all rows alike) at the same size, None where not even rank 1 fits; `candidates` are the errors
+    that `auto` compared.
+    """
+
+    name: str
+    kind: str
+    shape: list[int]
+    method: str
+    p: float
+    clusters: int
+    ranks: list[int]
+    rows: list[int]
+    parameters_before: int
+    parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    removed: float
+    row_weights: str
+    error_fro: float
+    error_p: float
+    error_weighted: float
+    svd_error_fro: float | None
+    svd_error_weighted: float | None
+    candidates: dict[str, float]
+    seconds: float
+    error_calibrated: float | None = None
+
+
+def replace_layer(
+    name: str,
+    module: nn.Module,
+    task: Task,
+    settings: Settings,
+    device: str | torch.device | None,
+    progress: Callable[[str], None],
+) -> tuple[LayerRecord, FactoredMatrix]:
+    """Factor one layer; return the record and the module for its place.
+
+    What is stored beside the factors counts in the size: the factors get what it leaves. An embedding's padding row
+    is taken out of the fit too.
+    """
+    began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
+    matrix = matrix_of(module)
+    matrix = matrix.to(device or matrix.device)
+    n, d = matrix.shape
+    row_weights, before, ratio = task.weights.values, stored(module), task.share.ratio
+    whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
+    if not 0 < ratio < 1:
+        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
+    beside = bytes_beside(module)
+    left = (1 - ratio) * before[1] - beside
+    share = 1 - left / (matrix.numel() * matrix.element_size())  # of the matrix' bytes that the factors must save
+    if share >= 1:
+        raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
+    with row_of_zeros(matrix, padding):
+        try:
+            choice = fit(name, module, matrix, task.share.method, share, settings, row_weights, progress, whitener)
+        except LpCompressError as error:
+            raise type(error)(f"{name}: {error}") from None
+        fitted = choice.factorization
+        errors = errors_of(matrix, fitted, settings.p, row_weights)
+        calibrated = None
+        if whitener:
+            calibrated = relative_error(whitener(matrix.float()), whitener(fitted.dense().float()))
+        svd_errors: tuple[float, float, float] | None = None
+        if choice.method == "svd" and row_weights is None and whitener is None:
+            svd_errors = errors  # it is what would be compared with
+        else:
+            progress("fitting SVD for comparison")
+            with suppress(LpCompressError):
+                svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
+    replacement = from_factorization(fitted, like=module)
+    after = stored(replacement)
+    record = LayerRecord(
+        name=name,
+        kind=replacement.role,
+        shape=[n, d],
+        method=choice.method,
+        p=2.0 if choice.method in LEAST_SQUARES else settings.p,
+        clusters=len(fitted.ranks),
+        ranks=fitted.ranks,
+        rows=fitted.rows,
+        parameters_before=before[0],
+        parameters_after=after[0],
+        bytes_before=before[1],
+        bytes_after=after[1],
+        removed=1 - after[1] / before[1],
+        row_weights=task.weights.source,
+        error_fro=errors[0],
+        error_p=errors[1],
+        error_weighted=errors[2],
+        svd_error_fro=svd_errors and svd_errors[0],
+        svd_error_weighted=svd_errors and svd_errors[2],
+        candidates=choice.errors,
+        seconds=time.perf_counter() - began,
+        error_calibrated=calibrated,
+    )
+    return record, replacement
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    matrix: Tensor,
+    method: str,
+    share: float,
+    settings: Settings,
+    row_weights: Tensor | None,
+    progress: Callable[[str], None],
+    whitener: Whitener | None,
+) -> Choice:
+    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
+
+    A sketch is no method of `choose`: it is bound to a kind of layer, and to be trained. Its signs follow from the
+    seed and the name, so that every layer has its own, whichever others are asked for.
+    """
+    if method != "sketch":
+        return choose(matrix, method, share, settings, row_weights, progress, whitener)
+    sketchable_matrix(module)
+    progress("sketching")
+    window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
+    digest = hashlib.sha256(f"{settings.seed} {name}".encode()).digest()
+    seed = int.from_bytes(digest[:5]) % LARGEST_SEED
+    return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
+
+
+def errors_of(
+    matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None
+) -> tuple[float, float, float]:
+    """Return the relative Frobenius, entrywise l_p and row-weighted errors."""
+    dense = fitted.dense()
+    return (
+        relative_error(matrix, dense),
+        relative_error(matrix, dense, p),
+        relative_error(matrix, dense, 2.0, row_weights),
+    )
