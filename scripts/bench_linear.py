@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lpcompress.factor import Clustered, Factorization, LowRank
+from lpcompress.factor.encoding import encode
 from lpcompress.factor.problem import Budget
-from lpcompress.factor.sparse import encode
 from lpcompress.nn import from_factorization
 
 CLUSTERS = 4
