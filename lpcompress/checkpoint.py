@@ -33,7 +33,7 @@ from lpcompress.surgery import input_embedding
 CONFIG = "config.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there counts
 STUB = "modeling_lpcompress"
-PROBE_SECONDS = 4.0
+PROBE_SECONDS = 2.5
 # OSError, and the base of the errors of whichever HTTP client the Hub's library uses
 UNREACHABLE: tuple[Any, ...] = HfHubHTTPError.__bases__
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError, pickle.UnpicklingError)
@@ -107,6 +107,7 @@ def find(model: str) -> dict[str, Any]:
         )
     try:
         url = huggingface_hub.hf_hub_url(model, CONFIG)
+        ask(url)
         huggingface_hub.get_hf_file_metadata(url, timeout=PROBE_SECONDS)
         return {}
     except HFValidationError:
@@ -127,6 +128,14 @@ def find(model: str) -> dict[str, Any]:
         raise CheckpointError(f"{model} on the Hub must hold {CONFIG}, which it lacks.") from None
     except UNREACHABLE as error:
         return from_cache(model, error)
+
+
+def ask(url: str) -> None:
+    """Raise one of `UNREACHABLE` if the Hub does not answer within seconds; any response is an answer.
+
+    The request is bare, for the headers that the Hub's library adds may cost another request first.
+    """
+    huggingface_hub.get_session().head(url, timeout=PROBE_SECONDS)
 
 
 def from_cache(model: str, error: Exception) -> dict[str, Any]:

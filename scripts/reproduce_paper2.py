@@ -26,6 +26,7 @@ from rich.table import Table
 from lpcompress import checkpoint
 from lpcompress.compression import compress
 from lpcompress.finetuning import finetune
+from lpcompress.recipe import PRECISIONS
 
 METHODS: dict[str, dict[str, Any]] = {
     "svd": {"method": "svd", "row_weights": "uniform"},
@@ -63,6 +64,7 @@ def run(task: str, options: dict[str, Any] | None, args: argparse.Namespace) -> 
             max_steps=args.max_steps,
             learning_rate=args.learning_rate,
             batch_size=args.batch_size,
+            mixed_precision=args.mixed_precision,
             distill=args.models / task if args.distill else None,
             seed=args.seed,
         )
@@ -113,6 +115,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int)
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--mixed-precision", default="no", choices=PRECISIONS)
     parser.add_argument("--distill", action="store_true", help="follow the dense model (the paper does not)")
     parser.add_argument("--train-limit", type=int, help="training rows a task")
     parser.add_argument("--limit", type=int, help="development rows a task")

@@ -15,7 +15,7 @@ from lpcompress import checkpoint
 from lpcompress.compression import compress, count_parameters, preview
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
-from lpcompress.factor.methods import AUTO
+from lpcompress.factor.methods import AUTO, NEGLIGIBLE
 from lpcompress.nn import TiedHead, is_compressed_module, role_of
 from lpcompress.surgery import all_layers
 
@@ -225,11 +225,16 @@ def test_the_norm_is_passed_on(model, method):
 
 
 def test_auto_keeps_the_best_candidate_and_reports_all(model):
-    [layer] = compress(model(), ratio=0.5).layers
+    [layer] = compress(model(), ratio=0.8).layers
     assert tuple(layer.candidates) == AUTO
     assert layer.candidates[layer.method] == min(layer.candidates.values())
     [layer] = compress(model(), ratio=0.5, method="svd").layers
     assert layer.candidates == {}
+
+
+def test_auto_tries_nothing_more_once_the_error_is_negligible(model):
+    [layer] = compress(model(), ratio=0.28).layers
+    assert layer.candidates == {"sparse": layer.error_weighted} and layer.error_weighted <= NEGLIGIBLE
 
 
 def test_the_report_has_the_fields_that_others_read(model):

@@ -57,6 +57,10 @@ ROBUST_GAIN = 1.5
 """The l_p loop has not been seen to lower an error by a larger factor: candidates farther behind than this after
 their least-squares fit are not worth it."""
 
+NEGLIGIBLE = 0.01
+"""Relative error from which on "auto" tries no further candidate: there is nothing left to gain. At .003 (60 % off
+MiniLM's embedding) six classifiers changed a handful of their predictions."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -68,7 +72,7 @@ class Choice:
     factorization : Factorization
     errors : dict of str to float
         Empty if there was one candidate only. (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p); of candidates far
-        behind, that of their least-squares fit.
+        behind, that of their least-squares fit. Candidates after one whose error is `NEGLIGIBLE` are not there.
     """
 
     method: str
@@ -173,6 +177,8 @@ def choose(
             errors[name] = _error(plain, fitted[name], whitener, p)
             reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
             fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
+            if errors[name] <= NEGLIGIBLE:  # nothing is left to be gained
+                break
         for name in fitted if p < 2 else ():
             progress(f"lowering the l_{p:g} error of {name}")
             fitted[name] = robust(plain, fitted[name], *STRUCTURES[type(fitted[name])], budget, p)

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import huggingface_hub
-from huggingface_hub import constants, get_session
+from huggingface_hub import constants
 
-from lpcompress.checkpoint import UNREACHABLE
+from lpcompress.checkpoint import UNREACHABLE, ask
 
 REPOSITORY = "nyu-mll/glue"
-SECONDS = 3.0
 
 
 @contextmanager
@@ -24,10 +23,9 @@ def asked_once() -> Iterator[None]:
 
 
 def answers() -> bool:
-    """Tell whether the Hub can be reached; any response is an answer."""
-    url = huggingface_hub.hf_hub_url(REPOSITORY, "README.md", repo_type="dataset")
+    """Tell whether the Hub can be reached."""
     try:
-        get_session().head(url, timeout=SECONDS)  # bare: the library's own headers may cost another request first
+        ask(huggingface_hub.hf_hub_url(REPOSITORY, "README.md", repo_type="dataset"))
     except UNREACHABLE:
         return False
     return True

@@ -7,6 +7,7 @@ import threading
 import pytest
 from huggingface_hub import constants
 
+from lpcompress import checkpoint
 from lpcompress.glue import hub
 
 
@@ -14,7 +15,7 @@ from lpcompress.glue import hub
 def endpoint(monkeypatch):
     """A function (port) -> None: the Hub is taken to be there."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "SECONDS", 0.3)
+    monkeypatch.setattr(checkpoint, "PROBE_SECONDS", 0.3)
 
     def move(port):
         monkeypatch.setattr(hub.huggingface_hub, "hf_hub_url", lambda *_, **__: f"http://127.0.0.1:{port}/x")
