@@ -18,6 +18,7 @@ BITS = (0, 1, 2, 4, 8)  # that a coordinate without a number may have: whole lev
 SAMPLE = 2048  # rows on which basis and bits are chosen
 CURVE_SAMPLE = 512  # rows on which losses at many sizes are estimated
 TALL = 8  # times as many rows as columns: a basis takes less than an eighth of the bytes
+LITTLE = 0.01  # share of the energy: where entries lose less, a curve does not ask what axes would lose
 TOO_NARROW = 2.0  # times the least loss: narrower bases are not tried any more
 
 
@@ -88,9 +89,12 @@ def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, whitener: Whitener
     losses = [_of_entries(sample, budget, n, compensation).lost for budget in budgets]
     if n < TALL * d and not whitener:
         return losses
-    seen, choose = (whitener(matrix), _in_axes) if whitener else (matrix, _choice)
+    seen, choose, enough = (whitener(matrix), _in_axes, LITTLE) if whitener else (matrix, _choice, 0.0)
     axes, sample = _axes_of(seen), _sample(seen, CURVE_SAMPLE, seed)
-    return [min(lost, choose(sample, axes, budget, n).lost) for lost, budget in zip(losses, budgets, strict=True)]
+    return [
+        min(lost, choose(sample, axes, budget, n).lost) if lost > enough else lost
+        for lost, budget in zip(losses, budgets, strict=True)
+    ]
 
 
 def _sample(matrix: Tensor, rows: int, seed: int) -> Tensor:
