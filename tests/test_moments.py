@@ -7,6 +7,8 @@ from torch import nn
 
 from lpcompress import surgery
 from lpcompress.compression import compress
+from lpcompress.factor import METHODS
+from lpcompress.factor.norms import relative_error
 from lpcompress.factor.whitening import Whitener
 from lpcompress.layers import matrix_of
 from lpcompress.moments import second_moments
@@ -44,6 +46,12 @@ class Alone(nn.Module):
 
 def quiet(description, done, total):
     pass
+
+
+def second_moments_of(model, texts, tokenizer):
+    encoded = [tokenizer(text, return_tensors="pt") for text in texts]
+    with torch.no_grad():
+        return second_moments(model, surgery.find_layers(model, ["linear"]), encoded, quiet)
 
 
 @pytest.fixture
@@ -181,6 +189,24 @@ def test_a_calibrated_convolution_is_nearer_on_the_text_it_saw(word_tokenizer, t
         outputs = [nn.functional.conv1d(each, change.detach(), None, layer.stride, layer.padding) for each in inputs]
         lost[given is not None] = sum(float(out.square().sum()) for out in outputs)
     assert lost[True] < 0.95 * lost[False]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_fits_every_bare_weight_to_its_inputs(tiny_model, word_tokenizer, texts, ids, method):
+    options = {"layers": ["attention"], "method": method, "ratio": 0.5, "tokenizer": word_tokenizer}
+    model = tiny_model("xlnet", d_model=32)
+    records = compress(model, **options, calibration=texts).layers
+    assert len(records) == 10 and all(record.kind == "linear" for record in records)
+    assert torch.isfinite(model(ids).logits).all()
+    again = tiny_model("xlnet", d_model=32)
+    moments = second_moments_of(again, texts, word_tokenizer)
+    before = {name: matrix_of(layer).clone() for name, layer in surgery.find_layers(again, ["attention"]).items()}
+    compress(again, **options)
+    for record in records:
+        fitted = again.get_submodule(record.name).factorization().dense().detach()
+        whitener = Whitener.of(moments[record.name])
+        plain = relative_error(whitener(before[record.name]), whitener(fitted))
+        assert record.error_calibrated < plain * (1.0001 if method in ("svd", "lp", "sparse") else 1.2)  # local optima
 
 
 def test_the_whitener_measures_what_the_moment_says():
