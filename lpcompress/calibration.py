@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpcompress import checkpoint, surgery
+from lpcompress import checkpoint
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.tasks import chosen
 from lpcompress.layers import matrix_of
+from lpcompress.moments import second_moments
 from lpcompress.priors import RowWeights
 
 GLUE = "glue:"
@@ -37,7 +38,7 @@ class Calibration:
     counts : dict of int to int
         How often each token occurs.
     moments : dict of str to Tensor of shape (d, d)
-        E[x x^T] of the inputs of linear layers, float64.
+        E[x x^T] of the inputs of linear layers, convolutions and bare weights, float64.
     sensitivities : dict of str to float
         Mean squared movement of the output, in shares of its variance, for each unit of relative squared error of a
         layer; empty if not asked for.
@@ -73,7 +74,7 @@ def calibrate(
     ----------
     model : PreTrainedModel
     layers : mapping of name to nn.Module
-        Those that will be compressed; second moments are taken of plain linear ones.
+        Those that will be compressed; second moments are taken of all but the embedding.
     source : str or iterable of str
         File, `glue:TASK`, or the texts themselves; the first `MOST_TEXTS` are used.
     data : str
@@ -150,38 +151,6 @@ def _lines(file: Path) -> list[str]:
 
 def _encode(tokenizer: Any, text: str) -> Any:
     return tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
-
-
-def second_moments(
-    model: Any, layers: Mapping[str, nn.Module], encoded: Sequence[Any], tell: Progress
-) -> dict[str, Tensor]:
-    """Return E[x x^T] over the inputs x of every linear layer, in one pass; texts one at a time, so none is padded."""
-    totals: dict[str, Tensor] = {}
-    seen: Counter[str] = Counter()
-
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            rows = inputs[0].detach().flatten(0, -2).float()
-            product = (rows.T @ rows).double()
-            totals[name] = totals[name] + product if name in totals else product
-            seen[name] += len(rows)
-
-        return hook
-
-    modules = dict(model.named_modules())
-    hooks = [
-        modules[name].register_forward_pre_hook(watch(name))
-        for name, layer in layers.items()
-        if name in modules and surgery.role_name(layer) == "linear"
-    ]
-    try:
-        for done, text in enumerate(encoded):
-            tell("calibrating", done, len(encoded))
-            model(**text.to(model.device))
-    finally:
-        for each in hooks:
-            each.remove()
-    return {name: total / seen[name] for name, total in totals.items()}
 
 
 def sensitivities_of(

@@ -80,8 +80,8 @@ def compress(
     allocation : mapping, optional
         Instead: layer name -> {"method": ..., "ratio": ...}, as a plan records it.
     calibration : str or iterable of str, optional
-        Unlabelled text (a file, `glue:TASK`, or texts): tokens are counted, linear layers minimise the error of
-        their outputs, and a budget is shared by how much the model's output depends on each layer.
+        Unlabelled text (a file, `glue:TASK`, or texts): tokens are counted, all other layers minimise the error
+        of their outputs, and a budget is shared by how much the model's output depends on each layer.
     data : str, default="hub"
         Where GLUE is, for `glue:TASK`: the Hub or a directory.
     p : float, default=2.0

@@ -9,17 +9,26 @@ from transformers import PreTrainedModel
 
 from lpcompress import checkpoint, surgery
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import role_of
+from lpcompress.nn import FactoredMatrix, role_of
 from lpcompress.priors import RowWeights
 from lpcompress.priors import row_weights as resolve_row_weights
 
 
 def matrix_of(module: nn.Module) -> Tensor:
     """Return the weight of a plain layer as a matrix of shape (n, d), rows being tokens or outputs."""
+    return _role_of(module).matrix_of(module).detach()
+
+
+def inputs_of(module: nn.Module, hidden: Tensor) -> Tensor:
+    """Return what the matrix of a plain layer is multiplied by when the layer is given `hidden`: (products, d)."""
+    return _role_of(module).inputs_of(module, hidden)
+
+
+def _role_of(module: nn.Module) -> type[FactoredMatrix]:
     role = role_of(module)
     if role is None:
         raise LpCompressError(f"a {type(module).__name__} has no matrix that can be factored.")
-    return role.matrix_of(module).detach()
+    return role
 
 
 def bytes_beside(module: nn.Module) -> int:

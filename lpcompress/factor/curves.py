@@ -39,9 +39,7 @@ def low_rank_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener:
 def sparse_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
     """Return the loss of sparse codes at `SHARES` of the bytes, by thresholds on a sample of rows."""
     sizes = [int(share * budget.n_bytes) for share in SHARES]
-    losses = loss_at(
-        matrix, [Budget(size, budget.item) for size in sizes], settings.seed, whitener or (lambda rows: rows)
-    )
+    losses = loss_at(matrix, [Budget(size, budget.item) for size in sizes], settings.seed, whitener)
     return Curve.through((size, loss) for size, loss in zip(sizes, losses, strict=True) if loss <= 1)
 
 

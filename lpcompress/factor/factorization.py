@@ -192,7 +192,7 @@ class Clustered(Factorization):
 
 @dataclass(frozen=True)
 class SparseCoded(Factorization):
-    """Each row has numbers for a few coordinates of its own choice in a shared orthonormal basis.
+    """Each row has numbers for a few coordinates of its own choice in a shared basis, orthonormal as seen by the fit.
 
     Its other coordinates are zero, or have one of 2^bits levels, odd multiples of half the row's step.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.errors import LpCompressError
-from lpcompress.factor import clustered, sparse, svd
+from lpcompress.factor import clustered, encoding, svd
 from lpcompress.factor.adaptive import adaptive
 from lpcompress.factor.factorization import Clustered, Factorization, LowRank, SparseCoded
 from lpcompress.factor.lp import lp
@@ -17,22 +17,35 @@ from lpcompress.factor.messi import messi
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
+from lpcompress.factor.sparse import sparse
 from lpcompress.factor.whitening import Whitener
 
-Fit = Callable[[Tensor, Budget, Settings], Factorization]
+Fit = Callable[[Tensor, Budget, Settings, Whitener | None], Factorization]
+
+
+def of_directions(fit: Callable[[Tensor, Budget, Settings], Factorization]) -> Fit:
+    """Return the form of a method that fits the whitened matrix, for results that store directions: these go back."""
+
+    def fit_seen(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Factorization:
+        if whitener is None:
+            return fit(matrix, budget, settings)
+        return whitener.undo(fit(whitener(matrix), budget, settings))
+
+    return fit_seen
+
 
 METHODS: dict[str, Fit] = {
-    "sparse": sparse.sparse,
-    "adaptive": adaptive,
-    "messi": messi,
-    "lp": lp,
-    "svd": svd.svd,
+    "sparse": sparse,
+    "adaptive": of_directions(adaptive),
+    "messi": of_directions(messi),
+    "lp": of_directions(lp),
+    "svd": of_directions(svd.svd),
 }
 
 STRUCTURES: dict[type[Factorization], tuple[Callable[..., None], Callable[..., Factorization]]] = {
     LowRank: (svd.project_like, svd.fit_like),
     Clustered: (clustered.project_like, clustered.fit_like),
-    SparseCoded: (sparse.project_like, sparse.fit_like),
+    SparseCoded: (encoding.project_like, encoding.fit_like),
 }
 """What `robust` iterates for each kind of result."""
 
@@ -41,9 +54,6 @@ LIGHTEST = 1e-8  # share of the heaviest row's weight that every row has: no row
 
 AUTO = ("sparse", "adaptive", "lp")
 """`svd` is `lp` with p = 2, and `messi` is `adaptive` with equal ranks, which has not won once."""
-
-UNWHITENED = ("sparse",)
-"""Methods that store entries, not directions: they fit the matrix as it is, whatever its inputs are."""
 
 ROBUST_GAIN = 1.5
 """The l_p loop has not been seen to lower an error by a larger factor: candidates farther behind than this after
@@ -153,43 +163,39 @@ def choose(
     _refuse_bad_arguments(matrix, candidates, ratio, settings, row_weights)
     budget = Budget(int((1 - ratio) * matrix.numel() * matrix.element_size()), matrix.element_size())
     plain, lengths = weighted(matrix, row_weights, p)
-    work = whitener(plain) if whitener else plain
     fitted: dict[str, Factorization] = {}
     errors: dict[str, float] = {}
     with torch.no_grad():
         for name in candidates:
             progress(f"fitting {name}")
             try:
-                if whitener is None or name in UNWHITENED:
-                    fitted[name] = METHODS[name](plain, budget, settings)
-                else:
-                    fitted[name] = whitener.undo(METHODS[name](work, budget, settings))
+                fitted[name] = METHODS[name](plain, budget, settings, whitener)
             except LpCompressError:
                 if name == candidates[-1] and not fitted:
                     raise
                 continue
             if len(candidates) == 1:  # nothing to compare with
                 break
-            errors[name] = _error(work, fitted[name], whitener, p)
+            errors[name] = _error(plain, fitted[name], whitener, p)
             reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
             fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
             if errors[name] <= NEGLIGIBLE:  # nothing is left to be gained
                 break
         for name in fitted if p < 2 else ():
             progress(f"lowering the l_{p:g} error of {name}")
-            fitted[name] = robust(work, fitted[name], *STRUCTURES[type(fitted[name])], budget, p)
+            fitted[name] = robust(plain, fitted[name], *STRUCTURES[type(fitted[name])], budget, p)
             if len(candidates) > 1:
-                errors[name] = _error(work, fitted[name], whitener, p)
+                errors[name] = _error(plain, fitted[name], whitener, p)
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
         kept = fitted[best]
-        del work, plain, fitted  # before more memory is needed
+        del plain, fitted  # before more memory is needed
         kept = kept if lengths is None else kept.scale_rows(1 / lengths)
     return Choice(best, kept.to(matrix.dtype), errors)
 
 
-def _error(work: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
+def _error(matrix: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
     dense = fitted.dense()
-    return relative_error(work, whitener(dense) if whitener else dense, p)
+    return relative_error(whitener(matrix), whitener(dense)) if whitener else relative_error(matrix, dense, p)
 
 
 def weighted(matrix: Tensor, row_weights: Tensor | None, p: float = 2.0) -> tuple[Tensor, Tensor | None]:

@@ -45,7 +45,7 @@ def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_we
     return (error / size) ** (1 / p) if error != 0 else 0.0
 
 
-def row_powers(rows: Tensor, p: float) -> Tensor:
+def row_powers(rows: Tensor, p: float = 2.0) -> Tensor:
     """Return sum_j |x_ij|^p for each row, float64."""
     powers = rows.square() if p == 2 else rows.abs().pow(p)
     return powers.sum(dim=1, dtype=torch.float64)

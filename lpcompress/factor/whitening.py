@@ -1,12 +1,16 @@
 """Fitting a matrix where its products with real inputs count, not its entries."""
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
-from lpcompress.factor.factorization import Clustered, Factorization, LowRank
+from lpcompress.factor.factorization import Clustered, Factorization, LowRank, SparseCoded
+
+Fitted = TypeVar("Fitted", bound=Factorization)
+BASES: dict[type[Factorization], str] = {LowRank: "right", Clustered: "bases", SparseCoded: "basis"}
+"""Kind of result -> the field that holds its basis vectors."""
 
 DAMPING = 1e-3  # of the mean of the diagonal: directions that the text did not show are not free
 
@@ -46,20 +50,9 @@ class Whitener:
         """Return W L."""
         return (matrix.double() @ self.root).to(matrix.dtype)
 
-    def undo(self, fitted: Factorization) -> Factorization:
-        """Return the factorization of A L^-1, given that of A: only its basis changes.
-
-        Raises
-        ------
-        LpCompressError
-            If it has no basis.
-        """
-        match fitted:
-            case LowRank(right=right):
-                return replace(fitted, right=self._back(right))
-            case Clustered(bases=bases):
-                return replace(fitted, bases=self._back(bases))
-        raise LpCompressError(f"a {type(fitted).__name__} cannot be fitted to calibrated inputs.")
-
-    def _back(self, rows: Tensor) -> Tensor:
-        return (rows.double() @ self.inverse).to(rows.dtype)
+    def undo(self, fitted: Fitted) -> Fitted:
+        """Return the factorization of A L^-1, given that of A in a basis: nothing else changes."""
+        field = BASES[type(fitted)]
+        rows: Tensor = getattr(fitted, field)
+        changed: dict[str, Any] = {field: (rows.double() @ self.inverse).to(rows.dtype)}
+        return replace(fitted, **changed)

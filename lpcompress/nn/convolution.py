@@ -79,6 +79,18 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         """Return the weight as (channels out, channels in x kernel)."""
         return like.weight.flatten(1)  # type: ignore[operator]
 
+    @staticmethod
+    def inputs_of(like: Any, hidden: Tensor) -> Tensor:
+        """Return the patch of `hidden` (..., channels in, *size) at each position, row by row."""
+        mode = "constant" if like.padding_mode == "zeros" else like.padding_mode
+        images = hidden if hidden.dim() == len(like.kernel_size) + 2 else hidden.unsqueeze(0)
+        padded = functional.pad(images, like._reversed_padding_repeated_twice, mode=mode)
+        window, dilation, stride = like.kernel_size, like.dilation, like.stride
+        if len(window) == 1:  # `unfold` knows images alone: these are one pixel high
+            padded, window, dilation, stride = padded.unsqueeze(-2), (1, *window), (1, *dilation), (1, *stride)
+        patches = functional.unfold(padded, window, dilation=dilation, stride=stride)  # (images, d, positions)
+        return patches.movedim(1, -1).flatten(0, 1)
+
     @classmethod
     def from_spec(cls, spec: Spec, like: Any) -> Self:
         """Build an empty module of the sizes in `spec`, with the geometry, device and dtype of `like`."""

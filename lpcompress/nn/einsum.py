@@ -81,6 +81,11 @@ class CompressedBareWeight(FactoredMatrix):
         matrix = like.weight.flatten(1)
         return matrix.T if like.equation == INTO_HEADS else matrix
 
+    @staticmethod
+    def inputs_of(like: BareWeight, hidden: Tensor) -> Tensor:
+        """Return `hidden` (i, b, inputs) or (i, b, heads, size of a head) row by row."""
+        return hidden.flatten(0, 1).flatten(1)
+
     @classmethod
     def from_spec(cls, spec: Spec, like: BareWeight) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""

@@ -58,6 +58,11 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         """Return the weight as (outputs, inputs)."""
         return like.weight.T if isinstance(like, Conv1D) else like.weight  # type: ignore[return-value]
 
+    @staticmethod
+    def inputs_of(like: nn.Module, hidden: Tensor) -> Tensor:
+        """Return `hidden` (..., inputs) row by row."""
+        return hidden.flatten(0, -2)
+
     @classmethod
     def from_spec(cls, spec: Spec, like: nn.Linear) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""

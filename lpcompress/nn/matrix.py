@@ -47,6 +47,11 @@ class FactoredMatrix(nn.Module):
         """Return the weight of a plain layer as a matrix of shape (n, d), without a copy."""
         raise NotImplementedError
 
+    @staticmethod
+    def inputs_of(like: Any, hidden: Tensor) -> Tensor:
+        """Return what the matrix of a plain layer is multiplied by when the layer is given `hidden`: (products, d)."""
+        raise NotImplementedError
+
     @classmethod
     def from_spec(cls, spec: Spec, like: Any) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""

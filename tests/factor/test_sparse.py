@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpcompress.factor import factorize
+from lpcompress.factor.encoding import encode
 from lpcompress.factor.factorization import pack_bits, pack_levels, unpack_bits, unpack_levels
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget
-from lpcompress.factor.sparse import encode
 
 
 @given(rows=st.integers(1, 20), columns=st.integers(1, 70), seed=st.integers(0, 99))

@@ -1,0 +1,156 @@
+"""Encoding a matrix in a given basis, or in none: the largest coordinates become numbers, the others levels."""
+
+import torch
+from torch import Tensor
+
+from lpcompress.factor.compensation import Compensation
+from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits, pack_levels
+from lpcompress.factor.levels import fit_levels, nearest_levels
+from lpcompress.factor.linalg import CHUNK
+from lpcompress.factor.problem import Budget
+
+IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
+
+
+def encode(
+    matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int, compensation: Compensation | None = None
+) -> SparseCoded:
+    """Keep the largest coordinates of all rows in `basis` that fit the budget.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    basis : Tensor of shape (width, d) or None
+        Orthonormal rows; None: the columns themselves are the coordinates.
+    budget : Budget
+    bits : int
+        Of a coordinate without a number.
+    compensation : Compensation, optional
+        Without a basis: by which numbers and levels make up for each other's errors.
+    """
+    n, d = matrix.shape
+    width = d if basis is None else basis.shape[0]
+    threshold = _threshold_for(matrix, basis, budget, bits)
+    most = bytes_left(budget, matrix.shape, basis, bits) // budget.item
+    values, filled = matrix.new_empty(min(most, n * width)), 0
+    masks, blocks, counts = [], [], []
+    levels = torch.empty(n, -(-width * bits // 8), dtype=torch.uint8, device=matrix.device)
+    steps = matrix.new_empty(n)
+    for start in range(0, n, CHUNK):
+        rows = matrix[start : start + CHUNK]
+        codes = _codes(rows, basis)  # (rows, width)
+        kept = _magnitudes(codes) >= threshold
+        packed = pack_bits(kept)  # (rows, blocks)
+        codes, multiples, its_steps = _coded(codes, kept, bits, compensation)
+        numbers = codes[kept]
+        values[filled : filled + len(numbers)] = numbers
+        filled += len(numbers)
+        masks.append(packed[packed > 0])
+        blocks.append(pack_bits(packed > 0))
+        counts.append(torch.stack([kept.sum(dim=1), (packed > 0).sum(dim=1)], dim=1))
+        if bits:
+            steps[start : start + CHUNK] = its_steps
+            levels[start : start + CHUNK] = pack_levels(multiples, bits)
+    lengths = torch.cat(counts)
+    return SparseCoded(
+        values=values.resize_(filled),
+        basis=basis,
+        blocks=torch.cat(blocks),
+        masks=torch.cat(masks),
+        offsets=(lengths.cumsum(0) - lengths).to(index_dtype(n * width)),
+        columns=d,
+        bits=bits,
+        levels=levels if bits else None,
+        steps=steps if bits else None,
+    )
+
+
+def fit_like(target: Tensor, previous: SparseCoded, budget: Budget) -> SparseCoded:
+    """Code the rows anew in the same basis."""
+    return encode(target, previous.basis, budget, previous.bits)
+
+
+def project_like(target: Tensor, previous: SparseCoded, budget: Budget) -> None:
+    """Overwrite the rows by what codes in the same basis can say of them."""
+    basis, bits = previous.basis, previous.bits
+    threshold = _threshold_for(target, basis, budget, bits)
+    for rows in target.split(CHUNK):
+        codes = _codes(rows, basis)
+        decoded = _decoded(codes, _magnitudes(codes) >= threshold, bits)
+        rows.copy_(decoded if basis is None else decoded @ basis)
+
+
+def rounded_sample(
+    sample: Tensor,
+    basis: Tensor | None,
+    budget: Budget,
+    n: int,
+    bits: int,
+    compensation: Compensation | None = None,
+) -> Tensor | None:
+    """Return what `encode` would leave of a sample of n rows, (rows, d); None if there is no room."""
+    left = bytes_left(budget, (n, sample.shape[1]), basis, bits)
+    if left <= 0:
+        return None
+    codes = _codes(sample, basis)
+    kept = _magnitudes(codes) >= _threshold(_histogram(codes, budget.item), left * len(sample) / n)
+    decoded = _decoded(codes, kept, bits, compensation)
+    return decoded if basis is None else decoded @ basis
+
+
+def _codes(rows: Tensor, basis: Tensor | None) -> Tensor:
+    return rows if basis is None else rows @ basis.T
+
+
+def _decoded(codes: Tensor, kept: Tensor, bits: int, compensation: Compensation | None = None) -> Tensor:
+    """Return what is left of codes (rows, width) of which only those in `kept` are stored as numbers."""
+    codes, levels, steps = _coded(codes, kept, bits, compensation)
+    return torch.where(kept, codes, levels.mul_(steps.unsqueeze(1)))
+
+
+def _coded(codes: Tensor, kept: Tensor, bits: int, compensation: Compensation | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return numbers, of which those in `kept` are stored, and levels, both (rows, width), and steps (rows,)."""
+    levels, steps = fit_levels(codes, kept, bits)
+    if compensation is None:
+        return codes, levels, steps
+    codes = compensation(codes, kept, steps, bits)
+    return codes, nearest_levels(codes, steps.unsqueeze(1), bits), steps
+
+
+def _threshold_for(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int) -> int:
+    """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
+    histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
+    for rows in matrix.split(CHUNK):
+        histogram += _histogram(_codes(rows, basis), budget.item)
+    return _threshold(histogram, bytes_left(budget, matrix.shape, basis, bits))
+
+
+def bytes_left(budget: Budget, shape: tuple[int, ...], basis: Tensor | None, bits: int) -> int:
+    """Bytes left for numbers and their masks: basis, block bits, offsets and levels are paid for anyway."""
+    n, d = shape
+    width, numbers = (d, 0) if basis is None else (basis.shape[0], basis.numel())
+    fixed = numbers * budget.item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
+    return budget.n_bytes - fixed - (n * (-(-width * bits // 8) + budget.item) if bits else 0)
+
+
+def _magnitudes(codes: Tensor) -> Tensor:
+    """Return the bucket of each |c|: the float's own bits without sign and last digits, so the order stays."""
+    return codes.abs().float().view(torch.int32) >> IGNORED_BITS
+
+
+def _histogram(codes: Tensor, item: int) -> Tensor:
+    """Return the bytes that each bucket of magnitude adds when it is kept too, shape (buckets,).
+
+    A number takes `item` bytes, and the largest of its block of eight one more for the block's mask.
+    """
+    buckets = _magnitudes(codes)
+    blocks = torch.nn.functional.pad(buckets, (0, -codes.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK)).amax(dim=2)
+    size = 1 << (31 - IGNORED_BITS)
+    numbers, masks = (torch.bincount(each.flatten(), minlength=size) for each in (buckets, blocks))
+    return numbers * item + masks
+
+
+def _threshold(histogram: Tensor, n_bytes: float) -> int:
+    """Return the lowest bucket down to which everything fits; never 0, so that zeros are not stored."""
+    needed = histogram.flip(0).cumsum(0)
+    return max(len(histogram) - int((needed <= n_bytes).sum()), 1)
