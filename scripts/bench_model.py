@@ -25,6 +25,7 @@ RECIPES = {  # row of the table -> options of `compress`, and if the task's text
     "SVD": ({"method": "svd", "row_weights": "uniform"}, False),
     "SVD, whitened": ({"method": "svd"}, True),
     "messi": ({"method": "messi"}, False),
+    "messi, calibrated": ({"method": "messi"}, True),
     "adaptive": ({"method": "adaptive"}, False),
     "adaptive, calibrated": ({"method": "adaptive"}, True),
     "sparse": ({"method": "sparse"}, False),
