@@ -95,7 +95,7 @@ def test_compress_writes_the_same_from_two_processes(template, glue_dir, tmp_pat
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     done = two_processes("-m", "lpcompress", *wish, tmp_path / "two")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("exists. Choose another --out") == 1
+    assert done.stderr.count("exists. Choose another directory") == 1
 
 
 def test_without_hub_and_data_it_says_so_at_once(tmp_path):
