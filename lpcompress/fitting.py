@@ -90,11 +90,8 @@ def replace_layer(
         except LpCompressError as error:
             raise type(error)(f"{name}: {error}") from None
         fitted = choice.factorization
-        errors = errors_of(matrix, fitted, settings.p, row_weights)
-        calibrated = None
-        if whitener:
-            calibrated = relative_error(whitener(matrix.float()), whitener(fitted.dense().float()))
-        svd_errors: tuple[float, float, float] | None = None
+        errors = errors_of(matrix, fitted, settings.p, row_weights, whitener)
+        svd_errors: Errors | None = None
         if choice.method == "svd" and row_weights is None and whitener is None:
             svd_errors = errors  # it is what would be compared with
         else:
@@ -118,14 +115,14 @@ def replace_layer(
         bytes_after=after[1],
         removed=1 - after[1] / before[1],
         row_weights=task.weights.source,
-        error_fro=errors[0],
-        error_p=errors[1],
-        error_weighted=errors[2],
-        svd_error_fro=svd_errors and svd_errors[0],
-        svd_error_weighted=svd_errors and svd_errors[2],
+        error_fro=errors.frobenius,
+        error_p=errors.p,
+        error_weighted=errors.weighted,
+        svd_error_fro=svd_errors.frobenius if svd_errors else None,
+        svd_error_weighted=svd_errors.weighted if svd_errors else None,
         candidates=choice.errors,
         seconds=time.perf_counter() - began,
-        error_calibrated=calibrated,
+        error_calibrated=errors.calibrated,
     )
     return record, replacement
 
@@ -156,13 +153,24 @@ def fit(
     return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
 
 
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of one matrix in the place of another: see `LayerRecord`."""
+
+    frobenius: float
+    p: float
+    weighted: float
+    calibrated: float | None
+
+
 def errors_of(
-    matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None
-) -> tuple[float, float, float]:
-    """Return the relative Frobenius, entrywise l_p and row-weighted errors."""
+    matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None, whitener: Whitener | None = None
+) -> Errors:
+    """Return the relative errors; the factors are multiplied out once for all of them."""
     dense = fitted.dense()
-    return (
-        relative_error(matrix, dense),
-        relative_error(matrix, dense, p),
-        relative_error(matrix, dense, 2.0, row_weights),
+    return Errors(
+        frobenius=relative_error(matrix, dense),
+        p=relative_error(matrix, dense, p),
+        weighted=relative_error(matrix, dense, 2.0, row_weights),
+        calibrated=whitener.relative_error(matrix.float(), dense.float()) if whitener else None,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -53,25 +54,32 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
     LpCompressError
         If a pattern matches nothing, or nothing is left to train.
     """
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        for pattern in patterns:
+            for parameter in _named(model, pattern):
+                parameter.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in wanted):
+            raise LpCompressError(f"freeze {', '.join(patterns)} leaves nothing to train. Name fewer layers.")
+        yield
+    finally:
+        for parameter, trained in wanted.items():
+            parameter.requires_grad_(trained)
+
+
+def _named(model: Any, pattern: str) -> list[Tensor]:
+    """Return the parameters that a word or a wildcard stands for."""
     parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
-    wanted = {name: parameter.requires_grad for name, parameter in parameters.items()}
-    for pattern in patterns:
-        asks = surgery.WORDS.get(pattern)
-        chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
-        for name, module in modules.items():
-            if asks(model, name, module) if asks else fnmatchcase(name, pattern):
-                chosen += module.parameters()
-        if not chosen:
-            near = get_close_matches(pattern, [*modules, *parameters], n=1, cutoff=0.3)
-            hint = f" Nearest: {near[0]!r}." if near else ""
-            raise LpCompressError(f"freeze {pattern!r} matched nothing in this {type(model).__name__}.{hint}")
-        for parameter in chosen:
-            parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise LpCompressError(f"freeze {', '.join(patterns)} leaves nothing to train. Name fewer layers.")
-    yield
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(wanted[name])
+    asks = surgery.WORDS.get(pattern)
+    chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
+    for name, module in modules.items():
+        if asks(model, name, module) if asks else fnmatchcase(name, pattern):
+            chosen += module.parameters()
+    if not chosen:
+        near = get_close_matches(pattern, [*modules, *parameters], n=1, cutoff=0.3)
+        hint = f" Nearest: {near[0]!r}." if near else ""
+        raise LpCompressError(f"freeze {pattern!r} matched nothing in this {type(model).__name__}.{hint}")
+    return chosen
 
 
 def train(learner: Learner, examples: Examples, directory: Path, device: torch.device, progress: Progress) -> float:

@@ -195,7 +195,7 @@ def choose(
 
 def _error(matrix: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
     dense = fitted.dense()
-    return relative_error(whitener(matrix), whitener(dense)) if whitener else relative_error(matrix, dense, p)
+    return whitener.relative_error(matrix, dense) if whitener else relative_error(matrix, dense, p)
 
 
 def weighted(matrix: Tensor, row_weights: Tensor | None, p: float = 2.0) -> tuple[Tensor, Tensor | None]:

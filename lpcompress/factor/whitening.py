@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.factorization import Clustered, Factorization, LowRank, SparseCoded
+from lpcompress.factor.norms import relative_error
 
 Fitted = TypeVar("Fitted", bound=Factorization)
 BASES: dict[type[Factorization], str] = {LowRank: "right", Clustered: "bases", SparseCoded: "basis"}
@@ -49,6 +50,10 @@ class Whitener:
     def __call__(self, matrix: Tensor) -> Tensor:
         """Return W L."""
         return (matrix.double() @ self.root).to(matrix.dtype)
+
+    def relative_error(self, matrix: Tensor, dense: Tensor) -> float:
+        """Return the relative error of the products with the inputs, if `dense` stands in the place of `matrix`."""
+        return relative_error(self(matrix), self(dense))
 
     def undo(self, fitted: Fitted) -> Fitted:
         """Return the factorization of A L^-1, given that of A in a basis: nothing else changes."""
