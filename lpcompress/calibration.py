@@ -15,6 +15,7 @@ from lpcompress import checkpoint
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.tasks import chosen
 from lpcompress.layers import matrix_of
+from lpcompress.lengths import longest_text
 from lpcompress.moments import second_moments
 from lpcompress.priors import RowWeights
 
@@ -96,7 +97,8 @@ def calibrate(
     tokenizer = tokenizer or checkpoint.tokenizer_beside(model)
     if tokenizer is None:
         raise LpCompressError("calibration needs the tokenizer of the model, and none was found. Pass tokenizer.")
-    encoded = [_encode(tokenizer, text) for text in texts]
+    longest = min(MOST_TOKENS, longest_text(model, tokenizer))
+    encoded = [tokenizer(text, truncation=True, max_length=longest, return_tensors="pt") for text in texts]
     counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
     training = model.training
     model.eval()
@@ -147,10 +149,6 @@ def _lines(file: Path) -> list[str]:
         return [json.loads(line)["text"] for line in lines if line.strip()]
     except (ValueError, KeyError, TypeError):
         raise LpCompressError(f"{file}: every line must be a JSON object with a text under 'text'.") from None
-
-
-def _encode(tokenizer: Any, text: str) -> Any:
-    return tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
 
 
 def sensitivities_of(

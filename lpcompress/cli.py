@@ -348,7 +348,7 @@ def demo(
 def main() -> NoReturn:
     """Run the command line; the one place where known errors become a line on stderr and an exit code."""
     _return_memory_at_once()
-    signal.signal(signal.SIGTERM, _interrupt)  # kill asks for the same tidy end as Ctrl-C
+    _end_tidily()
     warnings.showwarning = _one_line_warning  # type: ignore[assignment]
     try:
         app()
@@ -377,6 +377,14 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     return str(error)
+
+
+def _end_tidily() -> None:
+    """Have kill and a closed terminal end the command as Ctrl-C does, unless they are ignored (nohup)."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -7,6 +7,10 @@ classifier a task (MODELS_DIR/mrpc, ...), GLUE_DIR <task>/<split>.parquet. `mess
 trained at several numbers of clusters, and the one with the best score on the *training* rows is evaluated. The dense
 model is trained for the same two epochs too: a drop from the model as it was says nothing about compression if more
 training alone changes the score.
+
+The same with half of the whole model removed, and one epoch in which the dense model is followed:
+
+    python scripts/reproduce_paper2.py --models MODELS_DIR --data GLUE_DIR --target-size 0.5 --epochs 1 --distill
 """
 
 import argparse
@@ -48,7 +52,8 @@ def run(task: str, options: dict[str, Any] | None, args: argparse.Namespace) -> 
         source = args.models / task
         if options:
             model, tokenizer = checkpoint.load(str(source))
-            compress(model, ratio=args.ratio, tokenizer=tokenizer, seed=args.seed, **options)
+            size = {"target_size": args.target_size, "layers": ["all"]} if args.target_size else {"ratio": args.ratio}
+            compress(model, **size, tokenizer=tokenizer, seed=args.seed, **options)
             source = Path(directory) / "compressed"
             checkpoint.save(model, tokenizer, source)
         split = "train" if (args.data / task / "train.parquet").exists() else "train_subset"
@@ -110,7 +115,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help="default: all that have a model")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--clusters", nargs="+", type=int, default=[2, 3, 5], help="that messi tries")
-    parser.add_argument("--ratio", type=float, default=0.4)
+    parser.add_argument("--ratio", type=float, default=0.4, help="share of the embedding removed")
+    parser.add_argument("--target-size", type=float, help="instead: all layers, to this share of the whole model")
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--max-steps", type=int)
     parser.add_argument("--learning-rate", type=float, default=2e-5)
@@ -131,7 +137,8 @@ def main() -> None:
             args.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
     out = Console(width=140)
     out.print(as_table(results))
-    out.print(NOTES)
+    if not args.target_size:
+        out.print(NOTES)
 
 
 if __name__ == "__main__":

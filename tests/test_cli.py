@@ -21,7 +21,7 @@ def run(monkeypatch, capsys):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv(cli.DEBUG, "")
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["lpcompress", *map(str, arguments)])
@@ -32,7 +32,8 @@ def run(monkeypatch, capsys):
         return end.value.code, captured.out, captured.err
 
     yield call
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -328,10 +329,18 @@ def test_debug_shows_the_traceback_of_a_known_error(monkeypatch):
         cli.main()
 
 
-def test_sigterm_ends_like_ctrl_c(run, monkeypatch):
-    monkeypatch.setattr(checkpoint, "densify", lambda *_: signal.raise_signal(signal.SIGTERM))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_kill_and_a_closed_terminal_end_like_ctrl_c(run, monkeypatch, number):
+    monkeypatch.setattr(checkpoint, "densify", lambda *_: signal.raise_signal(number))
     code, _, err = run("densify", "a", "b")
     assert (code, "Interrupted" in err) == (130, True)
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(run, monkeypatch):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(checkpoint, "densify", lambda *_: signal.raise_signal(signal.SIGHUP))
+    code, _, err = run("densify", "a", "b")
+    assert (code, "Interrupted" in err) == (0, False)
 
 
 def test_a_warning_is_one_line(run, monkeypatch):

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from lpcompress import checkpoint
 from lpcompress.errors import CheckpointError
 from lpcompress.glue.tasks import Task
+from lpcompress.lengths import longest_text
 
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.model")  # configuration and tokenizer
 SETTINGS = (checkpoint.CONFIG, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -33,6 +34,7 @@ class Classifier:
     model : PreTrainedModel
         In evaluation mode, on the CPU.
     tokenizer : tokenizer
+        Cuts texts to what the model can read.
     name : str
         As it was asked for: Hub id or directory.
     fingerprint : str
@@ -92,6 +94,7 @@ def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Clas
         raise CheckpointError(
             f"{name} must hold a tokenizer with a padding token, which it lacks. Copy the tokenizer's files into it."
         )
+    tokenizer.model_max_length = longest_text(model, tokenizer)
     return Classifier(model.eval(), tokenizer, name, fingerprint(directory, tokenizer), new_head)
 
 

@@ -208,6 +208,15 @@ def test_paper_2_beside_its_figures(run, glue, models, tmp_path):
     assert "messi 0.5, SVD 2.8" in text
 
 
+def test_paper_2_with_the_whole_model(run, glue, models, tmp_path):
+    out = tmp_path / "tuned.json"
+    options = ("--target-size", 0.5, "--distill", "--max-steps", 1, "--train-limit", 4, "--limit", 8, "--out", out)
+    text = run("reproduce_paper2", "--data", glue, "--models", models, "--tasks", "mrpc", "--methods", "svd", *options)
+    assert list(table(text)) == ["dense", "svd"]
+    assert [each["method"] for each in json.loads(out.read_text())] == ["dense", "svd"]
+    assert "Published" not in text  # the paper has no figures for it
+
+
 def test_paper_3(run):
     text = run("reproduce_paper3", "--images", "digits", "--fewer", 4, "--seeds", 2, "--epochs", 1)
     lines = table(text, 2)
