@@ -116,12 +116,13 @@ def finetune(
         guide = Examination(wanted, str(distill), setup) if distill else None
         guided = guide and guide.plain()
     classifier, labels = exam.classifier, _labels(wanted, before)
-    settings = _settings(recipe, rows, classifier, guide.classifier if guide else None, setup)
+    settings = _settings(recipe, rows, classifier, labels, guide.classifier if guide else None, setup)
     state = target.with_name(target.name + STATE)
     teacher = _teacher(guide.classifier, labels_of(guided), classifier, labels) if guide and guided else None
     with frozen(classifier.model, recipe.freeze):
         setup.workers.main_alone(lambda: _prepare(state, settings, resume, overwrite))
         done = _train(classifier, rows, labels, teacher, recipe, state, setup)
+    _refuse_diverged(classifier, recipe, state, setup)
     after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
     document = {
         "model": str(model),
@@ -152,7 +153,7 @@ def _one_task(name: str) -> Task:
 
 
 def _settings(
-    recipe: Recipe, rows: Rows, classifier: Classifier, teacher: Classifier | None, setup: Setup
+    recipe: Recipe, rows: Rows, classifier: Classifier, labels: LabelMap, teacher: Classifier | None, setup: Setup
 ) -> dict[str, Any]:
     """Return what the trained weights depend on: a resumed run must have the same."""
     return asdict(recipe) | {
@@ -162,6 +163,7 @@ def _settings(
         "train_rows": len(rows),
         "data": rows.fingerprint,
         "model": classifier.fingerprint,
+        "outputs": labels.order and list(labels.order),
         "teacher": teacher and teacher.fingerprint,
         "processes": setup.workers.count,
     }
@@ -208,7 +210,7 @@ def _teacher(guide: Classifier, meant: LabelMap, classifier: Classifier, labels:
             f"{guide.name}: a teacher must have the tokenizer of {classifier.name}. Name what it was made from."
         )
     outputs = [meant.order.index(label) for label in labels.order] if meant.order and labels.order else [0]
-    return Teacher(guide.model, outputs)
+    return Teacher(guide.model.float(), outputs)
 
 
 def _train(
@@ -232,6 +234,16 @@ def _train(
         model.config.id2label = {i: rows.task.classes[label] for i, label in enumerate(labels.order)}
         model.config.label2id = {name: i for i, name in model.config.id2label.items()}
     return {"train_loss": loss, "trained_parameters": trained, "follows_hidden_states": learner.follows_hidden}
+
+
+def _refuse_diverged(classifier: Classifier, recipe: Recipe, state: Path, setup: Setup) -> None:
+    """Raise if training has left the finite numbers; there is nothing then that a run could be resumed from."""
+    if all(bool(parameter.isfinite().all()) for parameter in classifier.model.parameters()):
+        return
+    setup.workers.main_alone(lambda: shutil.rmtree(state, ignore_errors=True))
+    raise LpCompressError(
+        f"training diverged: weights are NaN or infinite. Lower the learning rate, which is {recipe.learning_rate:g}."
+    )
 
 
 def _targets(rows: Rows, labels: LabelMap) -> np.ndarray:

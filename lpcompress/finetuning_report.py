@@ -40,6 +40,7 @@ def companion_files(document: dict[str, Any], source: Path | None, model: Any) -
         summary = json.loads(path.read_text(encoding="utf-8"))
         size = {"out": document["out"], "file_bytes_after": stored_bytes(directory)}
         summary |= size | {"warnings": [], "finetuning": sentence(document)}
+        summary.pop("glue", None)  # scores of the model as it was before
         return record | {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, type(model).__name__)}
 
     return files

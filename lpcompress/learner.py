@@ -84,10 +84,13 @@ def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
 
 
 def hidden_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Return sum |ours - theirs|^2 / sum |theirs|^2 over the tokens that `mask` (rows, length) has, mean of layers."""
+    """Return sum |ours - theirs|^2 / sum |theirs|^2 over the tokens that `mask` (rows, length) has, mean of layers.
+
+    In single precision: a sum of squares overflows half precision.
+    """
     weights = mask.unsqueeze(-1)
     shares = [
-        ((own - other).square() * weights).sum() / (other.square() * weights).sum()
+        ((own.float() - other.float()).square() * weights).sum() / (other.float().square() * weights).sum()
         for own, other in zip(ours, theirs, strict=True)
     ]
     return torch.stack(shares).mean()

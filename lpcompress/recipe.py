@@ -1,6 +1,7 @@
 """How to fine-tune, checked."""
 
 from dataclasses import dataclass
+from math import isfinite
 from numbers import Integral, Real
 
 from lpcompress.errors import PlanError
@@ -57,8 +58,8 @@ class Recipe:
         if isinstance(self.freeze, str):
             raise PlanError(f"freeze must be a tuple of words or wildcards. Got {self.freeze!r}.")
         for name in NUMBERS:
-            if not isinstance(getattr(self, name), Real):
-                raise PlanError(f"{name} must be a number. Got {getattr(self, name)!r}.")
+            if not isinstance(getattr(self, name), Real) or not isfinite(getattr(self, name)):
+                raise PlanError(f"{name} must be a finite number. Got {getattr(self, name)!r}.")
         if not isinstance(self.max_steps, Integral | None):
             raise PlanError(f"max_steps must be a whole number. Got {self.max_steps!r}.")
         checks = {

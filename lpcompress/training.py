@@ -69,7 +69,7 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
 
 def _named(model: Any, pattern: str) -> list[Tensor]:
     """Return the parameters that a word or a wildcard stands for."""
-    parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
+    parameters, modules = dict(model.named_parameters()), surgery.all_layers(model)
     asks = surgery.WORDS.get(pattern)
     chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
     for name, module in modules.items():

@@ -25,6 +25,14 @@ def test_hidden_states_are_compared_where_there_are_tokens():
     assert hidden_distance(ours, theirs, mask).item() == pytest.approx((0 + 1 / 4) / 2)
 
 
+@pytest.mark.parametrize("teacher", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_make_hidden_states_vanish(teacher):
+    mask = torch.ones(32, 40)
+    ours, theirs = (torch.randn(32, 40, 384, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    plain = hidden_distance([ours], [theirs], mask)
+    assert hidden_distance([ours], [theirs.to(teacher)], mask) == pytest.approx(float(plain), rel=1e-2)
+
+
 def test_the_loss_is_the_mixture_that_the_recipe_says(tiny_model, ids):
     model, other = tiny_model("bert", num_labels=3), tiny_model("bert", num_labels=3)
     with torch.no_grad():

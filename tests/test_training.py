@@ -3,9 +3,11 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
-from lpcompress.training import kept_random_state, last_state
+from lpcompress import surgery
+from lpcompress.training import frozen, kept_random_state, last_state
 
 
 def test_an_unfinished_state_is_not_resumed(tmp_path):
@@ -15,6 +17,18 @@ def test_an_unfinished_state_is_not_resumed(tmp_path):
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
     assert last_state(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
+@pytest.mark.parametrize(("word", "part"), [("attention", "att"), ("linear", ""), ("all", "")])
+def test_words_freeze_the_layers_that_they_compress(tiny_model, architecture, word, part):
+    model = tiny_model(architecture)
+    found = surgery.find_layers(model, [word])
+    assert any(part in name for name in found)
+    with frozen(model, [word]):
+        assert not any(layer.weight.requires_grad for layer in found.values())
+        assert any(parameter.requires_grad for parameter in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_global_generators_are_left_alone():

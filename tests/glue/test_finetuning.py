@@ -42,6 +42,14 @@ def compressed_classifier(tiny_classifier, tmp_path):
     return make
 
 
+def interrupted_after(step):
+    def progress(description, done, total):
+        if description == "training" and done == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
 def weights(directory):
     return load_file(directory / "model.safetensors")
 
@@ -193,13 +201,9 @@ def test_an_ended_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_d
     wish = {"data": glue_dir, "distill": dense, **QUICK, "max_steps": 10}
     finetune(small, "mrpc", tmp_path / "whole", **wish)
 
-    def interrupt(description, done, total):
-        if description == "training" and done == 7:
-            raise KeyboardInterrupt
-
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        finetune(small, "mrpc", out, progress=interrupt, **wish)
+        finetune(small, "mrpc", out, progress=interrupted_after(7), **wish)
     assert not out.exists()
     with pytest.raises(LpCompressError, match=r"out\.training is of a run that was ended\. Pass --resume"):
         finetune(small, "mrpc", out, **wish)
@@ -224,7 +228,9 @@ def test_an_ended_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_d
         ({"freeze": ("clasifier",)}, LpCompressError, "freeze 'clasifier' matched nothing.* Nearest: 'classifier'"),
         ({"freeze": ("*",)}, LpCompressError, "leaves nothing to train"),
         ({"freeze": "embedding"}, PlanError, "freeze must be a tuple of words or wildcards. Got 'embedding'."),
-        ({"epochs": "2"}, PlanError, "epochs must be a number. Got '2'."),
+        ({"epochs": "2"}, PlanError, "epochs must be a finite number. Got '2'."),
+        ({"learning_rate": float("inf")}, PlanError, "learning_rate must be a finite number. Got inf."),
+        ({"learning_rate": 1e30}, LpCompressError, "training diverged: weights are NaN or infinite"),
         ({"max_steps": 2.5}, PlanError, "max_steps must be a whole number. Got 2.5."),
         ({"mixed_precision": "fp16"}, LpCompressError, "fp16 needs a GPU; bf16 works on a CPU"),
         ({"split": "train"}, LpCompressError, "must hold the rows of rte, train"),
@@ -235,6 +241,25 @@ def test_what_cannot_be_done_is_said(tiny_classifier, glue_dir, tmp_path, option
     with pytest.raises(error, match=sentence):
         finetune(tiny_classifier("rte"), out=tmp_path / "out", **wish)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
+
+
+def test_figures_of_the_model_before_are_not_told_of_the_one_after(compressed_classifier, glue_dir, tmp_path):
+    small, _ = compressed_classifier()
+    report = json.loads((small / "lpcompress.json").read_text())
+    (small / "lpcompress.json").write_text(json.dumps(report | {"glue": {"tasks": {}}}))
+    finetune(small, "mrpc", tmp_path / "out", data=glue_dir, **QUICK)
+    assert "glue" not in json.loads((tmp_path / "out" / "lpcompress.json").read_text())
+    assert "*error* is relative before that training" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_run_is_not_resumed_with_another_order_of_outputs(tiny_classifier, glue_dir, tmp_path):
+    out, order = tmp_path / "out", tmp_path / "order.yaml"
+    wish = {"task": "rte", "data": glue_dir, **QUICK}
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tiny_classifier("rte"), out=out, progress=interrupted_after(1), **wish)
+    order.write_text("rte: [not_entailment, entailment]\n")
+    with pytest.raises(LpCompressError, match=r"other settings \(outputs\)"):
+        finetune(tiny_classifier("rte"), out=out, resume=True, label_map=order, **wish)
 
 
 def test_a_teacher_of_other_words_is_refused(tiny_classifier, glue_dir, tmp_path):
