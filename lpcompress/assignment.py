@@ -53,19 +53,18 @@ class Assignment:
     dense : tuple of str
     exponent : float
         The power of the row prior that was settled on.
+    calibration : dict or None
+        `source` and number of `texts` of the calibration, if there was one.
     """
 
     tasks: dict[str, Task]
     dense: tuple[str, ...]
     exponent: float
+    calibration: dict[str, Any] | None
 
     def allocation(self) -> dict[str, dict[str, Any]]:
         """Return what `Plan.allocation` holds, by which the same layers are fitted again."""
-        return {
-            name: {"method": task.share.method, "ratio": task.share.ratio}
-            for name, task in self.tasks.items()
-            if task.share.method != "auto"
-        }
+        return {name: {"method": task.share.method, "ratio": task.share.ratio} for name, task in self.tasks.items()}
 
 
 def assign(
@@ -129,7 +128,8 @@ def assign(
     else:
         shares = {name: Share(method, removed) for name in found}
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
-    return Assignment(tasks, tuple(name for name in found if name not in tasks), power)
+    dense = tuple(name for name in found if name not in tasks)
+    return Assignment(tasks, dense, power, {"source": measured.source, "texts": measured.texts} if measured else None)
 
 
 def _within(

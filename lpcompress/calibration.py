@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress import checkpoint
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.tasks import chosen
 from lpcompress.layers import matrix_of
 from lpcompress.lengths import longest_text
@@ -36,6 +37,8 @@ class Calibration:
     ----------
     source : str
         For the report.
+    texts : int
+        How many were read.
     counts : dict of int to int
         How often each token occurs.
     moments : dict of str to Tensor of shape (d, d)
@@ -46,6 +49,7 @@ class Calibration:
     """
 
     source: str
+    texts: int
     counts: Mapping[int, int]
     moments: dict[str, Tensor]
     sensitivities: dict[str, float]
@@ -108,7 +112,7 @@ def calibrate(
             measured = sensitivities_of(model, layers, moments, encoded[:PROBES], seed, tell) if sensitivities else {}
     finally:
         model.train(training)
-    return Calibration(name, counts, moments, measured)
+    return Calibration(name, len(texts), counts, moments, measured)
 
 
 def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str], str]:
@@ -116,37 +120,48 @@ def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str
 
     A file holds one text a line, or is `.jsonl` with a field "text". Labels of GLUE are never looked at: texts are
     those of the training split.
+
+    Raises
+    ------
+    LpCompressError
+        If the file cannot be read, or holds no text.
+    PlanError
+        If not one task is named.
     """
     from lpcompress.glue.data import load_rows  # 90 MB of datasets and pyarrow that nobody else needs
 
     if not isinstance(source, str):
         texts, name = list(source) if isinstance(source, Iterable) else [source], "texts"
-        if not all(isinstance(text, str) for text in texts):
-            raise LpCompressError("calibration must be a file, glue:TASK, or texts. Got something that is no text.")
     elif source.startswith(GLUE):
-        task = chosen([source.removeprefix(GLUE)])[0]
-        rows = load_rows(task, "train", data, MOST_TEXTS)
+        tasks = chosen([source.removeprefix(GLUE)])
+        if len(tasks) > 1:
+            raise PlanError(f"calibration glue:TASK names one task, such as glue:mrpc. Got {source!r}.")
+        rows = load_rows(tasks[0], "train", data, MOST_TEXTS)
         texts, name = [" ".join(parts) for parts in zip(*rows.texts, strict=True)], source
     else:
-        texts, name = _lines(Path(source)), Path(source).name
+        texts, name = _texts_of(Path(source)), Path(source).name
+    if not all(isinstance(text, str) for text in texts):
+        raise LpCompressError(f"calibration {name} must hold texts. It holds something that is no text.")
     texts = [text for text in texts if text.strip()][:MOST_TEXTS]
     if not texts:
         raise LpCompressError(f"calibration {name} must hold text, one a line. It holds none.")
     return texts, name
 
 
-def _lines(file: Path) -> list[str]:
+def _texts_of(file: Path) -> list[Any]:
+    """Return what the first lines of a file that are not empty hold; no more of it is read."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        with file.open(encoding="utf-8-sig") as lines:
+            found = list(islice((line.strip() for line in lines if line.strip()), MOST_TEXTS))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise LpCompressError(
             f"calibration must be a file of text, or glue:TASK. {str(file)!r} cannot be read: {reason}."
         ) from None
     if file.suffix != ".jsonl":
-        return lines
+        return found
     try:
-        return [json.loads(line)["text"] for line in lines if line.strip()]
+        return [json.loads(line)["text"] for line in found]
     except (ValueError, KeyError, TypeError):
         raise LpCompressError(f"{file}: every line must be a JSON object with a text under 'text'.") from None
 

@@ -127,6 +127,8 @@ def compress(
     options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan = Plan(**wish(config, options))
     largest, target = shard_size(max_shard_size), out or _default_out(model)
+    if save_plan and save_plan.exists() and not overwrite:
+        raise LpCompressError(f"{save_plan} exists. Choose another file, or pass --overwrite to replace it.")
     quiet_libraries()
     from lpcompress import checkpoint, compression, report
     from lpcompress.workers import Workers, joined_processes

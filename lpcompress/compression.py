@@ -17,7 +17,7 @@ from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableE
 from lpcompress.factor.problem import Settings
 from lpcompress.fitting import LayerRecord
 from lpcompress.layers import bytes_beside, count_parameters, matrix_of, stored
-from lpcompress.plan import checked
+from lpcompress.plan import SIZES, checked
 from lpcompress.replacing import Job, Replacement, fit_layers
 from lpcompress.workers import Alone, Workers
 
@@ -29,7 +29,7 @@ class CompressionReport:
     """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once.
 
     `skipped` are layers that only a word asked for and that nothing smaller can hold, and why;
-    `warnings` are what to know before use.
+    `warnings` are what to know before use; `calibration` is the `source` and the number of `texts`, if there were any.
     """
 
     layers: list[LayerRecord]
@@ -39,6 +39,7 @@ class CompressionReport:
     seconds: float
     skipped: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
 
 
 @checked
@@ -160,7 +161,7 @@ def compress(
     for caution in cautions:
         warnings.warn(caution, NeedsTrainingWarning, stacklevel=2)
     after, seconds = count_parameters(model), time.perf_counter() - began
-    return CompressionReport(records, before, after, seed, seconds, skipped, cautions)
+    return CompressionReport(records, before, after, seed, seconds, skipped, cautions, assigned.calibration)
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ def preview(
     patterns = tuple(layers)
     found = surgery.find_layers(model, patterns)
     fit = {key: options.pop(key) for key in ("p", "clusters", "seed") if key in options}
+    plain = all(options.get(key) is None for key in SIZES if key != "ratio")  # each layer loses the same share
     assigned = assign(
         model,
         found,
@@ -225,7 +227,7 @@ def preview(
             }
         )
     plan = {"layers": patterns} | fit | options
-    if assigned.allocation():
+    if not plain:
         plan |= {"allocation": assigned.allocation(), "exponent": assigned.exponent}
         plan |= dict.fromkeys(("ratio", "target_size", "max_bytes"))
     return Preview(rows, plan)

@@ -30,8 +30,8 @@ class LayerRecord:
 
     `removed` is the share of bytes; errors are relative, `error_weighted` with each row's square multiplied by
     its row weight, `error_calibrated` that of products with the layer's inputs (None without calibration); `svd_*` are
-    those of plain SVD (all rows alike) at the same size, None where not even rank 1 fits; `candidates` are the errors
-    that `auto` compared.
+    those of plain SVD (all rows and all inputs alike) at the same size, None where not even rank 1 fits; `candidates`
+    are the errors that `auto` compared.
     """
 
     name: str
@@ -56,6 +56,7 @@ class LayerRecord:
     candidates: dict[str, float]
     seconds: float
     error_calibrated: float | None = None
+    svd_error_calibrated: float | None = None
 
 
 def replace_layer(
@@ -97,7 +98,7 @@ def replace_layer(
         else:
             progress("fitting SVD for comparison")
             with suppress(LpCompressError):
-                svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights)
+                svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights, whitener)
     replacement = from_factorization(fitted, like=module)
     after = stored(replacement)
     record = LayerRecord(
@@ -123,6 +124,7 @@ def replace_layer(
         candidates=choice.errors,
         seconds=time.perf_counter() - began,
         error_calibrated=errors.calibrated,
+        svd_error_calibrated=svd_errors.calibrated if svd_errors else None,
     )
     return record, replacement
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from lpcompress.errors import PlanError
 from lpcompress.hints import as_per_cent, nearest
@@ -22,7 +22,16 @@ LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
 SIZES = ("ratio", "target_size", "max_bytes", "allocation")
 """Keys that say how small the result shall be; a plan has one of them."""
+SHARE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}  # as JSON schema says it
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _schema(*kinds: dict[str, Any]) -> WithJsonSchema:
+    """Return what the published schema says of a value that is of one of `kinds`."""
+    return WithJsonSchema({"anyOf": list(kinds)} if len(kinds) > 1 else kinds[0])
+
+
+NONE = {"type": "null"}
 
 
 class LayerPlan(BaseModel):
@@ -51,7 +60,8 @@ class Plan(BaseModel):
     max_bytes : int or None
         The same in bytes; text such as "40MB" is read too.
     allocation : dict of str to LayerPlan, or None
-        Method and ratio of every layer, as a dry run works them out from a size of the model.
+        Method and ratio of every layer, as a dry run works them out from a size of the model; `method` is "auto" then,
+        or that of all of them.
     calibration : str or None
         Unlabelled text: a file, or `glue:TASK`.
     clusters : int or None
@@ -73,18 +83,21 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str = "auto"
-    p: float = 2.0
-    ratio: float | None = 0.28
-    target_size: float | None = None
-    max_bytes: int | None = None
+    method: Annotated[str, _schema({"enum": list(METHODS)})] = "auto"
+    p: Annotated[float, _schema({"type": "number", "minimum": 1, "maximum": 2})] = 2.0
+    ratio: Annotated[float | None, _schema(SHARE, NONE)] = 0.28
+    target_size: Annotated[float | None, _schema(SHARE, NONE)] = None
+    max_bytes: Annotated[int | None, _schema({"type": "integer", "minimum": 1}, {"type": "string"}, NONE)] = None
     allocation: dict[str, LayerPlan] | None = None
     calibration: str | None = None
-    clusters: int | None = None
+    clusters: Annotated[int | None, _schema({"type": "integer", "minimum": 1}, NONE)] = None
     row_weights: str = "zipf"
-    exponent: float | None = None
-    layers: tuple[str, ...] = ("embedding",)
-    seed: int = 0
+    exponent: Annotated[float | None, _schema({"type": "number", "minimum": 0, "maximum": 2}, NONE)] = None
+    layers: Annotated[
+        tuple[str, ...],
+        _schema({"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "string"}),
+    ] = ("embedding",)
+    seed: Annotated[int, _schema({"type": "integer", "minimum": 0, "maximum": LARGEST_SEED})] = 0
 
     def __init__(self, **values: Any) -> None:
         unknown = sorted(set(values) - set(type(self).model_fields))
@@ -146,6 +159,13 @@ class Plan(BaseModel):
     @classmethod
     def _one_pattern_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("allocation")
+    @classmethod
+    def _some_layers(cls, value: dict[str, LayerPlan] | None) -> dict[str, LayerPlan] | None:
+        if value == {}:
+            raise PlanError("allocation must name at least one layer. Leave it out to give a size instead.")
+        return value
 
     @field_validator("calibration", "row_weights", mode="before")
     @classmethod
@@ -243,6 +263,16 @@ class Plan(BaseModel):
             raise PlanError(
                 f"method {self.method!r} has one subspace, so clusters must be 1 or left out. "
                 f"Got {self.clusters}; the methods with several are adaptive and messi."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _allocated_methods_stand(self) -> Self:
+        others = sorted({layer.method for layer in (self.allocation or {}).values()} - {self.method})
+        if others and self.method != "auto":
+            raise PlanError(
+                f"the allocation gives layers to {', '.join(others)}, so method cannot be {self.method!r}."
+                " Leave method and methods out, or give a size in the place of the allocation."
             )
         return self
 

@@ -20,7 +20,9 @@ from lpcompress.inspection import Inspection
 
 REPORT_FILE = "lpcompress.json"
 CARD_FILE = "README.md"
-CAPTION = "error: relative, each row weighted by how much it counts; removed: share of stored bytes"
+CAPTION = "error: relative, {error}; removed: share of stored bytes"
+BY_ROWS = "each row weighted by how much it counts"
+OF_OUTPUTS = "of a calibrated layer's outputs on such text"
 CANDIDATES = "the errors of all candidates that auto tried stand in the JSON report"
 MOST_CHOICES = 4  # told in full below the table
 MIN_WIDTH = 72  # of a table, so that its title stands in one line
@@ -28,19 +30,22 @@ MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
 KINDS = {"embedding": "embedding", "linear": "linear layer", "conv": "convolution"}
 
-UNTRAINED = "No data was used and nothing was fine-tuned."
+DATA_FREE = "No data was used for that."
+CALIBRATED = "{texts} unlabelled texts were used for that ({source})."
+UNTRAINED = "Nothing was fine-tuned."
+BEFORE_TRAINING = " before that training"
 CARD = """\
 # {name}
 
 `{model}` with {what} replaced by factored forms, by lpcompress {version}.
-{training} The weight files took {before} before and take {after} now.
+{data} {training} The weight files took {before} before and take {after} now.
 {warnings}
 | layer | shape | method | p | removed | error | SVD's error at this size |
 |---|---|---|---|---|---|---|
 {rows}
 
 *removed* is the share of the layer's stored bytes that is gone, every index and mask counted.
-*error* is relative, weighted by how much each row counts ({row_weights}).
+*error* is relative{when}: {error} ({row_weights}).{skipped}
 
 ## Loading
 
@@ -85,6 +90,7 @@ def as_dict(report: CompressionReport, *, model: str, out: Path | str, before: i
         "file_bytes_before": before,
         "file_bytes_after": after,
         "layers": [asdict(layer) for layer in report.layers],
+        "calibration": report.calibration,
         "skipped": report.skipped,
         "warnings": report.warnings,
     }
@@ -133,7 +139,8 @@ def layer_table(summary: dict[str, Any]) -> Table:
     size = f"{megabytes(summary['file_bytes_before'])} -> {megabytes(summary['file_bytes_after'])}"
     table = plain_table(f"{summary['model']}: {size}")
     chosen = [_choice(layer) for layer in summary["layers"] if len(layer["candidates"]) > 1]
-    table.caption = "\n".join([CAPTION, *(chosen if len(chosen) <= MOST_CHOICES else [CANDIDATES])])
+    notes = [CAPTION.format(error=_kinds_of_error(summary["layers"])), *_left_alone(summary)]
+    table.caption = "\n".join([*notes, *(chosen if len(chosen) <= MOST_CHOICES else [CANDIDATES])])
     for heading in ("layer", "shape", "method", "ranks"):
         table.add_column(heading, overflow="fold")
     for heading in ("removed", "error", "SVD's error"):
@@ -145,8 +152,7 @@ def layer_table(summary: dict[str, Any]) -> Table:
             f"{layer['method']}, p={layer['p']:g}",
             short_list(layer["ranks"]),
             f"{layer['removed']:.1%}",
-            f"{layer['error_weighted']:.4f}",
-            _error(layer["svd_error_weighted"]),
+            *_errors(layer),
         )
     return table
 
@@ -175,7 +181,7 @@ def model_card(summary: dict[str, Any], auto_class: str) -> str:
     """Return the text of the model card: what was done, how to load it, what not to do."""
     rows = [
         f"| `{layer['name']}` | {dimensions(layer['shape'])} | {layer['method']} | {layer['p']:g} "
-        f"| {layer['removed']:.1%} | {layer['error_weighted']:.4f} | {_error(layer['svd_error_weighted'])} |"
+        f"| {layer['removed']:.1%} | {' | '.join(_errors(layer))} |"
         for layer in summary["layers"]
     ]
     folder = Path(summary["out"]).name
@@ -193,7 +199,11 @@ def model_card(summary: dict[str, Any], auto_class: str) -> str:
         before=megabytes(summary["file_bytes_before"]),
         after=megabytes(summary["file_bytes_after"]),
         rows="\n".join(rows),
+        data=CALIBRATED.format(**summary["calibration"]) if summary.get("calibration") else DATA_FREE,
         training=summary.get("finetuning") or UNTRAINED,
+        when=BEFORE_TRAINING if summary.get("finetuning") else "",
+        error=_kinds_of_error(summary["layers"]),
+        skipped="".join(f"\n{note}." for note in _left_alone(summary)),
         warnings="".join(f"\n**Warning:** {warning}\n" for warning in summary.get("warnings", [])),
         row_weights=", ".join(sorted({layer["row_weights"] for layer in summary["layers"]})),
         auto_class=auto_class,
@@ -238,6 +248,24 @@ def short_list(numbers: list[int]) -> str:
     """Return the numbers in a line, the tail of a long list as dots."""
     shown = ", ".join(map(str, numbers[:MOST_RANKS]))
     return shown + (f", ... ({len(numbers)})" if len(numbers) > MOST_RANKS else "")
+
+
+def _errors(layer: dict[str, Any]) -> tuple[str, str]:
+    """Return the error that the fit made small, and plain SVD's, as cells of a table."""
+    kind = "weighted" if layer.get("error_calibrated") is None else "calibrated"
+    return _error(layer[f"error_{kind}"]), _error(layer.get(f"svd_error_{kind}"))
+
+
+def _kinds_of_error(layers: list[dict[str, Any]]) -> str:
+    """Return what the errors of these layers mean."""
+    calibrated = [layer.get("error_calibrated") is not None for layer in layers]
+    return "; ".join([BY_ROWS] * (not all(calibrated)) + [OF_OUTPUTS] * any(calibrated))
+
+
+def _left_alone(summary: dict[str, Any]) -> list[str]:
+    """Return a line on the chosen layers that stay as they are, if there are any."""
+    count = len(summary.get("skipped", ()))
+    return [f"{count:,} of the chosen layers stay as they are; why stands in {REPORT_FILE}"] if count else []
 
 
 def _error(error: float | None) -> str:

@@ -20,13 +20,27 @@ def read_yaml(path: str | Path, entry: str) -> Any:
     Raises
     ------
     PlanError
-        If the file cannot be read or is not YAML; the message names the line.
+        If the file cannot be read, is not YAML, or gives a key twice; the message names the line.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Unambiguous)
+    except PlanError as error:
+        raise PlanError(f"{path}, {error}") from None
     except OSError as error:
         raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise PlanError(f"{path}{line}: is not YAML. Write one `{entry}` a line.") from None
+
+
+class _Unambiguous(yaml.SafeLoader):
+    """Reads YAML, in which the last of several equal keys would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                line = node.value[i][0].start_mark.line + 1
+                raise PlanError(f"line {line}: {key!r} is given twice. Leave one out.")
+        return super().construct_mapping(node, deep)

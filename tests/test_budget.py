@@ -1,11 +1,14 @@
 """Models of a given size: the bytes, the plan, and what the text says."""
 
+import json
+
 import pytest
 import torch
 from torch.nn import functional
 
+from lpcompress.calibration import MOST_TEXTS, read_texts
 from lpcompress.compression import compress, preview
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.layers import stored_bytes
 from lpcompress.plan import METHODS, Plan
 
@@ -31,6 +34,29 @@ def test_a_tied_embedding_counts_once(tiny_model):
     before = sum(p.numel() * 4 for p in dense.parameters()) + 8 * 40  # and the position ids of some versions
     compress(dense, max_bytes=int(before * 0.7), layers=["all"], method="sparse")
     assert before * 0.65 < stored_bytes(dense) <= before * 0.7
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_size": 0.7, "method": "adaptive"},
+        {"ratio": 0.9, "method": "svd"},  # leaves out layers that are too small for it
+        {"ratio": 0.5, "layers": ["linear"], "method": "sketch"},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lpcompress.errors.NeedsTrainingWarning")
+def test_a_plan_is_saved_read_applied_and_its_model_reloaded(tiny_model, tmp_path, ids, architecture, options):
+    first, second = tiny_model(architecture), tiny_model(architecture)
+    options = {"layers": ["all"], "row_weights": "uniform"} | options
+    file = tmp_path / "plan.yaml"
+    file.write_text(Plan(**preview(first, **Plan(**options).model_dump()).plan).to_yaml())
+    compress(first, **Plan.from_yaml(file).model_dump())
+    compress(second, **options)
+    assert same_bytes(first, second)
+    first.save_pretrained(tmp_path / "out")
+    again = type(first).from_pretrained(tmp_path / "out").eval()
+    assert torch.equal(again(ids).logits, first.eval()(ids).logits)
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
@@ -111,6 +137,7 @@ def test_calibrated_low_rank_is_the_best_for_the_inputs_it_saw(tiny_model, word_
         ("no.txt", None, "cannot be read: No such file"),
         ("empty.txt", "\n", "empty.txt must hold text, one a line. It holds none."),
         ("bad.jsonl", '{"txt": "a"}\n', "every line must be a JSON object with a text under 'text'."),
+        ("number.jsonl", '{"text": 5}\n', "number.jsonl must hold texts. It holds something that is no text."),
     ],
 )
 def test_text_that_cannot_be_read_is_named(tiny_model, word_tokenizer, tmp_path, name, content, sentence):
@@ -119,6 +146,26 @@ def test_text_that_cannot_be_read_is_named(tiny_model, word_tokenizer, tmp_path,
     with pytest.raises(LpCompressError) as refused:
         compress(tiny_model(), calibration=str(tmp_path / name), tokenizer=word_tokenizer)
     assert sentence in str(refused.value)
+
+
+def test_only_as_much_of_a_file_is_read_as_is_used(tmp_path):
+    lines = [json.dumps({"text": f"a\u2028b {i}"}, ensure_ascii=False) for i in range(MOST_TEXTS)]
+    file = tmp_path / "text.jsonl"
+    file.write_text("\ufeff" + "\n\n".join([*lines, "this line is never read"]), encoding="utf-8")
+    texts, name = read_texts(str(file))
+    assert (len(texts), texts[0], name) == (MOST_TEXTS, "a\u2028b 0", "text.jsonl")
+
+
+def test_calibration_on_a_task_takes_its_training_texts_and_says_so(tiny_model, word_tokenizer, glue_dir, tmp_path):
+    rows = (glue_dir / "mrpc" / "validation.jsonl").read_text()
+    (tmp_path / "mrpc").mkdir()
+    (tmp_path / "mrpc" / "train.jsonl").write_text(rows)
+    options = {"tokenizer": word_tokenizer, "data": str(tmp_path), "layers": ["linear"], "ratio": 0.5, "method": "svd"}
+    done = compress(tiny_model(), calibration="glue:mrpc", **options)
+    assert done.calibration == {"source": "glue:mrpc", "texts": len(rows.splitlines())}
+    assert all(layer.error_calibrated < layer.svd_error_calibrated for layer in done.layers)
+    with pytest.raises(PlanError, match="names one task, such as glue:mrpc"):
+        compress(tiny_model(), calibration="glue:mrpc,rte", **options)
 
 
 def test_calibration_counts_tokens(tiny_model, word_tokenizer):

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,6 +154,7 @@ def test_overrides_win_over_the_file(tmp_path):
         ("- ratio\n", "must hold keys and values"),
         ("1: 2\n", "must hold keys and values"),
         ("ratio: 0.3\nlayers: [\n", "line 3: is not YAML"),
+        ("ratio: 0.3\np: 1\nratio: 0.9\n", "line 3: 'ratio' is given twice. Leave one out."),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, text, sentence):
@@ -233,3 +236,51 @@ def test_a_plan_comes_back_from_yaml_as_it_was(tmp_path_factory, allocation, exp
 
 def test_the_published_schema_is_that_of_the_plan():
     assert json.loads(SCHEMA.read_text()) == Plan.model_json_schema()
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_the_schema_takes_the_plans_of_this_repository(file):
+    jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(SCHEMA.read_text()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_bytes": "40MB", "layers": "all"},
+        {"layers": ["all"], "target_size": 0.5, "method": "sparse"},
+        {"allocation": {"a": {"method": "svd", "ratio": 0.5}}, "exponent": 0},
+        {"method": "svdd"},
+        {"p": 3},
+        {"p": True},
+        {"ratio": 28},
+        {"ratio": 0},
+        {"layers": []},
+        {"layers": 5},
+        {"target_size": 1},
+        {"max_bytes": 0},
+        {"clusters": 0},
+        {"exponent": 2.5},
+        {"seed": -1},
+        {"unknown": 1},
+        {"allocation": {"a": {"method": "auto", "ratio": 0.5}}},
+    ],
+    ids=str,
+)
+def test_the_schema_takes_what_a_plan_takes(values):
+    try:
+        Plan(**values)
+        taken = True
+    except PlanError:
+        taken = False
+    assert jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).is_valid(values) == taken
+
+
+def test_the_methods_of_an_allocation_are_not_overridden():
+    allocation = {"a": {"method": "svd", "ratio": 0.5}, "b": {"method": "messi", "ratio": 0.5}}
+    assert Plan(allocation=allocation).method == "auto"
+    with pytest.raises(PlanError, match="the allocation gives layers to messi, so method cannot be 'svd'"):
+        Plan(allocation=allocation, method="svd")
+    with pytest.raises(PlanError, match="so method cannot be 'lp'"):
+        plans_for(["lp", "svd"], {"allocation": allocation})
+    with pytest.raises(PlanError, match="allocation must name at least one layer"):
+        Plan(allocation={})

@@ -122,6 +122,25 @@ def test_the_table_shows_our_error_beside_svds(summary):
         assert part in text
 
 
+def test_a_calibrated_layer_is_judged_by_its_outputs(done):
+    layer = replace(done.layers[0], error_calibrated=0.0123, svd_error_calibrated=0.0456)
+    linear = replace(layer, kind="linear", name="layer.0.dense")
+    done = replace(done, layers=[done.layers[0], linear], calibration={"source": "glue:mrpc", "texts": 512})
+    summary = report.as_dict(done, model="org/minilm", out="out", before=1, after=1)
+    card, text = report.model_card(summary, "BertModel"), _printed(report.layer_table(summary))
+    for shown in ("0.1800", "0.4100", "0.0123", "0.0456", "of a calibrated layer's outputs"):
+        assert shown in card and shown in text
+    assert "512 unlabelled texts were used for that (glue:mrpc). Nothing was fine-tuned." in card
+    assert "No data was used" not in card
+
+
+def test_layers_that_were_left_alone_are_counted(done):
+    summary = report.as_dict(replace(done, skipped={"a": "x", "b": "y"}), model="m", out="out", before=1, after=1)
+    sentence = "2 of the chosen layers stay as they are; why stands in lpcompress.json"
+    assert sentence in report.model_card(summary, "BertModel")
+    assert sentence in _printed(report.layer_table(summary))
+
+
 def test_a_size_that_no_svd_fits_is_a_dash(summary):
     summary["layers"][0]["svd_error_weighted"] = None
     assert "0.1800 | - |" in report.model_card(summary, "BertModel")
