@@ -25,7 +25,7 @@ from lpcompress.nn.embedding import (
 )
 from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SketchedLinear, SparseCodedLinear
 from lpcompress.nn.matrix import FactoredMatrix, window_of
-from lpcompress.nn.sketching import sketch_error, sketchable_matrix, sketched_like
+from lpcompress.nn.sketch_start import sketch_error, sketchable_matrix, sketched_like
 from lpcompress.nn.spec import build, from_factorization, is_compressed_module, role_of, spec_of
 from lpcompress.nn.tied_head import TiedHead
 

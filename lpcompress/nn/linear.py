@@ -11,7 +11,7 @@ from lpcompress.nn.clustered import ClusteredMatrix
 from lpcompress.nn.low_rank import LowRankMatrix
 from lpcompress.nn.matrix import FactoredMatrix
 from lpcompress.nn.sizes import Spec, read_shape
-from lpcompress.nn.sketched import SketchedMatrix
+from lpcompress.nn.sketch import SketchedMatrix
 from lpcompress.nn.sparse import SparseCodedMatrix
 
 
