@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +19,7 @@ from lpcompress.layers import matrix_of
 from lpcompress.lengths import longest_text
 from lpcompress.moments import second_moments
 from lpcompress.priors import RowWeights
+from lpcompress.progress import Progress
 
 GLUE = "glue:"
 MOST_TEXTS = 512
@@ -26,7 +27,6 @@ MOST_TOKENS = 128  # of a text
 PROBES = 48  # texts on which the model's output is watched
 PRIOR_TOKENS = 10_000  # of text that the prior is worth beside the counts
 DISTURBANCE = 0.05  # share of a layer's energy that is noise when its sensitivity is measured
-Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,15 @@ def calibrate(
     longest = min(MOST_TOKENS, longest_text(model, tokenizer))
     encoded = [tokenizer(text, truncation=True, max_length=longest, return_tensors="pt") for text in texts]
     counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             moments = second_moments(model, layers, encoded, tell)
             measured = sensitivities_of(model, layers, moments, encoded[:PROBES], seed, tell) if sensitivities else {}
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
     return Calibration(name, len(texts), counts, moments, measured)
 
 
@@ -141,7 +142,9 @@ def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str
     else:
         texts, name = _texts_of(Path(source)), Path(source).name
     if not all(isinstance(text, str) for text in texts):
-        raise LpCompressError(f"calibration {name} must hold texts. It holds something that is no text.")
+        raise LpCompressError(
+            f"calibration must be a file, glue:TASK, or texts. Not all that is to be read in {name} is text."
+        )
     texts = [text for text in texts if text.strip()][:MOST_TEXTS]
     if not texts:
         raise LpCompressError(f"calibration {name} must hold text, one a line. It holds none.")
@@ -199,7 +202,8 @@ def disturbed(matrix: Tensor, moment: Tensor | None, seed: int) -> Iterator[None
 
     if moment is None:  # rows are looked up, or equal: each has its share of noise, whatever its weight
         noise *= kept.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-    noise *= (DISTURBANCE * energy(kept) / energy(noise)) ** 0.5
+    size = energy(noise)
+    noise *= (DISTURBANCE * energy(kept) / size) ** 0.5 if size else 0.0  # 0: no input, or nothing to disturb
     matrix += noise
     try:
         yield

@@ -1,5 +1,6 @@
 """Reading a checkpoint from disk or the Hub, and writing one so that it is either complete or not there."""
 
+import glob
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from lpcompress.offloading import ON_DISK, ScratchDirectory, misshapen
 from lpcompress.surgery import input_embedding
 
 CONFIG = "config.json"
+REPORT_FILE = "lpcompress.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there counts
 STUB = "modeling_lpcompress"
 PROBE_SECONDS = 2.5
@@ -62,7 +64,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     tuple of PreTrainedModel and tokenizer
         The model in the class that its config names; None where the checkpoint has no tokenizer.
     """
-    model = str(model)
+    model = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else str(model)
     source: dict[str, Any] = find(model)
     scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read one by one
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
@@ -243,7 +245,7 @@ def weight_files(directory: Path) -> list[Path]:
     return next((files for pattern in WEIGHTS if (files := sorted(directory.glob(pattern)))), [])
 
 
-def stored_bytes(directory: str | Path) -> int:
+def file_bytes(directory: str | Path) -> int:
     """Return the bytes of the weight files in a checkpoint directory."""
     return sum(file.stat().st_size for file in weight_files(Path(directory)))
 
@@ -356,7 +358,7 @@ def put_in_place(temporary: Path, out: Path) -> None:
 
 def remove_leftovers(out: Path) -> None:
     """Remove the hidden siblings of killed runs; give back an old checkpoint that was never replaced."""
-    for sibling in out.parent.glob(f".{glob_escape(out.name)}.*-*"):
+    for sibling in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
         match = re.fullmatch(r"\.(tmp|old)-(\d+)", sibling.name.removeprefix(f".{out.name}"))
         if match is None or is_running(int(match[2])):
             continue
@@ -364,11 +366,6 @@ def remove_leftovers(out: Path) -> None:
             sibling.rename(out)
         else:
             shutil.rmtree(sibling, ignore_errors=True)
-
-
-def glob_escape(name: str) -> str:
-    """Return `name` with the special characters of shell wildcards escaped."""
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def is_running(process: int) -> bool:

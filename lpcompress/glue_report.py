@@ -11,7 +11,7 @@ from rich.table import Table
 from lpcompress.glue.averages import WNLI
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.glue.tasks import SECOND_SPLIT, TASKS
-from lpcompress.report import CARD_FILE, REPORT_FILE, as_json, plain_table
+from lpcompress.report import CARD_FILE, REPORT_FILE, as_json, megabytes, plain_table
 
 HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # their names there
 MARK = "*"
@@ -148,7 +148,16 @@ def _subject(document: dict[str, Any]) -> str:
     if plan is None:
         return document["model"]
     method = "" if document.get("methods") else f"{plan['method']}, "
-    return f"{document['model']}, {method}p={plan['p']:g}, {plan['ratio']:.0%} removed"
+    return f"{document['model']}, {method}p={plan['p']:g}, {_size(plan)}"
+
+
+def _size(plan: dict[str, Any]) -> str:
+    """Return how small a plan makes a model, in words."""
+    if plan["target_size"] is not None:
+        return f"{plan['target_size']:.0%} of the model kept"
+    if plan["max_bytes"] is not None:
+        return f"at most {megabytes(plan['max_bytes'])}"
+    return "as allocated" if plan["ratio"] is None else f"{plan['ratio']:.0%} removed"
 
 
 def _notes(document: dict[str, Any], documents: dict[str, Any]) -> list[str]:

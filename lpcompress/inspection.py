@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 
 from lpcompress import checkpoint, surgery
 from lpcompress.errors import CheckpointError
+from lpcompress.factor.linalg import CHUNK, gram
 from lpcompress.nn import CompressedEmbedding, FactoredMatrix
 
+TINY = torch.finfo(torch.float64).tiny
 SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
 
 
@@ -161,18 +163,28 @@ def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
 
 def spectrum(matrix: Tensor, name: str = "") -> Spectrum:
     """Return how the energy of a matrix of shape (n, d) spreads over its singular values."""
-    matrix = matrix.detach().double()
+    matrix = matrix.detach()
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    energies = torch.linalg.eigvalsh(tall.T @ tall).flip(0).clamp(min=0)  # squares of the singular values
-    kept = energies.cumsum(0) / energies.sum()
+    energies = torch.linalg.eigvalsh(gram(tall)).flip(0).clamp(min=0)  # squares of the singular values
+    kept = energies.cumsum(0) / energies.sum().clamp(min=TINY)
     width = len(energies)
-    deviations = matrix - matrix.mean()
     return Spectrum(
         name=name,
         shape=list(matrix.shape),
         energy={f"{share:.2f}": float(kept[max(round(share * width), 1) - 1]) for share in SHARES},
-        kurtosis=float(deviations.pow(4).mean() / deviations.pow(2).mean().pow(2)),
+        kurtosis=kurtosis(tall),
     )
+
+
+def kurtosis(matrix: Tensor) -> float:
+    """Return the fourth moment of the entries over the square of the second, about their mean; 0 if all are equal."""
+    mean = float(matrix.mean(dtype=torch.float64))
+    moments = torch.zeros(2, dtype=torch.float64, device=matrix.device)
+    for rows in matrix.split(CHUNK):
+        squares = (rows.double() - mean).square()
+        moments += torch.stack([squares.sum(), squares.square().sum()])
+    second, fourth = (moments / matrix.numel()).tolist()
+    return fourth / max(second**2, TINY)
 
 
 def _stored(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[Tensor]]]:
@@ -218,7 +230,7 @@ def _factored_layers(config: Any) -> dict[str, Any]:
 
 
 def _read_report(directory: Path | None) -> dict[str, Any] | None:
-    if directory is None or not (path := directory / "lpcompress.json").exists():
+    if directory is None or not (path := directory / checkpoint.REPORT_FILE).exists():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -48,7 +48,7 @@ def same_bytes(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def stored_bytes(module):
+def tensor_bytes(module):
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
@@ -65,8 +65,8 @@ def test_every_method_on_every_architecture(model, ids, architecture, method):
     assert is_compressed_module(after)
     [layer] = report.layers
     assert layer.removed >= 0.3
-    assert layer.removed == 1 - stored_bytes(after) / (matrix.numel() * 4)
-    assert (layer.bytes_before, layer.bytes_after) == (matrix.numel() * 4, stored_bytes(after))
+    assert layer.removed == 1 - tensor_bytes(after) / (matrix.numel() * 4)
+    assert (layer.bytes_before, layer.bytes_after) == (matrix.numel() * 4, tensor_bytes(after))
     assert (layer.kind, layer.shape, layer.p) == ("embedding", [TOKENS, 20], 2.0)
     assert layer.method == method or method == "auto"
     assert sum(layer.rows) == TOKENS and len(layer.ranks) == len(layer.rows) == layer.clusters
@@ -89,7 +89,7 @@ def test_every_method_on_every_architecture(model, ids, architecture, method):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_method_on_every_layer(model, ids, architecture, method):
     dense = model(architecture)
-    logits, numbers, stored = dense(ids).logits, count_parameters(dense), stored_bytes(dense)
+    logits, numbers, stored = dense(ids).logits, count_parameters(dense), tensor_bytes(dense)
     report = compress(dense, method=method, ratio=0.3, layers=["all"], clusters=2 if method == "messi" else None)
 
     kinds = [layer.kind for layer in report.layers]
@@ -99,11 +99,11 @@ def test_every_method_on_every_layer(model, ids, architecture, method):
         module = dense.get_submodule(layer.name)
         assert is_compressed_module(module)
         assert layer.shape == list(module.matrix_shape)
-        assert layer.removed == 1 - stored_bytes(module) / layer.bytes_before >= 0.3
+        assert layer.removed == 1 - tensor_bytes(module) / layer.bytes_before >= 0.3
         assert layer.row_weights == ("uniform" if layer.kind == "linear" else report.layers[0].row_weights)
         assert 0 < layer.error_fro < 1
     assert numbers - count_parameters(dense) == sum(r.parameters_before - r.parameters_after for r in report.layers)
-    assert stored - stored_bytes(dense) == sum(r.bytes_before - r.bytes_after for r in report.layers)
+    assert stored - tensor_bytes(dense) == sum(r.bytes_before - r.bytes_after for r in report.layers)
     assert 0 < (dense(ids).logits - logits).abs().max() < 1
 
 
@@ -143,7 +143,7 @@ def test_sketches_are_of_the_asked_size_and_come_with_a_warning(model, ids, tmp_
     for record in report.layers:
         module = dense.get_submodule(record.name)
         assert (record.kind, record.method, record.p) == ("linear", "sketch", 2.0)
-        assert record.removed == 1 - stored_bytes(module) / record.bytes_before >= 0.3
+        assert record.removed == 1 - tensor_bytes(module) / record.bytes_before >= 0.3
         weight = weights[record.name]
         distance = (module.dense() - weight).norm() / weight.norm()
         assert record.error_fro == pytest.approx(distance.item(), rel=1e-4)
@@ -454,11 +454,13 @@ def test_progress_is_told(model):
 
 
 def test_gradients_are_wanted_where_they_were(model):
-    frozen = model()
+    frozen, layer = model(), "bert.encoder.layer.0.attention.self.query"
     frozen.get_input_embeddings().weight.requires_grad_(False)
-    rows = frozen.get_input_embeddings().weight.detach().clone()
-    compress(frozen, ratio=0.5, method="svd")
-    assert torch.equal(frozen.get_input_embeddings()(torch.tensor([0]))[0], rows[0])
+    frozen.get_submodule(layer).bias.requires_grad_(False)
+    compress(frozen, ratio=0.5, method="svd", layers=["embedding", layer])
+    assert not any(parameter.requires_grad for parameter in frozen.get_input_embeddings().parameters())
+    wanted = {name: parameter.requires_grad for name, parameter in frozen.get_submodule(layer).named_parameters()}
+    assert wanted == {"weight": True, "basis": True, "bias": False}
 
 
 def test_the_package_offers_it(model):

@@ -9,8 +9,9 @@ from lpcompress import glue_report
 from lpcompress.glue.document import document
 from lpcompress.glue.gates import Gates
 from lpcompress.glue.results import FAILED, NOT_AVAILABLE, OK, UNLABELLED, TaskResult
+from lpcompress.plan import Plan
 
-PLAN = {"method": "svd", "p": 1.0, "ratio": 0.28}
+PLAN = Plan(method="svd", p=1.0).model_dump()
 
 
 def result(score, base, metrics=None, **more):
@@ -37,6 +38,19 @@ def make():
         return document("m", baseline, results, {"primary": {}, "compression": plan, "limit": limit}, Gates({}, {}))
 
     return made
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ({"target_size": 0.5}, "50% of the model kept"),
+        ({"max_bytes": "40MB"}, "at most 40.0 MB"),
+        ({"allocation": {"a": {"method": "svd", "ratio": 0.5}}}, "as allocated"),
+    ],
+)
+def test_every_way_to_give_a_size_stands_above_the_table(make, size, words):
+    document = make({"mrpc": result(80.0, 81.0)}, plan=Plan(**size).model_dump())
+    assert f"m, auto, p=2, {words}" in printed(glue_report.glue_table(document))[0]
 
 
 RESULTS = {

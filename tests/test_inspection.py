@@ -51,6 +51,13 @@ def test_a_wide_matrix_has_a_spectrum_too():
     assert inspection.spectrum(wide).energy["0.75"] == pytest.approx(float(singular[:2].sum() / singular.sum()))
 
 
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_a_matrix_of_equal_entries_has_numbers_too(value):
+    found = inspection.spectrum(torch.full((50, 4), value))
+    assert found.energy == pytest.approx(dict.fromkeys(found.energy, float(value > 0)))
+    assert found.kurtosis == 0
+
+
 def test_a_dense_checkpoint(tmp_path):
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     found = inspection.inspect(str(tmp_path))

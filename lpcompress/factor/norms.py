@@ -39,7 +39,7 @@ def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_we
     for start in range(0, matrix.shape[0], CHUNK):
         rows = matrix[start : start + CHUNK].to(work)
         residual = rows - approximation[start : start + CHUNK].to(work)
-        weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK].double()
+        weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK].to(rows.device, torch.float64)
         error += float((row_powers(residual, p) * weights).sum())
         size += float((row_powers(rows, p) * weights).sum())
     return (error / size) ** (1 / p) if error != 0 else 0.0

@@ -4,12 +4,14 @@ Every layer is a *structure*, which knows how a matrix is stored and multiplied 
 and a *role*, which knows what the plain layer does with its matrix (`embedding`, `linear`, `convolution`).
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from lpcompress.errors import CheckpointError
 from lpcompress.factor.factorization import Factorization
@@ -163,3 +165,10 @@ class FactoredMatrix(nn.Module):
 def window_of(layer: nn.Module) -> int:
     """Return the number of places that a convolution's window has; 1 for other layers."""
     return prod(getattr(layer, "kernel_size", ()))
+
+
+def recomputed(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Apply an operation that draws nothing, keeping `inputs` alone for the backward pass, which applies it again."""
+    if not torch.is_grad_enabled():
+        return operation(*inputs)
+    return checkpoint(operation, *inputs, use_reentrant=False, preserve_rng_state=False)

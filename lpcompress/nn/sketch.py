@@ -10,16 +10,14 @@ References
 Kasiviswanathan, Narodytska, Jin, "Network Approximation using Tensor Sketching", IJCAI 2018: SK-FC and SK-CONV.
 """
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from lpcompress.factor.sketch import INPUTS, OUTPUTS, Sketched, sketch_signs
-from lpcompress.nn.matrix import FactoredMatrix, window_of
+from lpcompress.nn.matrix import FactoredMatrix, recomputed, window_of
 from lpcompress.nn.sizes import Spec, positive_int, size
 
 
@@ -83,8 +81,8 @@ class SketchedMatrix(FactoredMatrix):
 
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
         """Do what the matrix does, without forming it or keeping signs for the backward pass."""
-        from_outputs = regenerating(self.combine_signs, self.analyse(hidden, self.basis))
-        return from_outputs + functional.linear(regenerating(self.apply_signs, hidden), self.weight, bias)
+        from_outputs = recomputed(self.combine_signs, self.analyse(hidden, self.basis))
+        return from_outputs + functional.linear(recomputed(self.apply_signs, hidden), self.weight, bias)
 
     def combine_signs(self, narrow: Tensor) -> Tensor:
         """Apply sum_i U_1i^T / 2l: (..., l k) to (..., n)."""
@@ -97,10 +95,3 @@ class SketchedMatrix(FactoredMatrix):
     def signs(self, side: int, rows: int, columns: int, like: Tensor) -> Tensor:
         """Return the signs of one side over 2l, shape (rows, columns)."""
         return sketch_signs(rows, columns, self.repetitions, self.seed, side, like) / (2 * self.repetitions)
-
-
-def regenerating(operation: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """Apply an operation that draws signs, keeping `inputs` alone for the backward pass, which draws them again."""
-    if not (torch.is_grad_enabled() and inputs.requires_grad):
-        return operation(inputs)
-    return checkpoint(operation, inputs, use_reentrant=False, preserve_rng_state=False)

@@ -26,7 +26,7 @@ def sketched_like(
 
     Parameters
     ----------
-    like : nn.Linear, Conv1D, nn.Conv1d or nn.Conv2d
+    like : nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d or BareWeight
         The dense layer; the new one has its geometry, device, dtype, bias and mode.
     ratio : float, optional
         Share of the layer's stored bytes to remove, in (0, 1), bias counted: gives the largest sketches that fit.
@@ -42,7 +42,7 @@ def sketched_like(
 
     Returns
     -------
-    SketchedLinear, SketchedConv1d or SketchedConv2d
+    SketchedLinear, SketchedConv1d, SketchedConv2d or SketchedBareWeight
 
     Raises
     ------
@@ -58,7 +58,7 @@ def sketched_like(
     if ratio is not None:
         if not 0 < ratio < 1:
             raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-        bias = 0 if like.bias is None else like.bias.numel()
+        bias = 0 if getattr(like, "bias", None) is None else like.bias.numel()
         budget = int((1 - ratio) * (matrix.numel() + bias) * matrix.element_size()) - bias * matrix.element_size()
         size = largest_sketch(matrix, budget, repetitions, window)
     for name, value in {"sketch_size": size, "repetitions": repetitions}.items():

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from lpcompress.factor.factorization import (
     BLOCK,
@@ -16,7 +15,7 @@ from lpcompress.factor.factorization import (
     unpack_bits,
     unpack_levels,
 )
-from lpcompress.nn.matrix import FactoredMatrix
+from lpcompress.nn.matrix import FactoredMatrix, recomputed
 from lpcompress.nn.sizes import Spec, one_of, positive_int, size
 
 CHUNK = 8192  # rows that are unpacked at a time
@@ -119,8 +118,7 @@ class SparseCodedMatrix(FactoredMatrix):
         def part(ids: Tensor, coordinates: Tensor) -> Tensor:
             return functional.linear(coordinates, self.codes(ids), None if bias is None else bias[ids])
 
-        # unpacked codes are not kept for the backward pass, but unpacked again
-        parts = [checkpoint(part, ids, coordinates, use_reentrant=False) for ids in self.row_ids().split(CHUNK)]
+        parts = [recomputed(part, ids, coordinates) for ids in self.row_ids().split(CHUNK)]  # else all codes are kept
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def check(self, name: str) -> None:
@@ -158,7 +156,7 @@ class SparseCodedMatrix(FactoredMatrix):
         self.weight.data = self.weight.data[:values].clone()
         self.masks = self.masks[:masks].clone()
         self.blocks = self.blocks[:rows].clone()
-        self.offsets = self.offsets[:rows].to(index_dtype(max(values, masks)))
+        self.offsets = self.offsets[:rows].to(index_dtype(max(values, masks)), copy=True)
         if self.levels is not None and self.steps is not None:
             self.levels = self.levels[:rows].clone()
             self.steps.data = self.steps.data[:rows].clone()

@@ -84,7 +84,7 @@ def build(spec: Spec, like: nn.Module) -> Any:
         As `spec_of` returned it; keys that the kind does not know (method, p) are ignored. It may come from
         anybody's `config.json`, so every size is checked.
     like : nn.Module
-        The plain layer; the new module has its device (`meta` too), dtype and mode.
+        The plain layer; the new module has its device (`meta` too), dtype and mode, and is trained where it is.
 
     Returns
     -------
@@ -98,7 +98,11 @@ def build(spec: Spec, like: nn.Module) -> Any:
         names = " or ".join(each.__name__ for each in cls.replaces)
         raise CheckpointError(f"{kind!r} must replace {names}. Got {type(like).__name__}.")
     cls.refuse(like)
-    return cls.from_spec(spec, like).train(like.training)
+    module: Any = cls.from_spec(spec, like).train(like.training)
+    plain = dict(like.named_parameters(recurse=False))
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(plain.get(name, plain["weight"]).requires_grad)
+    return module
 
 
 def from_factorization(factorization: Factorization, like: nn.Module) -> Any:

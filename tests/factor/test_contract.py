@@ -107,6 +107,18 @@ def test_duplicate_rows_and_rank_deficiency(method):
 
 
 @pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("shape", [(1, 500), (500, 1), (2, 2)])
+def test_next_to_nothing_fits_or_is_refused_in_words(method, shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    try:
+        fitted = factorize(matrix, method, 0.3)
+    except LpCompressError as error:
+        assert "smaller ratio" in str(error)
+    else:
+        assert fitted.n_bytes <= 0.7 * matrix.numel() * 4 and fitted.shape == shape
+
+
+@pytest.mark.parametrize("method", ALL)
 def test_wide_matrix(method):
     matrix = spectral_matrix(n=64, d=300, decay=0.95)
     fitted = factorize(matrix, method, ratio=0.5)
@@ -149,7 +161,7 @@ def test_one_column_cannot_shrink(method):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"ratio": 28}, "Did you mean 0.28"),
+        ({"ratio": 28}, "did you mean 0.28"),
         ({"ratio": 0}, "between 0 and 1"),
         ({"ratio": 1.0}, "between 0 and 1"),
         ({"p": 3}, "p must be between 1 and 2"),
