@@ -1,6 +1,6 @@
 """What every layer is asked before anything is fitted: method, size, row weights, statistics of its inputs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,16 @@ from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.layers import matrix_of, stored, stored_bytes, weights_of
-from lpcompress.plan import SIZES, LayerPlan
+from lpcompress.layers import matrix_of, stored, tensor_bytes, weights_of
+from lpcompress.plan import DEFAULT_RATIO
 from lpcompress.priors import RowWeights, exponent_for
+from lpcompress.progress import Progress
 from lpcompress.sharing import spread
 from lpcompress.workers import Workers
 
-DEFAULT_RATIO = 0.28
 EMBEDDING = 10.0
 """Sensitivity to the word embedding where none was measured, that to a linear layer being 1. On classifiers for MRPC
 and CoLA, noise of 5 % moved the output 5 to 20 times as far in the embedding as in the median linear layer."""
-Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,11 @@ def assign(
     Raises
     ------
     PlanError
-        If two sizes are given.
+        If options do not go together: p other than 2 with calibration, a size of the model with `sketch`.
     LpCompressError
         If the budget cannot be met, or the calibration text cannot be read.
     """
-    given = dict(zip(SIZES, (ratio, target_size, max_bytes, allocation), strict=True))
-    sizes = [key for key, value in given.items() if value is not None]
-    if len(sizes) > 1:
-        raise PlanError(f"{sizes[0]} and {sizes[1]} must not be given together: each says how small the result is.")
-    whole = stored_bytes(model)
+    whole = tensor_bytes(model)
     limit = max_bytes if target_size is None else int(target_size * whole)
     removed = DEFAULT_RATIO if ratio is None else ratio
     if limit is not None:
@@ -170,8 +165,7 @@ def _as_planned(allocation: Mapping[str, Any], found: Mapping[str, nn.Module]) -
             f"allocation names {unknown[0]}, which is none of the chosen layers of this model. Use the plan with the"
             " model that it was made for, and with the same layers."
         )
-    planned = {name: LayerPlan.model_validate(entry) for name, entry in allocation.items()}
-    return {name: Share(planned[name].method, planned[name].ratio) for name in found if name in planned}
+    return {name: Share(**allocation[name]) for name in found if name in allocation}
 
 
 def _weights(

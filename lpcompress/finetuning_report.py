@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoint import stored_bytes
+from lpcompress.checkpoint import file_bytes
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.report import CARD_FILE, REPORT_FILE, as_json, model_card, plain_table
 
@@ -38,7 +38,7 @@ def companion_files(document: dict[str, Any], source: Path | None, model: Any) -
         if path is None or not path.is_file():
             return record | {CARD_FILE: _card(document)}
         summary = json.loads(path.read_text(encoding="utf-8"))
-        size = {"out": document["out"], "file_bytes_after": stored_bytes(directory)}
+        size = {"out": document["out"], "file_bytes_after": file_bytes(directory)}
         summary |= size | {"warnings": [], "finetuning": sentence(document)}
         summary.pop("glue", None)  # scores of the model as it was before
         return record | {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, type(model).__name__)}

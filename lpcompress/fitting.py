@@ -76,15 +76,9 @@ def replace_layer(
     matrix = matrix_of(module)
     matrix = matrix.to(device or matrix.device)
     n, d = matrix.shape
-    row_weights, before, ratio = task.weights.values, stored(module), task.share.ratio
+    row_weights, before = task.weights.values, stored(module)
     whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
-    if not 0 < ratio < 1:
-        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-    beside = bytes_beside(module)
-    left = (1 - ratio) * before[1] - beside
-    share = 1 - left / (matrix.numel() * matrix.element_size())  # of the matrix' bytes that the factors must save
-    if share >= 1:
-        raise BudgetError(f"{name}: {beside / before[1]:.2%} of its bytes are not factored. Ask for a smaller ratio.")
+    share = share_of_matrix(name, module, task.share.ratio)
     with row_of_zeros(matrix, padding):
         try:
             choice = fit(name, module, matrix, task.share.method, share, settings, row_weights, progress, whitener)
@@ -127,6 +121,25 @@ def replace_layer(
         svd_error_calibrated=svd_errors.calibrated if svd_errors else None,
     )
     return record, replacement
+
+
+def share_of_matrix(name: str, module: nn.Module, ratio: float) -> float:
+    """Return which share of its matrix' bytes the factors must save, so that the layer loses `ratio` of its own.
+
+    Raises
+    ------
+    LpCompressError
+        If `ratio` is no share.
+    BudgetError
+        If what is stored beside the matrix leaves nothing for factors.
+    """
+    if not 0 < ratio < 1:
+        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
+    (_, before), beside, matrix = stored(module), bytes_beside(module), matrix_of(module)
+    left = (1 - ratio) * before - beside
+    if left <= 0:
+        raise BudgetError(f"{name}: {beside / before:.2%} of its bytes are not factored. Ask for a smaller ratio.")
+    return 1 - left / (matrix.numel() * matrix.element_size())
 
 
 def fit(

@@ -76,7 +76,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(tensor.numel() for tensor in distinct(model) if tensor.is_floating_point())
 
 
-def stored_bytes(model: nn.Module) -> int:
+def tensor_bytes(model: nn.Module) -> int:
     """Return the bytes of the tensors that a checkpoint of `model` holds, shared ones once."""
     return sum(tensor.numel() * tensor.element_size() for tensor in distinct(model))
 

@@ -8,7 +8,8 @@ from torch import nn
 def longest_text(model: nn.Module, tokenizer: Any) -> int:
     """Return how many tokens of a text both a model and its tokenizer take, special ones included.
 
-    A tokenizer may not know how many positions its model has, or be another model's.
+    A tokenizer may not know how many positions its model has, or be another model's. Positions are those of tables
+    that are called `position_embeddings`, as in BERT and its kin; elsewhere the tokenizer is believed.
     """
     return min([tokenizer.model_max_length, *map(_positions, _position_tables(model))])
 

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from lpcompress.layers import inputs_of
 from lpcompress.nn import BareWeight
+from lpcompress.progress import Progress
 
-Progress = Callable[[str, float, float], None]
 See = Callable[[Tensor], None]
 """Takes what a layer is given, as its matrix is multiplied by it: (products, d)."""
 

@@ -63,6 +63,7 @@ SeedOption = Annotated[int | None, typer.Option(help="Seed of all that is drawn.
 DataOption = Annotated[
     str, typer.Option(metavar="hub|DIR", help="Where GLUE is: the Hub, or a directory of <task>/<split>.parquet ...")
 ]
+DeviceOption = Annotated[str | None, typer.Option(help="Where to compute. Default: a GPU if there is one.")]
 LimitOption = Annotated[int | None, typer.Option(help="Only so many rows of each split.")]
 LabelMapOption = Annotated[
     Path | None,

@@ -17,6 +17,7 @@ METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd", "sketch")
 ONE_SUBSPACE = ("lp", "svd", "sketch")  # methods to which a number of clusters means nothing
 ROW_WEIGHTS = ("zipf", "uniform")
 Compressing = TypeVar("Compressing", bound=Callable[..., Any])
+DEFAULT_RATIO = 0.28  # that of the first paper
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
 
@@ -85,7 +86,7 @@ class Plan(BaseModel):
 
     method: Annotated[str, _schema({"enum": list(METHODS)})] = "auto"
     p: Annotated[float, _schema({"type": "number", "minimum": 1, "maximum": 2})] = 2.0
-    ratio: Annotated[float | None, _schema(SHARE, NONE)] = 0.28
+    ratio: Annotated[float | None, _schema(SHARE, NONE)] = DEFAULT_RATIO
     target_size: Annotated[float | None, _schema(SHARE, NONE)] = None
     max_bytes: Annotated[int | None, _schema({"type": "integer", "minimum": 1}, {"type": "string"}, NONE)] = None
     allocation: dict[str, LayerPlan] | None = None

@@ -1,6 +1,6 @@
 """Fitting the layers of a model, in one process or in several that hand each other the factors in files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from lpcompress.layers import matrix_of
 from lpcompress.nn import FactoredMatrix, build, spec_of
 from lpcompress.nn.sizes import Spec
 from lpcompress.offloading import ScratchDirectory, is_offloaded, offload, save_tensors
+from lpcompress.progress import Progress
 from lpcompress.sharing import spread
 from lpcompress.workers import Workers
 
@@ -37,7 +38,7 @@ class Job:
     settings : Settings
     device : str, torch.device or None
         Where to factor; None is where the layer is.
-    tell : callable (description, done, total)
+    tell : Progress
     """
 
     model: Any
@@ -45,7 +46,7 @@ class Job:
     optional: frozenset[str]
     settings: Settings
     device: str | torch.device | None
-    tell: Callable[[str, float, float], None]
+    tell: Progress
 
 
 @dataclass(frozen=True)

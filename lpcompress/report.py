@@ -14,11 +14,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lpcompress import __version__
-from lpcompress.checkpoint import stored_bytes
+from lpcompress.checkpoint import REPORT_FILE, file_bytes
 from lpcompress.compression import CompressionReport
 from lpcompress.inspection import Inspection
 
-REPORT_FILE = "lpcompress.json"
 CARD_FILE = "README.md"
 CAPTION = "error: relative, {error}; removed: share of stored bytes"
 BY_ROWS = "each row weighted by how much it counts"
@@ -122,7 +121,7 @@ def companion_files(
     """
 
     def files(directory: Path) -> dict[str, str]:
-        summary = as_dict(report, model=model, out=out, before=before, after=stored_bytes(directory))
+        summary = as_dict(report, model=model, out=out, before=before, after=file_bytes(directory))
         return {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, auto_class)}
 
     return files

@@ -166,8 +166,9 @@ def refuse_unsupported(model: Any, name: str, layer: nn.Module) -> None:
 def refuse_layer(layer: nn.Module) -> None:
     """Raise if nothing can take the place of `layer`."""
     role = role_of(layer)
-    if role is not None:
-        role.refuse(layer)
+    if role is None:
+        raise LpCompressError(f"a {type(layer).__name__} has no matrix that can be factored.")
+    role.refuse(layer)
 
 
 def all_layers(model: nn.Module) -> dict[str, nn.Module]:

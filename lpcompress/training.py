@@ -1,7 +1,7 @@
 """Training on rows: transformers' Trainer, what is frozen, and how a run that was ended goes on."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,9 +19,9 @@ from lpcompress import surgery
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.prediction import Encoded
 from lpcompress.learner import Learner
+from lpcompress.progress import Progress
 
 SAVES = 5  # how often a run keeps what a resumed one can go on from
-Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)

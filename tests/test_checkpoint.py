@@ -136,7 +136,7 @@ assert "lpcompress" not in sys.modules
 def test_load_and_save_keep_everything(compressed, tokenizer, ids, tmp_path):
     model = compressed("roberta", "lm", "sparse")
     checkpoint.save(
-        model, tokenizer, tmp_path / "a", lambda where: {"README.md": f"# {checkpoint.stored_bytes(where) > 0} é\n"}
+        model, tokenizer, tmp_path / "a", lambda where: {"README.md": f"# {checkpoint.file_bytes(where) > 0} é\n"}
     )
     loaded, again = checkpoint.load(str(tmp_path / "a"))
     assert type(loaded) is type(model) and torch.equal(loaded(ids).logits, model(ids).logits)
@@ -145,7 +145,7 @@ def test_load_and_save_keep_everything(compressed, tokenizer, ids, tmp_path):
     checkpoint.save(loaded, again, tmp_path / "b")
     ours, theirs = files_of(tmp_path / "a"), files_of(tmp_path / "b")
     assert ours["model.safetensors"] == theirs["model.safetensors"] and ours["config.json"] == theirs["config.json"]
-    assert checkpoint.stored_bytes(tmp_path / "a") == len(ours["model.safetensors"])
+    assert checkpoint.file_bytes(tmp_path / "a") == len(ours["model.safetensors"])
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
@@ -156,7 +156,7 @@ def test_shards(compressed, ids, tmp_path):
     loaded, _ = checkpoint.load(str(tmp_path / "a"))
     assert torch.equal(loaded(ids).logits, model(ids).logits)
     total = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    assert checkpoint.stored_bytes(tmp_path / "a") >= total - 203 * 4  # the bias is stored once
+    assert checkpoint.file_bytes(tmp_path / "a") >= total - 203 * 4  # the bias is stored once
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

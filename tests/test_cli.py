@@ -214,8 +214,8 @@ def test_compress_and_what_comes_after_it(run, tiny):
     (layer,) = record["layers"]
     assert (layer["method"], layer["shape"]) == ("svd", [200, 16])
     assert layer["removed"] >= 0.3
-    assert record["file_bytes_before"] == checkpoint.stored_bytes(tiny)
-    assert record["file_bytes_after"] == checkpoint.stored_bytes("tiny-lpcompress")
+    assert record["file_bytes_before"] == checkpoint.file_bytes(tiny)
+    assert record["file_bytes_after"] == checkpoint.file_bytes("tiny-lpcompress")
     assert "import lpcompress" in Path("tiny-lpcompress/README.md").read_text()
 
     code, out, _ = run("inspect", "tiny-lpcompress", "--json")
@@ -344,7 +344,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(run, monkeypatch):
 
 
 def test_a_warning_is_one_line(run, monkeypatch):
-    monkeypatch.setattr(checkpoint, "stored_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(checkpoint, "file_bytes", lambda _: 1_000_000)
     monkeypatch.setattr(checkpoint, "densify", lambda *_: warnings.warn("mind\nthis", UserWarning, stacklevel=1))
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -69,7 +69,7 @@ CURVES: dict[str, Draw] = {
     "svd": low_rank_curve,
 }
 
-AUTO = ("sparse", "lp")
+AUTO_UNDER_BUDGET = ("sparse", "lp")
 """What `auto` chooses from under a budget: `adaptive` would have to be fitted at every size, and loses to `sparse`."""
 
 
@@ -89,6 +89,6 @@ def curves_of(
     whitener : Whitener, optional
         Losses are those of products with inputs of this second moment.
     """
-    names = AUTO if method == "auto" else (method,)
+    names = AUTO_UNDER_BUDGET if method == "auto" else (method,)
     with torch.no_grad():
         return {name: CURVES[name](matrix, budget, settings, whitener) for name in names}

@@ -19,6 +19,7 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
 from lpcompress.factor.sparse import sparse
 from lpcompress.factor.whitening import Whitener
+from lpcompress.hints import as_per_cent
 
 Fit = Callable[[Tensor, Budget, Settings, Whitener | None], Factorization]
 
@@ -238,8 +239,7 @@ def _refuse_bad_arguments(
         (set(methods) <= set(METHODS), f"method must be one of {', '.join(METHODS)} or auto. Got {methods[0]!r}."),
         (
             0 < ratio < 1,
-            f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}."
-            + (f" Did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""),
+            f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}{as_per_cent(ratio)}",
         ),
         (1 <= settings.p <= 2, f"p must be between 1 and 2. Got {settings.p}."),
         (1 <= settings.distance_power <= 2, f"distance_power must be between 1 and 2. Got {settings.distance_power}."),

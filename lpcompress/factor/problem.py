@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from lpcompress.errors import BudgetError
 
 
@@ -66,7 +64,3 @@ class Settings:
     seed: int = 0
     starts: int = 3
     distance_power: float = 2.0
-
-
-Matrix = Tensor
-"""float32 or float64, shape (n, d); rows already scaled by their weights."""

@@ -22,9 +22,9 @@ from lpcompress.glue.probe import PROBE_ROWS
 from lpcompress.glue.results import Outcome, TaskResult, compare
 from lpcompress.glue.store import Store
 from lpcompress.glue.tasks import TASKS, Task
+from lpcompress.progress import Progress, silent
 from lpcompress.workers import Workers
 
-Progress = Callable[[str, float, float], None]
 Prepare = Callable[[Any, Any, Progress], dict[str, Any]]
 
 
@@ -78,7 +78,7 @@ class Setup:
     seed: int = 0
     store: Store | None = None
     context: dict[str, Any] = field(default_factory=dict)
-    progress: Progress = lambda description, done, total: None
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.probe import Evidence, Order, examine
 from lpcompress.glue.tasks import AX, TASKS, Task, normalized, squeezed
+from lpcompress.yaml_file import read_yaml
 
 Probe = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -144,12 +144,7 @@ def read_label_map(path: Path) -> dict[str, Any]:
     PlanError
         If it cannot be read, is no mapping, or has keys besides tasks.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read ({error.strerror}). Name a YAML or JSON file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise PlanError(f"{path}: is neither YAML nor JSON. Write {{task: [class, class, ...]}}.") from None
+    content = read_yaml(path, "task: [class, class, ...]")  # JSON is YAML
     if not isinstance(content, dict) or not content:
         raise PlanError(f"{path}: must map tasks to the classes of a model's outputs, in their order.")
     known = (*TASKS, AX.key)

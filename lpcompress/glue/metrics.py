@@ -1,7 +1,7 @@
 """GLUE's metrics, in points from 0 to 100: `evaluate` metrics over scikit-learn and SciPy, and quick NumPy twins."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datasets
@@ -11,9 +11,9 @@ from scipy.stats import NearConstantInputWarning, pearsonr, rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from lpcompress.errors import PlanError
+from lpcompress.glue.statistics import Statistic
 from lpcompress.glue.tasks import Task
 
-Statistic = Callable[[np.ndarray, np.ndarray], float]
 POSITIVE = 1  # F1 is that of class 1
 
 

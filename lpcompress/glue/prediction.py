@@ -15,7 +15,6 @@ from lpcompress.workers import Workers
 
 MAX_LENGTH = 128  # tokens, as in run_glue.py
 CHUNK = 1000  # rows tokenised at a time: a tokenizer's own result takes far more memory than the ids in it
-Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,9 @@ def reads_padding(config: Any) -> bool:
     return getattr(config, "summary_type", None) in ("last", "mean")
 
 
-def logits(model: Any, encoded: Encoded, workers: Workers, progress: Progress | None = None) -> np.ndarray:
+def logits(
+    model: Any, encoded: Encoded, workers: Workers, progress: Callable[[float, float], None] | None = None
+) -> np.ndarray:
     """Return what a classifier says of every row.
 
     Each process takes every `workers.count`-th batch. A batch is the same however many they are, and so are its
