@@ -93,10 +93,15 @@ def results_of(task: str, args: argparse.Namespace, console: Console) -> list[di
     return found
 
 
-def as_table(results: list[dict[str, Any]]) -> Table:
+def as_table(results: list[dict[str, Any]], args: argparse.Namespace) -> Table:
     """Return one line a method: drops by task, without and with fine-tuning."""
     tasks = list(dict.fromkeys(each["task"] for each in results))
-    table = Table("method", *tasks, "mean drop", "± se over tasks", "mean drop untuned", title="drop, points")
+    removed = (
+        f"{1 - args.target_size:.0%} off the whole model" if args.target_size else f"{args.ratio:.0%} off the embedding"
+    )
+    guided = ", following the dense model" if args.distill else ""
+    title = f"drop in points: {removed}, {args.epochs:g} epochs{guided}"
+    table = Table("method", *tasks, "mean drop", "± se over tasks", "mean drop untuned", title=title)
     for name in dict.fromkeys(each["method"] for each in results):
         chosen = [each for each in results if each["method"] == name]
         drops = [each["drop"] for each in chosen]
@@ -136,7 +141,7 @@ def main() -> None:
         if args.out:
             args.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
     out = Console(width=140)
-    out.print(as_table(results))
+    out.print(as_table(results, args))
     if not args.target_size:
         out.print(NOTES)
 
