@@ -96,11 +96,9 @@ def results_of(task: str, args: argparse.Namespace, console: Console) -> list[di
 def as_table(results: list[dict[str, Any]], args: argparse.Namespace) -> Table:
     """Return one line a method: drops by task, without and with fine-tuning."""
     tasks = list(dict.fromkeys(each["task"] for each in results))
-    removed = (
-        f"{1 - args.target_size:.0%} off the whole model" if args.target_size else f"{args.ratio:.0%} off the embedding"
-    )
+    removed, part = (1 - args.target_size, "whole model") if args.target_size else (args.ratio, "embedding")
     guided = ", following the dense model" if args.distill else ""
-    title = f"drop in points: {removed}, {args.epochs:g} epochs{guided}"
+    title = f"drop in points: {removed:.0%} off the {part}, {args.epochs:g} epochs{guided}"
     table = Table("method", *tasks, "mean drop", "± se over tasks", "mean drop untuned", title=title)
     for name in dict.fromkeys(each["method"] for each in results):
         chosen = [each for each in results if each["method"] == name]
