@@ -1,7 +1,6 @@
 """The command line: parse, call, print. What takes seconds to import is imported inside the commands."""
 
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -127,50 +126,27 @@ def compress(
     options |= {"row_weights": row_weights, "exponent": exponent, "layers": layers or None, "seed": seed}
     options |= {"target_size": target_size, "max_bytes": max_bytes, "calibration": calibration}
     plan = Plan(**wish(config, options))
-    largest, target = shard_size(max_shard_size), out or _default_out(model)
-    if save_plan and save_plan.exists() and not overwrite:
-        raise LpCompressError(f"{save_plan} exists. Choose another file, or pass --overwrite to replace it.")
+    largest = shard_size(max_shard_size)
     quiet_libraries()
-    from lpcompress import checkpoint, compression, report
-    from lpcompress.workers import Workers, joined_processes
+    from lpcompress import conversion, report
+    from lpcompress.workers import joined_processes
 
-    dry_run = dry_run or save_plan is not None
-    tables = []
     with progress_bar() as progress, joined_processes():
-        workers = Workers(device, alone="cpu")
-        if not dry_run:
-            workers.main_alone(lambda: checkpoint.refuse_existing(target, overwrite))
-        progress(f"loading {model}", 0, 0)
-        if eval_glue and not dry_run:
-            from lpcompress import benchmark, glue_report
+        common: dict[str, Any] = {"device": device, "data": data, "progress": progress}
+        if dry_run or save_plan:
+            found = conversion.foresee(model, plan, out=save_plan, overwrite=overwrite, **common)
+            return show(report.as_json(found) if as_json else report.preview_table(found))
+        scoring = conversion.Scoring(eval_glue, limit, label_map) if eval_glue else None
+        saving: dict[str, Any] = {"max_shard_size": largest, "stub": stub, "overwrite": overwrite}
+        target = out or _default_out(model)
+        record, scores = conversion.convert(model, target, plan, scoring=scoring, **saving, **common)
+    if as_json:
+        return show(report.as_json(record))
+    show(report.layer_table(record))
+    if scores:
+        from lpcompress import glue_report
 
-            where: dict[str, Any] = {"data": data, "limit": limit, "label_map": label_map, "workers": workers}
-            scored = benchmark.BeforeAfter(model, eval_glue, progress=progress, **where)
-            loaded, tokenizer = scored.model, scored.tokenizer
-        else:
-            loaded, tokenizer = workers.together(lambda: checkpoint.load(model, on_disk=plan.calibration is None))
-        common: dict[str, Any] = {"tokenizer": tokenizer, "workers": workers, "progress": progress, "data": data}
-        if dry_run:
-            preview = compression.preview(loaded, **common, **plan.model_dump())
-            if save_plan:
-                text = Plan(**preview.plan).to_yaml()
-                workers.main_alone(lambda: save_plan.write_text(text, encoding="utf-8"))
-            return show(report.as_json(preview.layers) if as_json else report.preview_table(preview.layers))
-        directory = checkpoint.directory_of(model)
-        before = checkpoint.file_bytes(directory) if directory else 0
-        result = compression.compress(loaded, device=device, **common, **plan.model_dump())
-        files = report.companion_files(result, model=model, out=target, before=before, auto_class=type(loaded).__name__)
-        if eval_glue:
-            scores = scored.after()
-            files = glue_report.with_scores(files, scores, target.name)
-            tables.append(glue_report.glue_table(scores))
-        progress(f"saving {target}", 0, 0)
-        largest = largest or checkpoint.largest_shard(model)
-        saving: dict[str, Any] = {"overwrite": overwrite, "max_shard_size": largest, "stub": stub}
-        workers.main_alone(lambda: checkpoint.save(loaded, tokenizer, target, files, **saving))
-        record = workers.main_alone(lambda: (target / checkpoint.REPORT_FILE).read_text(encoding="utf-8"))
-        record = workers.from_main(record)
-    show(*([record] if as_json else [report.layer_table(json.loads(record)), *tables]))
+        show(glue_report.glue_table(scores))
 
 
 @app.command("eval-glue")

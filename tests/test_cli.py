@@ -293,6 +293,8 @@ def test_a_saved_plan_compresses_to_the_size_that_was_asked(run, tiny, tmp_path)
         for where in (tiny, out)
     )
     assert 0.79 < after / before <= 0.8
+    code, _, err = run("compress", tiny, *size, "--save-plan", str(plan))
+    assert (code, "plan.yaml exists. Choose another file, or pass --overwrite" in err) == (1, True)
     code, _, err = run("compress", tiny, "--target-size", "0.8", "--ratio", "0.3")
     assert (code, "ratio and target_size must not be given together" in err) == (2, True)
 
