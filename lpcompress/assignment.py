@@ -105,7 +105,7 @@ def assign(
     def look() -> tuple[Calibration | None, dict[str, RowWeights]]:
         measured = None
         if calibration is not None:
-            measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, limit is not None, tell)
+            measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, tell)
         return measured, {
             name: _weights(model, module, measured, row_weights, tokenizer, power) for name, module in found.items()
         }

@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from lpcompress import checkpoint
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.tasks import chosen
-from lpcompress.layers import matrix_of
 from lpcompress.lengths import longest_text
 from lpcompress.moments import second_moments
 from lpcompress.priors import RowWeights
@@ -24,9 +22,8 @@ from lpcompress.progress import Progress
 GLUE = "glue:"
 MOST_TEXTS = 512
 MOST_TOKENS = 128  # of a text
-PROBES = 48  # texts on which the model's output is watched
 PRIOR_TOKENS = 10_000  # of text that the prior is worth beside the counts
-DISTURBANCE = 0.05  # share of a layer's energy that is noise when its sensitivity is measured
+LEAST = 1e-4  # of the greatest sensitivity: no layer is free
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,10 @@ class Calibration:
     counts : dict of int to int
         How often each token occurs.
     moments : dict of str to Tensor of shape (d, d)
-        E[x x^T] of the inputs of linear layers, convolutions and bare weights, float64.
+        Of the inputs of linear layers, convolutions and bare weights, weighted by how far the output moves with them,
+        float64: see `Moments.together`.
     sensitivities : dict of str to float
-        Mean squared movement of the output, in shares of its variance, for each unit of relative squared error of a
-        layer; empty if not asked for.
+        See `second_moments`.
     """
 
     source: str
@@ -70,7 +67,6 @@ def calibrate(
     data: str,
     tokenizer: Any | None,
     seed: int,
-    sensitivities: bool,
     tell: Progress,
 ) -> Calibration:
     """Run text through a model and watch.
@@ -87,10 +83,8 @@ def calibrate(
     tokenizer : PreTrainedTokenizerBase or None
         By default that beside the model.
     seed : int
-        Of the noise that sensitivities are measured with.
-    sensitivities : bool
-        Measure them too: one pass of `PROBES` texts a layer.
-    tell : callable (description, done, total)
+        Of the signs in `second_moments`.
+    tell : Progress
 
     Raises
     ------
@@ -107,13 +101,15 @@ def calibrate(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
-            moments = second_moments(model, layers, encoded, tell)
-            measured = sensitivities_of(model, layers, moments, encoded[:PROBES], seed, tell) if sensitivities else {}
+        looked_up = all(isinstance(layer, nn.Embedding) for layer in layers.values())  # counts say it all then
+        found, sensitivities = ({}, {}) if looked_up else second_moments(model, layers, encoded, seed, tell)
     finally:
         for module, training in modes.items():
             module.training = training
-    return Calibration(name, len(texts), counts, moments, measured)
+    moments = {layer: each.together() for layer, each in found.items()}
+    floor = max(sensitivities.values(), default=0.0) * LEAST or 1.0
+    least = {layer: max(value, floor) for layer, value in sensitivities.items()}
+    return Calibration(name, len(texts), counts, moments, least)
 
 
 def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str], str]:
@@ -167,51 +163,3 @@ def _texts_of(file: Path) -> list[Any]:
         return [json.loads(line)["text"] for line in found]
     except (ValueError, KeyError, TypeError):
         raise LpCompressError(f"{file}: every line must be a JSON object with a text under 'text'.") from None
-
-
-def sensitivities_of(
-    model: Any,
-    layers: Mapping[str, nn.Module],
-    moments: Mapping[str, Tensor],
-    encoded: Sequence[Any],
-    seed: int,
-    tell: Progress,
-) -> dict[str, float]:
-    """Return how far the output moves for each unit of a layer's relative squared error, by noise in one at a time."""
-    before = _outputs(model, encoded)
-    spread = float((before - before.mean(dim=0)).square().mean()) or 1.0
-    found = {}
-    for done, (name, layer) in enumerate(layers.items()):
-        tell(f"{name}: measuring its sensitivity", done, len(layers))
-        with disturbed(matrix_of(layer), moments.get(name), seed):
-            moved = _outputs(model, encoded)
-        found[name] = float((moved - before).square().mean()) / spread / DISTURBANCE
-    floor = max(found.values(), default=1.0) * 1e-4 or 1.0  # no layer is free
-    return {name: max(value, floor) for name, value in found.items()}
-
-
-@contextmanager
-def disturbed(matrix: Tensor, moment: Tensor | None, seed: int) -> Iterator[None]:
-    """Add noise of `DISTURBANCE` of a matrix' energy, as its inputs of this second moment see it, for a while."""
-    kept = matrix.clone()
-    noise = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(seed)).to(matrix)
-
-    def energy(rows: Tensor) -> float:
-        rows = rows.double()
-        return float((rows if moment is None else rows @ moment).mul(rows).sum())
-
-    if moment is None:  # rows are looked up, or equal: each has its share of noise, whatever its weight
-        noise *= kept.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-    size = energy(noise)
-    noise *= (DISTURBANCE * energy(kept) / size) ** 0.5 if size else 0.0  # 0: no input, or nothing to disturb
-    matrix += noise
-    try:
-        yield
-    finally:
-        matrix.copy_(kept)
-
-
-def _outputs(model: Any, encoded: Sequence[Any]) -> Tensor:
-    """Return the first output (logits, or the last hidden state) for every text, float32 (texts, k)."""
-    outputs = [model(**text.to(model.device))[0].float() for text in encoded]
-    return torch.cat([each.mean(dim=1) if each.dim() == 3 else each for each in outputs])

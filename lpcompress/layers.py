@@ -24,6 +24,11 @@ def inputs_of(module: nn.Module, hidden: Tensor) -> Tensor:
     return _role_of(module).inputs_of(module, hidden)
 
 
+def outputs_of(module: nn.Module, output: Tensor) -> Tensor:
+    """Return what a plain layer returns, product by product as its inputs are: (products, n)."""
+    return _role_of(module).outputs_of(module, output)
+
+
 def _role_of(module: nn.Module) -> type[FactoredMatrix]:
     role = role_of(module)
     if role is None:

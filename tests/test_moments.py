@@ -41,7 +41,7 @@ class Alone(nn.Module):
         self.layer = layer
 
     def forward(self, hidden):
-        return self.layer(hidden)
+        return (self.layer(hidden),)
 
 
 def quiet(description, done, total):
@@ -50,13 +50,17 @@ def quiet(description, done, total):
 
 def second_moments_of(model, texts, tokenizer):
     encoded = [tokenizer(text, return_tensors="pt") for text in texts]
-    with torch.no_grad():
-        return second_moments(model, surgery.find_layers(model, ["linear"]), encoded, quiet)
+    found, _ = second_moments(model, surgery.find_layers(model, ["linear"]), encoded, 0, quiet)
+    return {name: each.together() for name, each in found.items()}
 
 
 @pytest.fixture
 def texts():
     return [" ".join(f"word{(7 * i + j) % 190}" for j in range(6 + i % 3)) for i in range(30)]
+
+
+def plain_moments(model, layers, encoded):
+    return {name: each.plain for name, each in second_moments(model, layers, encoded, 0, quiet)[0].items()}
 
 
 def moment_of_change(moment, change):
@@ -70,7 +74,7 @@ def test_convolutions_are_products_with_patches(case, batched):
     layer, shape = CONVOLUTIONS[case]
     torch.manual_seed(0)
     given = [torch.randn(*(2,)[:batched], *shape) for _ in range(4)]
-    found = second_moments(Alone(layer), {"layer": layer}, [Given(hidden=each) for each in given], quiet)
+    found = plain_moments(Alone(layer), {"layer": layer}, [Given(hidden=each) for each in given])
     matrix = matrix_of(layer)
     with torch.no_grad():
         outputs = torch.cat([(layer(each) - layer(each * 0)).movedim(-len(shape), 0).flatten(1) for each in given], 1)
@@ -93,7 +97,7 @@ def test_bare_weights_are_seen_where_they_are_multiplied(tiny_model, ids):
         return einsum(equation, *operands)
 
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        found = second_moments(model, layers, [Given(input_ids=row[None]) for row in ids], quiet)
+        found = plain_moments(model, layers, [Given(input_ids=row[None]) for row in ids])
         patch.setattr(torch, "einsum", spy)
         for row in ids:
             model(row[None])
@@ -112,10 +116,9 @@ def test_transposed_layers_are_seen(ids):
     layers, outputs = surgery.find_layers(gpt2, ["linear"]), {}
     for name, layer in layers.items():
         layer.register_forward_hook(
-            lambda layer, inputs, out, name=name: outputs.setdefault(name, []).append(out - layer.bias)
+            lambda layer, inputs, out, name=name: outputs.setdefault(name, []).append((out - layer.bias).detach())
         )
-    with torch.no_grad():
-        found = second_moments(gpt2, layers, [Given(input_ids=row[None]) for row in ids], quiet)
+    found = plain_moments(gpt2, layers, [Given(input_ids=row[None]) for row in ids])
     assert len(found) == 4 and found.keys() == layers.keys()
     for name, layer in layers.items():
         squares = torch.cat([out[0].square().sum(1) for out in outputs[name]])
@@ -125,49 +128,95 @@ def test_transposed_layers_are_seen(ids):
 def test_the_embedding_and_what_does_not_run_have_no_moment(tiny_model, ids):
     model = tiny_model()
     layers = surgery.find_layers(model, ["embedding"]) | {"idle": nn.Linear(3, 3)}
+    moments, sensitivities = second_moments(model, layers, [Given(input_ids=ids)], 0, quiet)
+    assert moments == {} and list(sensitivities) == ["bert.embeddings.word_embeddings"]
+    assert not any(module._forward_hooks for module in [*model.modules(), layers["idle"]])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
+def test_products_count_as_far_as_the_output_moves_with_them(tiny_model, ids, architecture):
+    """The oracle perturbs each product of a layer, one number at a time, and sees how far the output moves."""
+    model = tiny_model(architecture, num_labels=1).double()
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    layers = surgery.find_layers(model, ["ffn"])
+    name = [name for name in layers if name.startswith(tuple(layers)[-1][:-8])][-1]
+    encoded = [Given(input_ids=row[None]) for row in ids]
+    found, sensitivities = second_moments(model, layers, encoded, 0, quiet)
+    layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, -2))),
+        layer.register_forward_hook(lambda _, given, output: output + nudge.view_as(output) if nudge.dim() else output),
+    ]
+    outputs = []
     with torch.no_grad():
-        assert second_moments(model, layers, [Given(input_ids=ids)], quiet) == {}
-    assert not any(module._forward_pre_hooks for module in [*model.modules(), layers["idle"]])
+        for row in ids:
+            nudge = torch.zeros(())
+            outputs.append(model(row[None]).logits)
+            rows, n = inputs[-1], matrix_of(layer).shape[0]
+            for product, x in enumerate(rows):
+                slopes = []
+                for number in range(n):
+                    nudge = torch.zeros(len(rows), n, dtype=torch.float64)
+                    nudge[product, number] = 1e-4
+                    slopes.append(float(model(row[None]).logits - outputs[-1]) / 1e-4)
+                total = total + torch.tensor(slopes).square().mean() * torch.outer(x, x)
+    for hook in hooks:
+        hook.remove()
+    expected = total / len(ids)
+    assert torch.allclose(found[name].felt, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+    spread = float(torch.cat(outputs).var(unbiased=False))
+    assert sensitivities[name] == pytest.approx(moment_of_change(expected, matrix_of(layer)) / spread, rel=1e-2)
+    assert {parameter: parameter.requires_grad for parameter in model.parameters()} == wanted
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_only_one_token_of_the_last_layer_counts_for_a_classifier(tiny_model, ids):
+    model = tiny_model()
+    name = "bert.encoder.layer.1.output.dense"
+    inputs, layers = [], {name: model.get_submodule(name)}
+    hook = layers[name].register_forward_pre_hook(lambda _, given: inputs.append(given[0][0, 0].detach()))
+    found, _ = second_moments(model, layers, [Given(input_ids=row[None]) for row in ids], 0, quiet)
+    hook.remove()
+    first = torch.stack(inputs).double()  # inputs at the first token, which the pooler reads
+    outside = torch.eye(first.shape[1], dtype=torch.float64) - torch.linalg.pinv(first) @ first
+    assert float((outside @ found[name].felt).norm() / found[name].felt.norm()) < 1e-5
+    assert float((outside @ found[name].plain).norm() / found[name].plain.norm()) > 1e-2
 
 
 def test_hooks_go_when_the_model_fails(tiny_model):
     model = tiny_model("xlnet")
     layers = surgery.find_layers(model, ["linear"])
     with pytest.raises(ValueError):
-        second_moments(model, layers, [Given(nothing=1)], quiet)
-    assert not any(module._forward_pre_hooks for module in model.modules())
+        second_moments(model, layers, [Given(nothing=1)], 0, quiet)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("leaf", ["q", "r", "o"])
-def test_a_calibrated_bare_weight_is_nearer_on_the_text_it_saw(tiny_model, word_tokenizer, texts, leaf):
-    name = f"transformer.layer.0.rel_attn.{leaf}"
-    outcomes, inputs, einsum = {}, [], torch.einsum
-    dense = tiny_model("xlnet")
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [("xlnet", f"transformer.layer.0.rel_attn.{leaf}") for leaf in "qro"]
+    + [("bert", f"bert.encoder.layer.0.{part}.dense") for part in ("intermediate", "output")],
+)
+def test_calibrated_low_rank_is_the_best_for_what_counts(tiny_model, word_tokenizer, texts, architecture, name):
+    """The oracle: Eckart and Young on the matrix times a root of the moment, by an eigendecomposition."""
+    dense = tiny_model(architecture)
     [layer] = surgery.find_layers(dense, [name]).values()
-
-    def spy(equation, *operands):
-        if len(operands) == 2 and operands[1] is layer.weight:
-            inputs.append(operands[0])
-        return einsum(equation, *operands)
-
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "einsum", spy)
-        for text in texts:
-            dense(**word_tokenizer(text, return_tensors="pt"))
+    encoded = [word_tokenizer(text, return_tensors="pt") for text in texts]
+    moment = second_moments(dense, {name: layer}, encoded, 0, quiet)[0][name].together()
+    values, vectors = torch.linalg.eigh(moment)
+    matrix = matrix_of(layer).double()
+    energies = torch.linalg.svdvals(matrix @ vectors * values.clamp_min(0).sqrt()).square()
+    lost, records = {}, {}
     for given in (None, texts):
-        model = tiny_model("xlnet")
-        [record] = compress(
-            model, layers=[name], method="svd", ratio=0.6, calibration=given, tokenizer=word_tokenizer
-        ).layers
-        change = (layer.weight - dict(model.named_modules())[name].dense()).detach()
-        lost = sum(float(einsum(layer.equation, each, change).square().sum()) for each in inputs)
-        outcomes[given is not None] = (lost, record)
-    outputs = torch.cat([einsum(layer.equation, each, layer.weight).flatten(0, 1).flatten(1) for each in inputs])
-    energies = torch.linalg.svdvals(outputs.detach().double()).square()
-    (plain, _), (calibrated, record) = outcomes[False], outcomes[True]
-    best = float(energies[record.ranks[0] :].sum())  # Eckart and Young on the outputs themselves
-    assert best <= calibrated < min(1.2 * best, plain)  # damping costs a little
-    assert record.error_calibrated == pytest.approx((calibrated / float(energies.sum())) ** 0.5, rel=0.1)
+        model = tiny_model(architecture)
+        options = {"layers": [name], "method": "svd", "ratio": 0.6, "tokenizer": word_tokenizer}
+        [records[given is not None]] = compress(model, calibration=given, **options).layers
+        fitted = dict(model.named_modules())[name].factorization().dense().detach()
+        lost[given is not None] = moment_of_change(moment, matrix - fitted)
+    best = float(energies[records[True].ranks[0] :].sum())
+    assert best <= lost[True] < min(1.2 * best, lost[False])  # damping costs a little
+    assert records[True].error_calibrated == pytest.approx((lost[True] / float(energies.sum())) ** 0.5, rel=0.1)
+    assert records[True].svd_error_calibrated == pytest.approx((lost[False] / float(energies.sum())) ** 0.5, rel=0.1)
 
 
 def test_a_calibrated_convolution_is_nearer_on_the_text_it_saw(word_tokenizer, texts):

@@ -91,6 +91,12 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         patches = functional.unfold(padded, window, dilation=dilation, stride=stride)  # (images, d, positions)
         return patches.movedim(1, -1).flatten(0, 1)
 
+    @staticmethod
+    def outputs_of(like: Any, output: Tensor) -> Tensor:
+        """Return the channels of `output` (..., channels out, *size) at each position, row by row."""
+        images = output if output.dim() == len(like.kernel_size) + 2 else output.unsqueeze(0)
+        return images.movedim(1, -1).flatten(0, -2)
+
     @classmethod
     def from_spec(cls, spec: Spec, like: Any) -> Self:
         """Build an empty module of the sizes in `spec`, with the geometry, device and dtype of `like`."""

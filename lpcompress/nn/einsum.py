@@ -86,6 +86,11 @@ class CompressedBareWeight(FactoredMatrix):
         """Return `hidden` (i, b, inputs) or (i, b, heads, size of a head) row by row."""
         return hidden.flatten(0, 1).flatten(1)
 
+    @staticmethod
+    def outputs_of(like: BareWeight, output: Tensor) -> Tensor:
+        """Return `output` (i, b, heads, size of a head) or (i, b, outputs) row by row."""
+        return output.flatten(0, 1).flatten(1)
+
     @classmethod
     def from_spec(cls, spec: Spec, like: BareWeight) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""

@@ -54,6 +54,11 @@ class FactoredMatrix(nn.Module):
         """Return what the matrix of a plain layer is multiplied by when the layer is given `hidden`: (products, d)."""
         raise NotImplementedError
 
+    @staticmethod
+    def outputs_of(like: Any, output: Tensor) -> Tensor:
+        """Return what a plain layer returns, product by product: (products, n)."""
+        raise NotImplementedError
+
     @classmethod
     def from_spec(cls, spec: Spec, like: Any) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""
