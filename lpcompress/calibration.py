@@ -15,7 +15,7 @@ from lpcompress import checkpoint
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.tasks import chosen
 from lpcompress.lengths import longest_text
-from lpcompress.moments import second_moments
+from lpcompress.moments import statistics_of
 from lpcompress.priors import RowWeights
 from lpcompress.progress import Progress
 
@@ -39,10 +39,9 @@ class Calibration:
     counts : dict of int to int
         How often each token occurs.
     moments : dict of str to Tensor of shape (d, d)
-        Of the inputs of linear layers, convolutions and bare weights, weighted by how far the output moves with them,
-        float64: see `Moments.together`.
+        E[x x^T] of the inputs of linear layers, convolutions and bare weights, float64.
     sensitivities : dict of str to float
-        See `second_moments`.
+        Of the output to each layer: see `statistics_of`.
     """
 
     source: str
@@ -83,7 +82,7 @@ def calibrate(
     tokenizer : PreTrainedTokenizerBase or None
         By default that beside the model.
     seed : int
-        Of the signs in `second_moments`.
+        Of the signs in `statistics_of`.
     tell : Progress
 
     Raises
@@ -102,11 +101,10 @@ def calibrate(
     model.eval()
     try:
         looked_up = all(isinstance(layer, nn.Embedding) for layer in layers.values())  # counts say it all then
-        found, sensitivities = ({}, {}) if looked_up else second_moments(model, layers, encoded, seed, tell)
+        moments, sensitivities = ({}, {}) if looked_up else statistics_of(model, layers, encoded, seed, tell)
     finally:
         for module, training in modes.items():
             module.training = training
-    moments = {layer: each.together() for layer, each in found.items()}
     floor = max(sensitivities.values(), default=0.0) * LEAST or 1.0
     least = {layer: max(value, floor) for layer, value in sensitivities.items()}
     return Calibration(name, len(texts), counts, moments, least)

@@ -63,11 +63,6 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         """Return `hidden` (..., inputs) row by row."""
         return hidden.flatten(0, -2)
 
-    @staticmethod
-    def outputs_of(like: nn.Module, output: Tensor) -> Tensor:
-        """Return `output` (..., outputs) row by row."""
-        return output.flatten(0, -2)
-
     @classmethod
     def from_spec(cls, spec: Spec, like: nn.Linear) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""

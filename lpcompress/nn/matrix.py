@@ -57,7 +57,7 @@ class FactoredMatrix(nn.Module):
     @staticmethod
     def outputs_of(like: Any, output: Tensor) -> Tensor:
         """Return what a plain layer returns, product by product: (products, n)."""
-        raise NotImplementedError
+        return output.flatten(0, -2)
 
     @classmethod
     def from_spec(cls, spec: Spec, like: Any) -> Self:
