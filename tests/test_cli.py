@@ -333,6 +333,7 @@ def test_debug_shows_the_traceback_of_a_known_error(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_kill_and_a_closed_terminal_end_like_ctrl_c(run, monkeypatch, number):
+    signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
     monkeypatch.setattr(checkpoint, "densify", lambda *_: signal.raise_signal(number))
     code, _, err = run("densify", "a", "b")
     assert (code, "Interrupted" in err) == (130, True)
