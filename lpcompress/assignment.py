@@ -13,7 +13,7 @@ from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.layers import matrix_of, stored, tensor_bytes, weights_of
+from lpcompress.layers import header_bytes, matrix_of, stored, tensor_bytes, weights_of
 from lpcompress.plan import DEFAULT_RATIO
 from lpcompress.priors import RowWeights, exponent_for
 from lpcompress.progress import Progress
@@ -94,7 +94,9 @@ def assign(
         If the budget cannot be met, or the calibration text cannot be read.
     """
     whole = tensor_bytes(model)
-    limit = max_bytes if target_size is None else int(target_size * whole)
+    limit = None if target_size is None else int(target_size * whole)
+    if max_bytes is not None:
+        limit = max_bytes - header_bytes(model, found)
     removed = DEFAULT_RATIO if ratio is None else ratio
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)

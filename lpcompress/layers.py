@@ -1,6 +1,6 @@
 """A plain layer as a matrix: its entries, its row weights, and what it stores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,9 @@ from lpcompress.errors import LpCompressError
 from lpcompress.nn import FactoredMatrix, role_of
 from lpcompress.priors import RowWeights
 from lpcompress.priors import row_weights as resolve_row_weights
+
+MOST_TENSORS = 6  # that a factored layer has beside one in the place of its weight
+ENTRY = 100  # bytes of a tensor's entry in the header of a safetensors file, without the layer's name
 
 
 def matrix_of(module: nn.Module) -> Tensor:
@@ -84,6 +87,12 @@ def count_parameters(model: nn.Module) -> int:
 def tensor_bytes(model: nn.Module) -> int:
     """Return the bytes of the tensors that a checkpoint of `model` holds, shared ones once."""
     return sum(tensor.numel() * tensor.element_size() for tensor in distinct(model))
+
+
+def header_bytes(model: nn.Module, layers: Iterable[str]) -> int:
+    """Return a little more than a weight file spends on the list of its tensors, once `layers` are compressed."""
+    names = [*model.state_dict(), *(name for name in layers for _ in range(MOST_TENSORS))]
+    return sum(len(name) + ENTRY for name in names) + ENTRY
 
 
 def distinct(model: nn.Module) -> set[Tensor]:

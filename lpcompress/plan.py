@@ -59,7 +59,7 @@ class Plan(BaseModel):
     target_size : float or None
         Size of the whole model as a share of its stored bytes, between 0 and 1: what is *kept*.
     max_bytes : int or None
-        The same in bytes; text such as "40MB" is read too.
+        The same in bytes, the header of the weight file counted; text such as "40MB" is read too.
     allocation : dict of str to LayerPlan, or None
         Method and ratio of every layer, as a dry run works them out from a size of the model; `method` is "auto" then,
         or that of all of them.
