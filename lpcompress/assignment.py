@@ -52,6 +52,8 @@ class Assignment:
     dense : tuple of str
     exponent : float
         The power of the row prior that was settled on.
+    settled : bool
+        Whether a size of the model, or a plan, says what each layer gets: none may be larger then.
     calibration : dict or None
         `source` and number of `texts` of the calibration, if there was one.
     """
@@ -59,6 +61,7 @@ class Assignment:
     tasks: dict[str, Task]
     dense: tuple[str, ...]
     exponent: float
+    settled: bool
     calibration: dict[str, Any] | None
 
     def allocation(self) -> dict[str, dict[str, Any]]:
@@ -107,7 +110,7 @@ def assign(
     def look() -> tuple[Calibration | None, dict[str, RowWeights]]:
         measured = None
         if calibration is not None:
-            measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, tell)
+            measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, limit is not None, tell)
         return measured, {
             name: _weights(model, module, measured, row_weights, tokenizer, power) for name, module in found.items()
         }
@@ -126,7 +129,9 @@ def assign(
         shares = {name: Share(method, removed) for name in found}
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
     dense = tuple(name for name in found if name not in tasks)
-    return Assignment(tasks, dense, power, {"source": measured.source, "texts": measured.texts} if measured else None)
+    settled = limit is not None or allocation is not None
+    text = {"source": measured.source, "texts": measured.texts} if measured else None
+    return Assignment(tasks, dense, power, settled, text)
 
 
 def _within(

@@ -41,7 +41,7 @@ class Calibration:
     moments : dict of str to Tensor of shape (d, d)
         E[x x^T] of the inputs of linear layers, convolutions and bare weights, float64.
     sensitivities : dict of str to float
-        Of the output to each layer: see `statistics_of`.
+        Of the output to each layer: see `statistics_of`; empty if not asked for.
     """
 
     source: str
@@ -66,6 +66,7 @@ def calibrate(
     data: str,
     tokenizer: Any | None,
     seed: int,
+    sensitivities: bool,
     tell: Progress,
 ) -> Calibration:
     """Run text through a model and watch.
@@ -83,6 +84,8 @@ def calibrate(
         By default that beside the model.
     seed : int
         Of the signs in `statistics_of`.
+    sensitivities : bool
+        Measure them too.
     tell : Progress
 
     Raises
@@ -101,13 +104,13 @@ def calibrate(
     model.eval()
     try:
         looked_up = all(isinstance(layer, nn.Embedding) for layer in layers.values())  # counts say it all then
-        moments, sensitivities = ({}, {}) if looked_up else statistics_of(model, layers, encoded, seed, tell)
+        moments, measured = ({}, {}) if looked_up else statistics_of(model, layers, encoded, seed, sensitivities, tell)
     finally:
         for module, training in modes.items():
             module.training = training
-    floor = max(sensitivities.values(), default=0.0) * LEAST or 1.0
-    least = {layer: max(value, floor) for layer, value in sensitivities.items()}
-    return Calibration(name, len(texts), counts, moments, least)
+    floor = max(measured.values(), default=0.0) * LEAST or 1.0
+    measured = {layer: max(value, floor) for layer, value in measured.items()}
+    return Calibration(name, len(texts), counts, moments, measured)
 
 
 def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str], str]:

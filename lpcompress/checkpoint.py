@@ -64,7 +64,8 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     tuple of PreTrainedModel and tokenizer
         The model in the class that its config names; None where the checkpoint has no tokenizer.
     """
-    model = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else str(model)
+    path = Path(model).expanduser()
+    model = str(path if path.is_dir() else model)
     source: dict[str, Any] = find(model)
     scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read one by one
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}

@@ -17,7 +17,7 @@ from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableE
 from lpcompress.factor.problem import Settings
 from lpcompress.fitting import LayerRecord
 from lpcompress.layers import bytes_beside, count_parameters, matrix_of, stored
-from lpcompress.plan import SIZES, checked
+from lpcompress.plan import checked
 from lpcompress.progress import Progress, silent
 from lpcompress.replacing import Job, Replacement, fit_layers
 from lpcompress.workers import Alone, Workers
@@ -142,8 +142,7 @@ def compress(
         workers=crew,
         tell=tell,
     )
-    settled = not (target_size is None and max_bytes is None and allocation is None)  # no layer may be larger
-    optional = frozenset(name for name in found if not (settled or surgery.is_named(name, patterns)))
+    optional = frozenset(name for name in found if not (assigned.settled or surgery.is_named(name, patterns)))
     where = device or (workers.device if workers else None)
     outcomes = fit_layers(Job(model, assigned.tasks, optional, settings, where, tell), crew)
     refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, UnsuitableError)}
@@ -197,7 +196,6 @@ def preview(
     patterns = tuple(layers)
     found = surgery.find_layers(model, patterns)
     fit = {key: options.pop(key) for key in ("p", "clusters", "seed") if key in options}
-    plain = all(options.get(key) is None for key in SIZES if key != "ratio")  # each layer loses the same share
     assigned = assign(
         model,
         found,
@@ -226,7 +224,7 @@ def preview(
             }
         )
     plan = {"layers": patterns} | fit | options
-    if not plain:
+    if assigned.settled:
         plan |= {"allocation": assigned.allocation(), "exponent": assigned.exponent}
         plan |= dict.fromkeys(("ratio", "target_size", "max_bytes"))
     return Preview(rows, plan)

@@ -248,6 +248,17 @@ def retie(model: Any) -> None:
     refresh_tied_keys(model)
 
 
+@contextmanager
+def trained_as_before(model: nn.Module) -> Iterator[None]:
+    """Give parameters back as they were, to be trained or not, whatever is asked of them meanwhile."""
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        yield
+    finally:
+        for parameter, trained in wanted.items():
+            parameter.requires_grad_(trained)
+
+
 def densify(model: Any) -> None:
     """Multiply every compressed layer out and tie plain heads again, in place: the inverse of `retie` and `swap`."""
     for name, module in list(model.named_modules()):

@@ -54,17 +54,13 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
     LpCompressError
         If a pattern matches nothing, or nothing is left to train.
     """
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    try:
+    with surgery.trained_as_before(model):
         for pattern in patterns:
             for parameter in _named(model, pattern):
                 parameter.requires_grad_(False)
-        if not any(parameter.requires_grad for parameter in wanted):
+        if not any(parameter.requires_grad for parameter in model.parameters()):
             raise LpCompressError(f"freeze {', '.join(patterns)} leaves nothing to train. Name fewer layers.")
         yield
-    finally:
-        for parameter, trained in wanted.items():
-            parameter.requires_grad_(trained)
 
 
 def _named(model: Any, pattern: str) -> list[Tensor]:

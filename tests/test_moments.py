@@ -50,7 +50,7 @@ def quiet(description, done, total):
 
 def moments_of_texts(model, texts, tokenizer):
     encoded = [tokenizer(text, return_tensors="pt") for text in texts]
-    return statistics_of(model, surgery.find_layers(model, ["linear"]), encoded, 0, quiet)[0]
+    return statistics_of(model, surgery.find_layers(model, ["linear"]), encoded, 0, True, quiet)[0]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def texts():
 
 
 def moments_of(model, layers, encoded):
-    return statistics_of(model, layers, encoded, 0, quiet)[0]
+    return statistics_of(model, layers, encoded, 0, True, quiet)[0]
 
 
 def moment_of_change(moment, change):
@@ -127,7 +127,7 @@ def test_transposed_layers_are_seen(ids):
 def test_the_embedding_and_what_does_not_run_have_no_moment(tiny_model, ids):
     model = tiny_model()
     layers = surgery.find_layers(model, ["embedding"]) | {"idle": nn.Linear(3, 3)}
-    moments, sensitivities = statistics_of(model, layers, [Given(input_ids=ids)], 0, quiet)
+    moments, sensitivities = statistics_of(model, layers, [Given(input_ids=ids)], 0, True, quiet)
     assert moments == {} and list(sensitivities) == ["bert.embeddings.word_embeddings"]
     assert not any(module._forward_hooks for module in [*model.modules(), layers["idle"]])
 
@@ -140,7 +140,7 @@ def test_a_layer_matters_as_far_as_the_output_moves_with_its_products(tiny_model
     layers = surgery.find_layers(model, ["ffn"])
     name = [name for name in layers if name.startswith(tuple(layers)[-1][:-8])][-1]
     encoded = [Given(input_ids=row[None]) for row in ids]
-    _, sensitivities = statistics_of(model, layers, encoded, 0, quiet)
+    _, sensitivities = statistics_of(model, layers, encoded, 0, True, quiet)
     layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
     matrix = matrix_of(layer)
     hooks = [
@@ -168,11 +168,19 @@ def test_a_layer_matters_as_far_as_the_output_moves_with_its_products(tiny_model
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_moments_do_not_depend_on_whether_sensitivities_are_asked_for(tiny_model, ids):
+    model = tiny_model("xlnet")
+    layers, encoded = surgery.find_layers(model, ["all"]), [Given(input_ids=row[None]) for row in ids]
+    (first, some), (second, none) = (statistics_of(model, layers, encoded, 0, asked, quiet) for asked in (True, False))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert (some.keys(), none) == (layers.keys(), {})
+
+
 def test_hooks_go_when_the_model_fails(tiny_model):
     model = tiny_model("xlnet")
     layers = surgery.find_layers(model, ["linear"])
     with pytest.raises(ValueError):
-        statistics_of(model, layers, [Given(nothing=1)], 0, quiet)
+        statistics_of(model, layers, [Given(nothing=1)], 0, True, quiet)
     assert not any(module._forward_hooks for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
