@@ -7,19 +7,19 @@ import is light: torch and transformers come in with the first name that needs t
 import importlib
 from typing import Any
 
-from lpcompress.registration import register
-
-__version__ = "0.1.0"
+from lpcompress.checkpoints.registration import register
+from lpcompress.version import __version__
 
 _HOMES = {
-    "compress": "lpcompress.compression",
-    "eval_glue": "lpcompress.benchmark",
+    "compress": "lpcompress.compression.whole_model",
+    "eval_glue": "lpcompress.evaluation.benchmark",
     "factorize": "lpcompress.factor",
-    "finetune": "lpcompress.finetuning",
-    "load": "lpcompress.checkpoint",
+    "finetune": "lpcompress.finetuning.run",
+    "load": "lpcompress.checkpoints.loading",
     "LpCompressError": "lpcompress.errors",
+    "sketched_like": "lpcompress.compression.sketch_start",
 }
-__all__ = ["LpCompressError", "__version__", "compress", "eval_glue", "factorize", "finetune", "load", "nn"]
+__all__ = [*_HOMES, "__version__", "nn"]
 
 
 def __getattr__(name: str) -> Any:

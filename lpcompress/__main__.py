@@ -1,5 +1,5 @@
 """`python -m lpcompress`."""
 
-from lpcompress.cli import main
+from lpcompress.cli.app import main
 
 main()

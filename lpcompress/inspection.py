@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lpcompress import checkpoint, surgery
+from lpcompress.checkpoints import files, loading
+from lpcompress.compression.report import layer_table
 from lpcompress.errors import CheckpointError
-from lpcompress.factor.linalg import CHUNK, gram
+from lpcompress.factor.linalg import gram
+from lpcompress.formats.packing import CHUNK
 from lpcompress.nn import CompressedEmbedding, FactoredMatrix
+from lpcompress.presentation import dimensions, megabytes, plain_table
+from lpcompress.surgery import finding
 
 TINY = torch.finfo(torch.float64).tiny
 SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
@@ -109,7 +114,7 @@ def inspect(source: str) -> Inspection:
     CheckpointError
         If it cannot be loaded, or its record is garbled.
     """
-    model, _ = checkpoint.load(source)
+    model, _ = loading.load(source)
     groups = layer_groups(model)
     return Inspection(
         model=source,
@@ -120,7 +125,7 @@ def inspect(source: str) -> Inspection:
         groups=groups,
         embedding=embedding_spectrum(model),
         factored=_factored_layers(model.config),
-        report=_read_report(checkpoint.directory_of(source)),
+        report=_read_report(files.directory_of(source)),
     )
 
 
@@ -148,7 +153,7 @@ def layer_groups(model: nn.Module) -> list[LayerGroup]:
 
 def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
     """Return the spectrum of the word embedding, multiplied out if it is factored."""
-    module = surgery.input_embedding(model)
+    module = finding.input_embedding(model)
     if not isinstance(module, nn.Embedding):
         return None
     name = next(name for name, other in model.named_modules() if other is module)
@@ -226,13 +231,34 @@ def _bytes(tensor: Tensor) -> int:
 
 def _factored_layers(config: Any) -> dict[str, Any]:
     """Return the layer map in `config.json`: what a checkpoint says about itself."""
-    return dict(config.quantization_config.layers) if checkpoint.is_compressed(config) else {}
+    return dict(config.quantization_config.layers) if files.is_compressed(config) else {}
 
 
 def _read_report(directory: Path | None) -> dict[str, Any] | None:
-    if directory is None or not (path := directory / checkpoint.REPORT_FILE).exists():
+    if directory is None or not (path := directory / files.REPORT_FILE).exists():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: must be JSON. Got {error}; delete it to go on without the record.") from None
+
+
+def inspection_tables(found: Inspection) -> list[Table]:
+    """Return the tables of `lpcompress inspect`: layers, spectrum, and what was done to them."""
+    size = f"{found.parameters:,} parameters, {megabytes(found.bytes)}"
+    layers = plain_table(f"{found.model}: {found.architecture}, {found.dtype}, {size}", "layer", "kind")
+    for heading in ("count", "shape", "parameters", "share"):
+        layers.add_column(heading, justify="right")
+    for group in found.groups:
+        sizes = f"{group.count:,}", dimensions(group.shape), f"{group.parameters:,}"
+        layers.add_row(group.name, group.kind, *sizes, f"{group.share:.1%}")
+    tables = [layers]
+    if found.embedding:
+        shares = [f"{float(share):.0%}" for share in found.embedding.energy]
+        spectrum = plain_table(f"spectrum of {found.embedding.name}", "largest singular values", *shares)
+        spectrum.add_row("energy kept", *(f"{energy:.1%}" for energy in found.embedding.energy.values()))
+        spectrum.caption = f"kurtosis of the entries {found.embedding.kurtosis:.1f} (normal distribution: 3)"
+        tables.append(spectrum)
+    if found.report:
+        tables.append(layer_table(found.report))
+    return tables

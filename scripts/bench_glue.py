@@ -35,10 +35,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from lpcompress.evaluation.prediction import MAX_LENGTH, encode, logits
 from lpcompress.glue.data import load_rows
-from lpcompress.glue.prediction import MAX_LENGTH, encode, logits
 from lpcompress.glue.tasks import TASKS
-from lpcompress.workers import Workers
+from lpcompress.processes import Workers
 
 BATCH_SIZE = 32
 

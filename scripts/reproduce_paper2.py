@@ -27,10 +27,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lpcompress import checkpoint
-from lpcompress.compression import compress
-from lpcompress.finetuning import finetune
-from lpcompress.recipe import PRECISIONS
+from lpcompress.checkpoints import loading, saving
+from lpcompress.compression.whole_model import compress
+from lpcompress.config.recipe import PRECISIONS
+from lpcompress.finetuning.run import finetune
 
 METHODS: dict[str, dict[str, Any]] = {
     "svd": {"method": "svd", "row_weights": "uniform"},
@@ -51,11 +51,11 @@ def run(task: str, options: dict[str, Any] | None, args: argparse.Namespace) -> 
     with tempfile.TemporaryDirectory() as directory:
         source = args.models / task
         if options:
-            model, tokenizer = checkpoint.load(str(source))
+            model, tokenizer = loading.load(str(source))
             size = {"target_size": args.target_size, "layers": ["all"]} if args.target_size else {"ratio": args.ratio}
             compress(model, **size, tokenizer=tokenizer, seed=args.seed, **options)
             source = Path(directory) / "compressed"
-            checkpoint.save(model, tokenizer, source)
+            saving.save(model, tokenizer, source)
         split = "train" if (args.data / task / "train.parquet").exists() else "train_subset"
         done = finetune(
             source,

@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lpcompress.nn import sketched_like
+from lpcompress import sketched_like
 
 NOTES = """\
 Published: "comparable accuracy" when the smaller network is trained directly (abstract). The paper's tables, networks,

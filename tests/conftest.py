@@ -15,7 +15,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from lpcompress.factor.factorization import Clustered, LowRank, SparseCoded, index_dtype, pack_bits
+from lpcompress.formats.clustered import Clustered
+from lpcompress.formats.low_rank import LowRank
+from lpcompress.formats.packing import index_dtype, pack_bits
+from lpcompress.formats.sparse import SparseCoded
 from lpcompress.glue.tasks import AX, TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -126,9 +129,9 @@ def compressed(tiny_model, random_factorization):
     """A function (architecture, head, kind) -> a model with a compressed word embedding, and its name."""
 
     def make(architecture="bert", head="classifier", kind="sparse", seed=0, **config):
-        from lpcompress.hf_quantizer import install
+        from lpcompress.checkpoints.quantizer import install
         from lpcompress.nn import from_factorization
-        from lpcompress.surgery import find_layers
+        from lpcompress.surgery.finding import find_layers
 
         model = tiny_model(architecture, head, **config)
         [(name, layer)] = find_layers(model, ["embedding"]).items()

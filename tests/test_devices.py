@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lpcompress.devices import checked_device
 from lpcompress.errors import PlanError
+from lpcompress.processes import checked_device
 
 
 def test_the_cpu_is_always_there():

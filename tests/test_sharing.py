@@ -6,14 +6,13 @@ import warnings
 import pytest
 
 from lpcompress.errors import BudgetError, LpCompressError, NotConvergedWarning
-from lpcompress.sharing import deal, spread
-from lpcompress.workers import Alone
+from lpcompress.processes import Alone, deal, spread
 
 SCRIPT = """
 import json, sys, warnings
 from lpcompress.errors import BudgetError, LpCompressError, NotConvergedWarning
-from lpcompress.sharing import spread
-from lpcompress.workers import Workers, joined_processes
+from lpcompress.processes import spread
+from lpcompress.processes import Workers, joined_processes
 
 SIZES = {"a": 1, "b": 5, "c": 3, "d": 2}  # b and a go to the first process, c and d to the second
 

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from lpcompress.errors import LpCompressError
-from lpcompress.workers import Workers, joined_processes
+from lpcompress.processes import Workers, joined_processes
 
 SCRIPT = """
 import json, sys
-from lpcompress.workers import Workers, joined_processes
+from lpcompress.processes import Workers, joined_processes
 
 with joined_processes():
     workers = Workers()

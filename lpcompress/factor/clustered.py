@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lpcompress.factor.factorization import Clustered, index_dtype
-from lpcompress.factor.linalg import CHUNK, principal_axes
+from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget
+from lpcompress.formats.clustered import Clustered
+from lpcompress.formats.packing import CHUNK, index_dtype
 
 SAMPLE = 8192  # rows that starting groups are made from
 START_ROUNDS = 8

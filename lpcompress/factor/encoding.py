@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.compensation import Compensation
-from lpcompress.factor.factorization import BLOCK, SparseCoded, index_dtype, pack_bits, pack_levels
 from lpcompress.factor.levels import fit_levels, nearest_levels
-from lpcompress.factor.linalg import CHUNK
 from lpcompress.factor.problem import Budget
+from lpcompress.formats.packing import BLOCK, CHUNK, index_dtype, pack_bits, pack_levels
+from lpcompress.formats.sparse import SparseCoded
 
 IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lpcompress.factor.linalg import CHUNK, gram
+from lpcompress.factor.linalg import gram
+from lpcompress.formats.packing import CHUNK
 
 RIDGE = 100  # times the rounding: what is added to all axes if that has made the shortest negative
 

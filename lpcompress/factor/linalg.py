@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from lpcompress.formats.packing import CHUNK
+
 BANDS = 4  # of columns, when only the upper triangle of a Gram matrix is computed
 DEPENDENT = 1e-10  # share of the largest eigenvalue; below, A^T u / s are not orthogonal to single precision
-CHUNK = 1024  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
 
 
 def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lpcompress.factor.linalg import CHUNK
+from lpcompress.formats.packing import CHUNK
 
 
 def power_sum(rows: Tensor, p: float) -> float:

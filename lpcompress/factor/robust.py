@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lpcompress.factor.factorization import Factorization
-from lpcompress.factor.linalg import CHUNK
 from lpcompress.factor.norms import power_sum_of_difference, shrink
 from lpcompress.factor.problem import Budget
+from lpcompress.formats.base import Factorization
+from lpcompress.formats.packing import CHUNK
 
 ROUNDS = 24
 GROWTH = 1.05  # of the penalty, a round

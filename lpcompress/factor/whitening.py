@@ -6,8 +6,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lpcompress.factor.factorization import Clustered, Factorization, LowRank, SparseCoded
 from lpcompress.factor.norms import relative_error
+from lpcompress.formats.base import Factorization
+from lpcompress.formats.clustered import Clustered
+from lpcompress.formats.low_rank import LowRank
+from lpcompress.formats.sparse import SparseCoded
 
 Fitted = TypeVar("Fitted", bound=Factorization)
 BASES: dict[type[Factorization], str] = {LowRank: "right", Clustered: "bases", SparseCoded: "basis"}

@@ -9,12 +9,11 @@ import huggingface_hub
 import numpy as np
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from lpcompress.checkpoint import UNREACHABLE
 from lpcompress.errors import LpCompressError
 from lpcompress.glue import files
 from lpcompress.glue.files import LABEL, Columns
-from lpcompress.glue.hub import REPOSITORY, answers
 from lpcompress.glue.tasks import Task
+from lpcompress.hub import REPOSITORY, UNREACHABLE, answers
 
 HUB = "hub"
 UNLABELLED = (-1, None, "", "-1")

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from lpcompress.config.yaml_file import read_yaml
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.probe import Evidence, Order, examine
 from lpcompress.glue.tasks import AX, TASKS, Task, normalized, squeezed
-from lpcompress.yaml_file import read_yaml
 
 Probe = Callable[[], tuple[np.ndarray, np.ndarray]]
 

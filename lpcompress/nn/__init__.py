@@ -1,5 +1,6 @@
 """Drop-in modules that hold a factorization instead of a matrix."""
 
+from lpcompress.formats.module import FactoredMatrix, window_of
 from lpcompress.nn.convolution import (
     ClusteredConvolution,
     FactoredConvolution,
@@ -17,16 +18,9 @@ from lpcompress.nn.einsum import (
     SketchedBareWeight,
     SparseCodedBareWeight,
 )
-from lpcompress.nn.embedding import (
-    ClusteredEmbedding,
-    CompressedEmbedding,
-    FactoredEmbedding,
-    SparseCodedEmbedding,
-)
+from lpcompress.nn.embedding import ClusteredEmbedding, CompressedEmbedding, FactoredEmbedding, SparseCodedEmbedding
 from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SketchedLinear, SparseCodedLinear
-from lpcompress.nn.matrix import FactoredMatrix, window_of
-from lpcompress.nn.sketch_start import sketch_error, sketchable_matrix, sketched_like
-from lpcompress.nn.spec import build, from_factorization, is_compressed_module, role_of, spec_of
+from lpcompress.nn.registry import build, from_factorization, is_compressed_module, role_of, spec_of
 from lpcompress.nn.tied_head import TiedHead
 
 __all__ = [
@@ -58,9 +52,6 @@ __all__ = [
     "from_factorization",
     "is_compressed_module",
     "role_of",
-    "sketch_error",
-    "sketchable_matrix",
-    "sketched_like",
     "spec_of",
     "window_of",
 ]

@@ -9,12 +9,12 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn.clustered import ClusteredMatrix
-from lpcompress.nn.low_rank import LowRankMatrix
-from lpcompress.nn.matrix import FactoredMatrix
-from lpcompress.nn.sizes import Spec, read_shape
-from lpcompress.nn.sketch import SketchedMatrix
-from lpcompress.nn.sparse import SparseCodedMatrix
+from lpcompress.formats.clustered import ClusteredMatrix
+from lpcompress.formats.low_rank import LowRankMatrix
+from lpcompress.formats.module import FactoredMatrix
+from lpcompress.formats.sizes import Spec, read_shape
+from lpcompress.formats.sketched import SketchedMatrix
+from lpcompress.formats.sparse import SparseCodedMatrix
 
 PLAIN: dict[int, tuple[Any, Any]] = {
     1: (nn.Conv1d, functional.conv1d),

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.nn.clustered import ClusteredMatrix
-from lpcompress.nn.low_rank import LowRankMatrix
-from lpcompress.nn.matrix import FactoredMatrix
-from lpcompress.nn.sizes import Spec, read_shape
-from lpcompress.nn.sparse import SparseCodedMatrix
+from lpcompress.formats.clustered import ClusteredMatrix
+from lpcompress.formats.low_rank import LowRankMatrix
+from lpcompress.formats.module import FactoredMatrix
+from lpcompress.formats.sizes import Spec, read_shape
+from lpcompress.formats.sparse import SparseCodedMatrix
 
 
 class CompressedEmbedding(FactoredMatrix, nn.Embedding):

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lpcompress.factor.choice import choose
 from lpcompress.factor.compensation import Compensation
 from lpcompress.factor.curves import curves_of
 from lpcompress.factor.levels import decode, fit_levels
-from lpcompress.factor.methods import choose
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import DAMPING, Whitener
 

@@ -8,7 +8,7 @@ import torch
 from lpcompress.factor import factorize
 from lpcompress.factor.lewis import lewis_ellipsoid
 from lpcompress.factor.linalg import principal_axes
-from lpcompress.factor.lp import lewis_basis
+from lpcompress.factor.methods.lp import lewis_basis
 from lpcompress.factor.norms import power_sum, relative_error, shrink
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lpcompress.errors import LpCompressError
-from lpcompress.factor.signs import LARGEST_SEED, STREAM, sign_matrix, splitmix64
+from lpcompress.formats.signs import LARGEST_SEED, STREAM, sign_matrix, splitmix64
 
 
 def outputs(seed, start, count):

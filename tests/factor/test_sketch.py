@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from lpcompress.factor.methods.sketch import nearest_sketch, unbiased_sketch
 from lpcompress.factor.norms import relative_error
-from lpcompress.factor.sketch import Sketched, nearest_sketch, unbiased_sketch
+from lpcompress.formats.sketched import Sketched
 
 
 @pytest.fixture

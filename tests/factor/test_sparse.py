@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from lpcompress.factor import factorize
 from lpcompress.factor.encoding import encode
-from lpcompress.factor.factorization import pack_bits, pack_levels, unpack_bits, unpack_levels
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget
+from lpcompress.formats.packing import pack_bits, pack_levels, unpack_bits, unpack_levels
 
 
 @given(rows=st.integers(1, 20), columns=st.integers(1, 70), seed=st.integers(0, 99))

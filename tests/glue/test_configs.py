@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lpcompress.evaluation.templates import models_of
 from lpcompress.glue.tasks import TASKS, chosen
-from lpcompress.glue.templates import models_of
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 GAPS = {"bert": set(), "distilbert": set(), "roberta": {"qqp", "mnli"}, "xlnet": {"sst2", "qqp", "mnli", "qnli"}}

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lpcompress.errors import LpCompressError
 from lpcompress.factor import METHODS, factorize
-from lpcompress.factor.sketch import largest_sketch, nearest_sketch
+from lpcompress.factor.methods.sketch import largest_sketch, nearest_sketch
 from lpcompress.nn import FROM_HEADS, INTO_HEADS, BareWeight, build, from_factorization, role_of, spec_of, window_of
 
 DTYPES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # and their precision

@@ -156,7 +156,7 @@ def test_damage_and_refusal(random_factorization):
 
 
 def test_many_outputs_are_unpacked_in_chunks(random_factorization, monkeypatch):
-    monkeypatch.setattr("lpcompress.nn.sparse.CHUNK", 11)
+    monkeypatch.setattr("lpcompress.formats.sparse.UNPACKED", 11)
     module = from_factorization(random_factorization("entries", OUTPUTS, INPUTS), nn.Linear(INPUTS, OUTPUTS))
     hidden = torch.randn(5, INPUTS, requires_grad=True)
     expected = nn.functional.linear(hidden, module.dense(), module.bias)

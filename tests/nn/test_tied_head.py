@@ -31,7 +31,7 @@ def test_tied_head(random_factorization, kind, padding_idx):
 
 
 def test_a_long_vocabulary_is_projected_in_chunks(random_factorization, monkeypatch):
-    monkeypatch.setattr("lpcompress.nn.sparse.CHUNK", 50)
+    monkeypatch.setattr("lpcompress.formats.sparse.UNPACKED", 50)
     embedding = from_factorization(random_factorization("sparse", 203, 20), nn.Embedding(203, 20))
     hidden = torch.randn(5, 20, requires_grad=True)
     logits = embedding(hidden, project=True)

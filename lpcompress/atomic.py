@@ -1,0 +1,92 @@
+"""Files and directories that are written completely or not at all."""
+
+import glob
+import os
+import re
+import shutil
+from pathlib import Path
+
+from lpcompress.errors import LpCompressError
+
+
+def put_in_place(temporary: Path, out: Path) -> None:
+    """Rename the complete directory to `out`, and only then remove what was there."""
+    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.rename(old)
+    try:
+        temporary.rename(out)
+    except BaseException:
+        if old.exists():
+            old.rename(out)
+        raise
+    flush(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove the hidden siblings of killed runs; give back an old checkpoint that was never replaced."""
+    for sibling in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
+        match = re.fullmatch(r"\.(tmp|old)-(\d+)", sibling.name.removeprefix(f".{out.name}"))
+        if match is None or is_running(int(match[2])):
+            continue
+        if match[1] == "old" and not out.exists():
+            sibling.rename(out)
+        else:
+            shutil.rmtree(sibling, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Tell whether another process of this id lives."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def flush(path: Path) -> None:
+    """Force a file's or directory's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise unless results can be written to `path` and beside it; meant to be called before the long work."""
+    parent = next(each for each in path.resolve().parents if each.exists())
+    if path.is_dir():
+        raise LpCompressError(f"{path} must be a file for the results. It is a directory.")
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise LpCompressError(f"{path} cannot be written: {parent} is not a directory you may write to.")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it holds, at any moment, the old text or the new one; remove what killed runs left.
+
+    Raises
+    ------
+    LpCompressError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(".*.tmp-*"):
+            owner = re.search(r"\.json\.tmp-(\d+)$", leftover.name)
+            if owner and not is_running(int(owner[1])):
+                leftover.unlink(missing_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        temporary.replace(path)
+        flush(path.parent)
+    except OSError as error:
+        raise LpCompressError(f"{path} cannot be written: {error.strerror}. Name another file with --out.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

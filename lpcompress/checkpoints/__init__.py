@@ -1,0 +1,1 @@
+"""Reading and writing checkpoints, and what transformers needs to rebuild compressed layers."""

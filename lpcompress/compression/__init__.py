@@ -1,0 +1,1 @@
+"""Compressing a model in memory."""

@@ -1,0 +1,95 @@
+"""From a dense layer to a sketched one of a given size, as a start for training."""
+
+from typing import Any
+
+from torch import Tensor
+
+from lpcompress.errors import LpCompressError, UnsuitableError
+from lpcompress.factor.methods.sketch import largest_sketch, nearest_sketch, unbiased_sketch
+from lpcompress.factor.norms import relative_error
+from lpcompress.formats.module import FactoredMatrix, window_of
+from lpcompress.nn.registry import from_factorization, role_of
+
+STARTS = {"nearest": nearest_sketch, "unbiased": unbiased_sketch}
+
+
+def sketched_like(
+    like: Any,
+    ratio: float | None = None,
+    *,
+    sketch_size: int | None = None,
+    repetitions: int = 1,
+    seed: int,
+    start: str = "nearest",
+) -> Any:
+    """Return the sketched layer that is to be trained in the place of a dense one.
+
+    Parameters
+    ----------
+    like : nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d or BareWeight
+        The dense layer; the new one has its geometry, device, dtype, bias and mode.
+    ratio : float, optional
+        Share of the layer's stored bytes to remove, in (0, 1), bias counted: gives the largest sketches that fit.
+    sketch_size : int, optional
+        k itself. Exactly one of `ratio` and `sketch_size` must be given.
+    repetitions : int, default=1
+        l. Errors and size depend on l k alone.
+    seed : int
+        Give every layer of a network its own.
+    start : str, default="nearest"
+        `nearest`: nearest to the dense weight, given the signs. `unbiased`: the paper's sketch, whose mean over seeds
+        is the dense weight, but which is farther from it than zero.
+
+    Returns
+    -------
+    SketchedLinear, SketchedConv1d, SketchedConv2d or SketchedBareWeight
+
+    Raises
+    ------
+    LpCompressError
+        If the layer cannot be sketched, an argument is out of range, or the size cannot be reached.
+    """
+    if (ratio is None) == (sketch_size is None):
+        raise LpCompressError(f"give ratio or sketch_size, one of them. Got ratio={ratio}, sketch_size={sketch_size}.")
+    if start not in STARTS:
+        raise LpCompressError(f"start must be one of {', '.join(STARTS)}. Got {start!r}.")
+    matrix, window = sketchable_matrix(like), window_of(like)
+    size: Any = sketch_size
+    if ratio is not None:
+        if not 0 < ratio < 1:
+            raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
+        bias = 0 if getattr(like, "bias", None) is None else like.bias.numel()
+        budget = int((1 - ratio) * (matrix.numel() + bias) * matrix.element_size()) - bias * matrix.element_size()
+        size = largest_sketch(matrix, budget, repetitions, window)
+    for name, value in {"sketch_size": size, "repetitions": repetitions}.items():
+        if type(value) is not int or value < 1:
+            raise LpCompressError(f"{name} must be an integer of at least 1. Got {value!r}.")
+    return from_factorization(STARTS[start](matrix, size, repetitions, seed, window), like)
+
+
+def sketchable_matrix(like: Any) -> Tensor:
+    """Return the matrix (n, d) of a plain layer that can be sketched.
+
+    Raises
+    ------
+    UnsuitableError
+        For an embedding: sketching its rows mixes tokens and saves next to nothing, since there are far more rows
+        than columns, and sketching its columns is a random projection.
+    LpCompressError
+        If the layer has no matrix, or does more than its matrix says.
+    """
+    role = role_of(like)
+    if role is None:
+        raise LpCompressError(f"the layer must be linear or a convolution to be sketched. Got {type(like).__name__}.")
+    if role.role == "embedding":
+        raise UnsuitableError(
+            "an embedding cannot be sketched with profit: on MiniLM's, 28 % smaller, the nearest sketch is off by"
+            " 0.54 of the norm where SVD is by 0.30. Ask for --layers linear or conv, or for another method."
+        )
+    role.refuse(like)
+    return role.matrix_of(like).detach()
+
+
+def sketch_error(module: FactoredMatrix, like: Any) -> float:
+    """Return ||W - W'||_F / ||W||_F between the weights of a dense layer and of a sketched one."""
+    return relative_error(like.weight.detach().flatten(1), module.dense().detach().flatten(1))

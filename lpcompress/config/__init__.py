@@ -1,0 +1,1 @@
+"""What a user asks for, checked; read from options or YAML, without torch."""

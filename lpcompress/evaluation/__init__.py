@@ -1,0 +1,1 @@
+"""Scoring models on GLUE, before and after compression."""

@@ -1,0 +1,65 @@
+"""The mean over tasks, and its formula in words."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lpcompress.evaluation.results import OK, TaskResult, primary_metrics
+from lpcompress.glue.tasks import TASKS
+
+METRIC_WORDS = {"matthews": "Matthews", "f1": "F1", "pearson": "Pearson", "spearman": "Spearman"}
+
+
+@dataclass(frozen=True)
+class Average:
+    """Means over tasks, in points; None where there is nothing to take the mean of.
+
+    Attributes
+    ----------
+    tasks : list of str
+        Those that have a score.
+    average, baseline_average, average_drop, average_drop_se : float or None
+        The standard error takes the tasks' errors to be independent.
+    average_recovery : float or None
+        Quotient of the averages.
+    """
+
+    tasks: list[str]
+    average: float | None = None
+    baseline_average: float | None = None
+    average_drop: float | None = None
+    average_drop_se: float | None = None
+    average_recovery: float | None = None
+
+
+def average(results: Mapping[str, TaskResult], without: str | None = None) -> Average:
+    """Return the means over the tasks that were scored."""
+    chosen = {key: result for key, result in results.items() if result.status == OK and key != without}
+    if not chosen:
+        return Average([])
+    score = float(np.mean([result.score for result in chosen.values()]))
+    if any(result.drop is None for result in chosen.values()):
+        return Average(list(chosen), score)
+    baseline = float(np.mean([result.baseline_score for result in chosen.values()]))
+    error = math.hypot(*(result.se or 0.0 for result in chosen.values())) / len(chosen)
+    recovery = score / baseline if baseline > 0 else None
+    return Average(list(chosen), score, baseline, baseline - score, error, recovery)
+
+
+def formula(tasks: list[str], primary: dict[str, str]) -> str:
+    """Return how the average of these tasks is made, for people to check against another paper's."""
+    if not tasks:
+        return "no task was scored"
+    terms = " + ".join(_term(key, primary) for key in tasks)
+    return f"average over {len(tasks)} of {len(TASKS)} tasks = ({terms}) / {len(tasks)}"
+
+
+def _term(key: str, primary: dict[str, str]) -> str:
+    task = TASKS[key]
+    names = primary_metrics(task, primary)
+    words = [METRIC_WORDS.get(name, name.replace("accuracy_mm", "mismatched accuracy")) for name in names]
+    if len(task.splits) > 1:
+        words = [word if word.startswith("mismatched") else f"matched {word}" for word in words]
+    return f"{task.spelling} {words[0]}" if len(words) == 1 else f"{task.spelling} ({' + '.join(words)})/{len(words)}"

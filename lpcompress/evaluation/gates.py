@@ -1,0 +1,72 @@
+"""What a drop must not exceed and a recovery must reach."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan
+from numbers import Real
+
+from lpcompress.errors import PlanError
+from lpcompress.evaluation.averages import Average
+from lpcompress.evaluation.results import FAILED, OK, TaskResult
+from lpcompress.glue.tasks import TASKS
+
+AVERAGE = "average"  # key of a limit on the mean over tasks
+Limits = float | Mapping[str, float] | None
+
+
+def limits(wish: Limits) -> dict[str, float]:
+    """Return limits by "average", task, and "" for all others.
+
+    Raises
+    ------
+    PlanError
+        If one is for something else.
+    """
+    if wish is None:
+        return {}
+    found = dict(wish) if isinstance(wish, Mapping) else {"": wish}
+    for key in found:
+        if not isinstance(found[key], Real) or isnan(found[key]):
+            raise PlanError(f"max_drop and min_recovery must be numbers. Got {found[key]!r}.")
+        if key not in ("", AVERAGE, *TASKS):
+            raise PlanError(f"a limit must be for {AVERAGE}, for one of {', '.join(TASKS)}, or for all. Got {key!r}.")
+    return found
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Limits by "average", task, and "" for all others.
+
+    Attributes
+    ----------
+    max_drop : dict of str to float
+        In points.
+    min_recovery : dict of str to float
+    """
+
+    max_drop: Mapping[str, float]
+    min_recovery: Mapping[str, float]
+
+    def __bool__(self) -> bool:
+        return bool(self.max_drop or self.min_recovery)
+
+    def failures(self, results: Mapping[str, TaskResult], mean: Average) -> list[str]:
+        """Return a sentence for each gate that is not passed; a failed task passes none."""
+        if not self:
+            return []
+        found = [f"{key} failed: {result.reason}" for key, result in results.items() if result.status == FAILED]
+        values = {AVERAGE: (mean.average_drop, mean.average_recovery)} | {
+            key: (result.drop, result.recovery) for key, result in results.items() if result.status == OK
+        }
+        for key, (drop, recovery) in values.items():
+            most, least = _limit(self.max_drop, key), _limit(self.min_recovery, key)
+            if most is not None and drop is not None and drop > most:
+                found.append(f"{key}: drop {drop:.2f} exceeds {most:g}")
+            if least is not None and recovery is not None and recovery < least:
+                found.append(f"{key}: recovery {recovery:.4f} is below {least:g}")
+        return found
+
+
+def _limit(limits: Mapping[str, float], key: str) -> float | None:
+    """Return the limit of a task or of the average: its own, else that of all."""
+    return limits.get(key, limits.get(""))

@@ -1,0 +1,1 @@
+"""Training dense or compressed classifiers on GLUE tasks."""

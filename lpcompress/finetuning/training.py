@@ -1,0 +1,155 @@
+"""Training on rows: transformers' Trainer, what is frozen, and how a run that was ended goes on."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from lpcompress.errors import LpCompressError
+from lpcompress.evaluation.prediction import Encoded
+from lpcompress.finetuning.learner import Learner
+from lpcompress.progress import Progress
+from lpcompress.surgery import finding, swapping
+
+SAVES = 5  # how often a run keeps what a resumed one can go on from
+
+
+@dataclass(frozen=True)
+class Examples(Dataset):
+    """Rows with what a model is to say of them.
+
+    Attributes
+    ----------
+    encoded : Encoded
+    targets : ndarray of shape (n,)
+        Number of the model's output (int64), or value of a regression (float).
+    """
+
+    encoded: Encoded
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {**self.encoded.row(row), "labels": self.targets[row].item()}
+
+
+@contextmanager
+def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
+    """Exclude parameters from training, for a while.
+
+    Raises
+    ------
+    LpCompressError
+        If a pattern matches nothing, or nothing is left to train.
+    """
+    with swapping.trained_as_before(model):
+        for pattern in patterns:
+            for parameter in _named(model, pattern):
+                parameter.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise LpCompressError(f"freeze {', '.join(patterns)} leaves nothing to train. Name fewer layers.")
+        yield
+
+
+def _named(model: Any, pattern: str) -> list[Tensor]:
+    """Return the parameters that a word or a wildcard stands for."""
+    parameters, modules = dict(model.named_parameters()), finding.all_layers(model)
+    asks = finding.WORDS.get(pattern)
+    chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
+    for name, module in modules.items():
+        if asks(model, name, module) if asks else fnmatchcase(name, pattern):
+            chosen += module.parameters()
+    if not chosen:
+        near = get_close_matches(pattern, [*modules, *parameters], n=1, cutoff=0.3)
+        hint = f" Nearest: {near[0]!r}." if near else ""
+        raise LpCompressError(f"freeze {pattern!r} matched nothing in this {type(model).__name__}.{hint}")
+    return chosen
+
+
+def train(learner: Learner, examples: Examples, directory: Path, device: torch.device, progress: Progress) -> float:
+    """Train in place; go on from the last complete state in `directory` if there is one.
+
+    Returns
+    -------
+    float
+        Mean loss of the batches.
+
+    Raises
+    ------
+    LpCompressError
+        If the Trainer needs another device.
+    """
+    recipe, on_cpu = learner.recipe, device.type == "cpu"
+    arguments = TrainingArguments(
+        output_dir=str(directory),
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=0.1,
+        weight_decay=0.01,
+        per_device_train_batch_size=recipe.batch_size,
+        bf16=recipe.mixed_precision == "bf16",
+        fp16=recipe.mixed_precision == "fp16",
+        seed=recipe.seed,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        save_strategy="steps",
+        save_steps=1 / SAVES,
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    if device.index not in (None, arguments.device.index):
+        raise LpCompressError(
+            f"training runs on {arguments.device}, not on {device}. Choose the GPU with CUDA_VISIBLE_DEVICES instead."
+        )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process would split each batch over all GPUs it sees
+    with kept_random_state():
+        trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Telling(progress)])
+        trainer.remove_callback(PrinterCallback)  # it writes to stdout
+        learner.train()
+        result = trainer.train(resume_from_checkpoint=last_state(directory))
+    return float(result.training_loss)
+
+
+class Telling(TrainerCallback):
+    """Tells of finished steps."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Tell of a finished step."""
+        self.progress("training", state.global_step, state.max_steps)
+
+
+def last_state(directory: Path) -> str | None:
+    """Return the newest state that was written to its end: the Trainer writes `trainer_state.json` last."""
+    states = [path.parent for path in directory.glob("checkpoint-*/trainer_state.json")]
+    return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Give the global generators back as they were: the Trainer seeds them all."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

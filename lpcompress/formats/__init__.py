@@ -1,0 +1,1 @@
+"""Stored forms of a matrix: one file holds a form's container and its module."""

@@ -1,0 +1,271 @@
+"""Rows in the subspaces of their clusters: the container and the module that holds it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lpcompress.errors import CheckpointError
+from lpcompress.formats.base import Factorization
+from lpcompress.formats.module import FactoredMatrix
+from lpcompress.formats.packing import CHUNK, index_dtype
+from lpcompress.formats.sizes import Spec, sizes
+
+
+@dataclass(frozen=True)
+class Clustered(Factorization):
+    """Each row lives in the subspace of its cluster; ranks differ between clusters.
+
+    Codes stand cluster by cluster in one flat store, so that nothing is padded; `offsets` says where a
+    row's codes begin, and thereby its cluster: cluster c owns the c-th interval of the store. At most
+    one cluster has rank 0, and it is the last.
+
+    Attributes
+    ----------
+    codes : Tensor of shape (sum_c rows_c * rank_c,)
+    bases : Tensor of shape (sum_c rank_c, d)
+        The clusters' bases, one above the other.
+    offsets : integer Tensor of shape (n,)
+        int32, or int64 if the store is longer than 2^31 - 1.
+    clusters : int64 Tensor of shape (clusters, 2)
+        (rank, rows) of each cluster.
+    """
+
+    kind: ClassVar[str] = "clustered"
+    codes: Tensor
+    bases: Tensor
+    offsets: Tensor
+    clusters: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return self.offsets.shape[0], self.bases.shape[1]
+
+    @property
+    def ranks(self) -> list[int]:
+        """Rank of each cluster."""
+        return [int(rank) for rank in self.clusters[:, 0]]
+
+    @property
+    def rows(self) -> list[int]:
+        """Number of rows of each cluster."""
+        return [int(rows) for rows in self.clusters[:, 1]]
+
+    @property
+    def starts(self) -> Tensor:
+        """Where each cluster's codes begin in the store, shape (clusters,)."""
+        sizes = self.clusters.prod(dim=1)
+        return sizes.cumsum(0) - sizes
+
+    @property
+    def labels(self) -> Tensor:
+        """Cluster of each row, shape (n,)."""
+        return torch.bucketize(self.offsets.to(self.starts.dtype), self.starts, right=True) - 1
+
+    def dense(self) -> Tensor:
+        """Multiply out cluster by cluster, shape (n, d)."""
+        out = self.bases.new_zeros(self.shape)
+        for rows, codes, basis in self.parts():
+            for some, theirs in zip(rows.split(CHUNK), codes.split(CHUNK), strict=True):
+                out[some] = theirs @ basis
+        return out
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield for each cluster its row numbers (rows,), codes (rows, rank) and basis (rank, d)."""
+        order = torch.argsort(self.offsets, stable=True)  # rows in the order of their codes
+        code_start = basis_start = row_start = 0
+        for rank, rows in zip(self.ranks, self.rows, strict=True):
+            codes = self.codes[code_start : code_start + rows * rank].view(rows, rank)
+            yield order[row_start : row_start + rows], codes, self.bases[basis_start : basis_start + rank]
+            code_start, basis_start, row_start = (
+                code_start + rows * rank,
+                basis_start + rank,
+                row_start + rows,
+            )
+
+    def scale_rows(self, factors: Tensor) -> "Clustered":
+        """Scale `codes`."""
+        scaled = [(codes * factors[rows].unsqueeze(1)).flatten() for rows, codes, _ in self.parts()]
+        return replace(self, codes=torch.cat(scaled))
+
+
+class ClusteredMatrix(FactoredMatrix):
+    """Row i is `codes_i @ bases_c`, where c is the cluster of row i.
+
+    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above
+    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows. Rows that
+    are `ordered` stand as they are stored.
+    """
+
+    holds = Clustered
+    fields: ClassVar = {"codes": "weight", "bases": "bases", "offsets": "offsets", "clusters": "clusters"}
+    offsets: Tensor
+    clusters: Tensor
+
+    def allocate(
+        self, rows: int, columns: int, *, ranks: list[int], members: list[int], ordered: bool = False, **where: Any
+    ) -> None:
+        """Register codes, bases and index."""
+        self.ranks, self.members, self.ordered = list(ranks), list(members), ordered
+        device, stored = where.get("device"), sum(self.lengths)
+        self.weight = nn.Parameter(torch.zeros(stored, **where))
+        self.bases = nn.Parameter(torch.zeros(sum(ranks), columns, **where))
+        self.register_buffer("offsets", torch.zeros(rows, dtype=index_dtype(stored), device=device))
+        self.register_buffer("clusters", torch.zeros(len(ranks), 2, dtype=torch.int64, device=device))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Number of codes of each cluster."""
+        return [rank * rows for rank, rows in zip(self.ranks, self.members, strict=True)]
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each cluster's codes begin."""
+        return list(accumulate(self.lengths, initial=0))[:-1]
+
+    @classmethod
+    def sizes_in(cls, spec: Spec) -> dict[str, Any]:
+        """Return ranks and rows of the clusters."""
+        ranks, rows = sizes(spec, "ranks"), sizes(spec, "rows")
+        if len(ranks) != len(rows) or sum(rows) != spec["shape"][0] or 0 in ranks[:-1]:
+            raise CheckpointError(
+                f"'ranks' and 'rows' must be of equal length, 'rows' must add up to {spec['shape'][0]}, and only the"
+                f" last rank may be 0. Got ranks {ranks} and rows {rows}."
+            )
+        return {"ranks": ranks, "members": rows, "ordered": spec.get("ordered") is True}
+
+    @classmethod
+    def sizes_of(cls, factorization: Clustered) -> Spec:
+        """Return ranks and rows of the clusters."""
+        return {"ranks": factorization.ranks, "rows": factorization.rows}
+
+    def sizes(self) -> Spec:
+        """Return ranks and rows of the clusters, without a look at the buffers."""
+        sizes: Spec = {"ranks": list(self.ranks), "rows": list(self.members)}
+        return sizes | ({"ordered": True} if self.ordered else {})
+
+    @property
+    def right(self) -> Tensor:
+        """The bases of all clusters, one above the other, shape (sum of ranks, d)."""
+        return self.bases
+
+    def tables(self) -> list[Tensor]:
+        """Return the codes of each cluster as a view of shape (rows, rank)."""
+        parts = self.weight.split(self.lengths)
+        return [part.view(rows, rank) for part, rows, rank in zip(parts, self.members, self.ranks, strict=True)]
+
+    def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cluster of each row and its place in there, both int64 of shape (ids,)."""
+        offsets = self.offsets.index_select(0, ids).long()
+        sizes = self.clusters.prod(dim=1)
+        starts = sizes.cumsum(0) - sizes  # (clusters,)
+        labels = torch.bucketize(offsets, starts, right=True) - 1
+        places = (offsets - starts[labels]) // self.clusters[:, 0].clamp(min=1)[labels]
+        return labels, places
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Return the factored rows, shape (ids, d), for flat `ids`."""
+        if torch.compiler.is_compiling():
+            return self.look_up_wide(ids)
+        labels, places = self.places(ids)
+        order = labels.argsort()
+        counts = labels.bincount(minlength=len(self.ranks)).tolist()
+        parts = [
+            functional.embedding(chosen, table) @ basis
+            for chosen, table, basis in zip(
+                places[order].split(counts), self.tables(), self.bases.split(self.ranks), strict=True
+            )
+            if chosen.numel()
+        ]
+        if not parts:
+            return self.bases.new_zeros(0, self.bases.shape[1])
+        rows = torch.cat(parts)  # (ids, d), cluster by cluster
+        return torch.empty_like(rows).index_copy(0, order, rows)
+
+    def look_up_wide(self, ids: Tensor) -> Tensor:
+        """Do the same without shapes that depend on the data: codes in all bases at once, most of them zero."""
+        labels, _ = self.places(ids)
+        ranks = self.clusters[:, 0]
+        first = (ranks.cumsum(0) - ranks)[labels]  # (ids,): where the row's basis begins
+        column = torch.arange(self.bases.shape[0], device=ids.device) - first.unsqueeze(-1)  # (ids, sum of ranks)
+        used = (column >= 0) & (column < ranks[labels].unsqueeze(-1))
+        spots = (self.offsets.index_select(0, ids).long().unsqueeze(-1) + column).where(used, 0)
+        codes = self.weight.index_select(0, spots.view(-1)).view(spots.shape)
+        return codes.where(used, 0) @ self.bases
+
+    def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Multiply by the transposed codes and add `bias` (n,): (..., sum of ranks) to (..., n)."""
+        order = None if self.ordered else self.offsets.argsort(stable=True)  # rows as they are stored
+        biases: list[Tensor | None] = [None] * len(self.ranks)
+        if bias is not None:
+            biases = list((bias if order is None else bias[order]).split(self.members))
+        flat = coordinates.reshape(-1, coordinates.shape[-1])
+        parts = [
+            functional.linear(theirs, table, its_bias)
+            for theirs, table, its_bias in zip(flat.split(self.ranks, dim=1), self.tables(), biases, strict=True)
+        ]
+        out = torch.cat(parts, dim=1)  # (tokens, n)
+        if order is not None:
+            out = out.index_select(1, order.argsort())
+        return out.view(*coordinates.shape[:-1], out.shape[1])
+
+    def check(self, name: str) -> None:
+        """Raise CheckpointError unless every row has codes of its own inside its cluster."""
+        super().check(name)
+        table = [[rank, rows] for rank, rows in zip(self.ranks, self.members, strict=True)]
+        self.require(self.clusters.tolist() == table, name, f"'clusters' must be {table}. Got {self.clusters.tolist()}")
+        expected = torch.cat(
+            [
+                start + rank * torch.arange(rows, device=self.offsets.device)
+                for start, rank, rows in zip(self.starts, self.ranks, self.members, strict=True)
+            ]
+        )
+        self.require(
+            torch.equal(self.offsets.long().sort().values, expected),
+            name,
+            "'offsets' must give every row codes of its own inside its cluster",
+        )
+        self.require(not self.ordered or not (self.offsets.diff() < 0).any(), name, "'offsets' must be in order")
+
+    def shrink(self, rows: int) -> None:
+        """Keep the first `rows` rows; clusters keep their bases."""
+        labels, places = self.places(torch.arange(rows, device=self.offsets.device))
+        kept = [labels == cluster for cluster in range(len(self.ranks))]
+        self.store([table[places[rows]] for table, rows in zip(self.tables(), kept, strict=True)], kept)
+
+    def grow(self, extra: int, mean_row: Tensor) -> None:
+        """Add `extra` rows to the cluster of the largest rank, with codes nearest to the mean row."""
+        widest = self.ranks.index(max(self.ranks))
+        basis = self.bases.split(self.ranks)[widest].float()
+        mean = torch.linalg.lstsq(basis.T, mean_row.unsqueeze(-1)).solution.squeeze(-1)  # (rank,)
+        labels, places = self.places(self.row_ids())
+        known = len(labels)
+        labels = functional.pad(labels, (0, extra), value=widest)
+        kept = [labels == cluster for cluster in range(len(self.ranks))]
+        tables = [table[places[rows[:known]]] for table, rows in zip(self.tables(), kept, strict=True)]
+        tables[widest] = torch.cat([tables[widest], mean.to(self.weight.dtype).expand(extra, -1)])
+        self.store(tables, kept)
+
+    def store(self, tables: list[Tensor], members: list[Tensor]) -> None:
+        """Write codes and index anew.
+
+        Parameters
+        ----------
+        tables : list of Tensor of shape (rows, rank)
+            The codes of each cluster.
+        members : list of bool Tensor of shape (n,)
+            Which rows stand in the cluster, in the order of its table.
+        """
+        self.members = [table.shape[0] for table in tables]
+        offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(self.lengths)))
+        for start, rank, rows in zip(self.starts, self.ranks, members, strict=True):
+            places = torch.arange(int(rows.sum()), device=offsets.device)
+            offsets[rows] = (start + rank * places).to(offsets.dtype)
+        self.weight.data = torch.cat([table.reshape(-1) for table in tables])
+        self.offsets = offsets
+        self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=offsets.device)

@@ -1,0 +1,175 @@
+"""A matrix held as two sketches of it by random signs: an architecture to train.
+
+    y = 1/(2l) sum_i (U_1i^T S_1i x + S_2i U_2i x) + b
+
+S_1i and S_2i are trained, the signs U_1i and U_2i follow from the module's seed. They are drawn for every use and
+dropped right after, in training too: what stays in memory is what is trained.
+
+References
+----------
+Kasiviswanathan, Narodytska, Jin, "Network Approximation using Tensor Sketching", IJCAI 2018: SK-FC and SK-CONV.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lpcompress.formats.base import Factorization
+from lpcompress.formats.module import FactoredMatrix, recomputed, window_of
+from lpcompress.formats.signs import sign_matrix
+from lpcompress.formats.sizes import Spec, positive_int, size
+
+OUTPUTS, INPUTS = 0, 1  # the two sides of a matrix, and the streams of their signs
+
+
+@dataclass(frozen=True)
+class Sketched(Factorization):
+    """A = 1/(2l) sum_i (U_1i^T S_1i + S_2i U_2i), where the entries of U_1i and U_2i are +-1 / sqrt(their rows).
+
+    Attributes
+    ----------
+    left : Tensor of shape (n, l * k * patch)
+        S_21 to S_2l side by side; `patch` is h * w for a convolution's window, else 1.
+    right : Tensor of shape (l * k, d)
+        S_11 to S_1l one above the other.
+    repetitions : int
+        l. The size k of a sketch follows from the shapes.
+    seed : int
+        Of the signs, which are drawn when they are needed and never stored.
+
+    References
+    ----------
+    Kasiviswanathan, Narodytska, Jin, "Network Approximation using Tensor Sketching", IJCAI 2018.
+    """
+
+    kind: ClassVar[str] = "sketched"
+    left: Tensor
+    right: Tensor
+    repetitions: int
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return self.left.shape[0], self.right.shape[1]
+
+    @property
+    def ranks(self) -> list[int]:
+        """The largest rank that the matrix can have."""
+        return [self.left.shape[1] + self.right.shape[0]]
+
+    @property
+    def rows(self) -> list[int]:
+        """All rows."""
+        return [self.left.shape[0]]
+
+    def signs(self) -> tuple[Tensor, Tensor]:
+        """Return U_1 of shape (l * k, n) and U_2 of shape (l * k * patch, d)."""
+        sizes = (self.right.shape[0], self.shape[0]), (self.left.shape[1], self.shape[1])
+        first, second = (
+            sketch_signs(*size, self.repetitions, self.seed, side, self.left)
+            for side, size in zip((OUTPUTS, INPUTS), sizes, strict=True)
+        )
+        return first, second
+
+    def dense(self) -> Tensor:
+        """Multiply out, shape (n, d)."""
+        first, second = self.signs()
+        return (first.T @ self.right + self.left @ second) / (2 * self.repetitions)
+
+
+def sketch_signs(rows: int, columns: int, repetitions: int, seed: int, side: int, like: Tensor) -> Tensor:
+    """Return U_1 to U_l of one side, one above the other, with E[U_i^T U_i] = I.
+
+    Parameters
+    ----------
+    rows : int
+        Of all `repetitions` sketches together.
+    columns : int
+        Size of the side.
+    repetitions, seed : int
+    side : int
+        `OUTPUTS` or `INPUTS`.
+    like : Tensor
+        The result has its device and dtype.
+    """
+    return sign_matrix(rows, columns, seed, side, like) / (rows // repetitions) ** 0.5
+
+
+class SketchedMatrix(FactoredMatrix):
+    """`weight` (n, l k h w) holds the sketches S_2 and `basis` (l k, d) the sketches S_1, h x w being the window.
+
+    Parameters
+    ----------
+    sketch_size : int
+        k, rows of one sketch.
+    repetitions : int, default=1
+        l, sketches whose mean is taken.
+    seed : int
+        Of signs and initial values, 0 to 2^40. Give every layer of a network its own.
+    """
+
+    holds = Sketched
+    fields: ClassVar = {"left": "weight", "right": "basis"}
+    basis: Tensor
+
+    def allocate(self, rows: int, columns: int, *, sketch_size: int, repetitions: int, seed: int, **where: Any) -> None:
+        """Register both sketches."""
+        self.sketch_size, self.repetitions, self.seed = sketch_size, repetitions, seed
+        width = sketch_size * repetitions
+        self.weight = nn.Parameter(torch.zeros(rows, width * window_of(self), **where))
+        self.basis = nn.Parameter(torch.zeros(width, columns, **where))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw sketches and bias from `seed`, so that the weight has the variance that torch gives the plain layer."""
+        if not hasattr(self, "basis"):  # torch's constructor calls this before the sketches are there
+            return
+        generator, bound = torch.Generator().manual_seed(self.seed), self.basis.shape[1] ** -0.5
+        for name, parameter in self.named_parameters():
+            reach = bound if name == "bias" else bound * (2 * self.repetitions) ** 0.5
+            if not parameter.is_meta:
+                parameter.copy_(torch.empty(parameter.shape).uniform_(-reach, reach, generator=generator))
+
+    @classmethod
+    def sizes_in(cls, spec: Spec) -> dict[str, Any]:
+        """Return k, l and the seed."""
+        sizes = {key: positive_int(spec, key) for key in ("sketch_size", "repetitions")}
+        size(sizes["sketch_size"] * sizes["repetitions"], "sketch_size times repetitions")
+        return {**sizes, "seed": size(spec.get("seed"), "seed")}
+
+    @classmethod
+    def sizes_of(cls, factorization: Sketched) -> Spec:
+        """Return k, l and the seed."""
+        repetitions = factorization.repetitions
+        size_of_one = factorization.right.shape[0] // repetitions
+        return {"sketch_size": size_of_one, "repetitions": repetitions, "seed": factorization.seed}
+
+    def factorization(self) -> Sketched:
+        """Return this module's own tensors (not copies) as a factorization."""
+        return Sketched(self.weight, self.basis, self.repetitions, self.seed)
+
+    @property
+    def right(self) -> None:
+        """None: half of the basis are signs, which cannot be changed."""
+        return None
+
+    def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Do what the matrix does, without forming it or keeping signs for the backward pass."""
+        from_outputs = recomputed(self.combine_signs, self.analyse(hidden, self.basis))
+        return from_outputs + functional.linear(recomputed(self.apply_signs, hidden), self.weight, bias)
+
+    def combine_signs(self, narrow: Tensor) -> Tensor:
+        """Apply sum_i U_1i^T / 2l: (..., l k) to (..., n)."""
+        return functional.linear(narrow, self.signs(OUTPUTS, self.basis.shape[0], self.matrix_shape[0], narrow).T)
+
+    def apply_signs(self, hidden: Tensor) -> Tensor:
+        """Apply U_2 / 2l, which gives l k h w coordinates."""
+        return self.analyse(hidden, self.signs(INPUTS, self.weight.shape[1], self.matrix_shape[1], hidden))
+
+    def signs(self, side: int, rows: int, columns: int, like: Tensor) -> Tensor:
+        """Return the signs of one side over 2l, shape (rows, columns)."""
+        return sketch_signs(rows, columns, self.repetitions, self.seed, side, like) / (2 * self.repetitions)

@@ -1,0 +1,38 @@
+"""Numbers and tables as people read them."""
+
+import json
+from dataclasses import asdict
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+MIN_WIDTH = 72  # of a table, so that its title stands in one line
+MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
+
+
+def as_json(result: object) -> str:
+    """Return a result, dataclasses in it included, as one JSON document; NaN raises ValueError."""
+    return json.dumps(result, indent=2, allow_nan=False, default=asdict)
+
+
+def dimensions(shape: list[int]) -> str:
+    """Return a shape as people read it."""
+    return " x ".join(f"{size:,}" for size in shape)
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{count / 1e6:,.1f} MB"
+
+
+def short_list(numbers: list[int]) -> str:
+    """Return the numbers in a line, the tail of a long list as dots."""
+    shown = ", ".join(map(str, numbers[:MOST_RANKS]))
+    return shown + (f", ... ({len(numbers)})" if len(numbers) > MOST_RANKS else "")
+
+
+def plain_table(title: str, *headings: str) -> Table:
+    """Return an empty table in the style of all reports."""
+    return Table(
+        *headings, title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, min_width=MIN_WIDTH
+    )

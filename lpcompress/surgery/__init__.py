@@ -1,0 +1,1 @@
+"""Finding, swapping and resizing layers of a model."""

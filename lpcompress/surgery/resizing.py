@@ -1,0 +1,68 @@
+"""`resize_token_embeddings` for models whose embedding is compressed.
+
+transformers reads the number of tokens from `weight.shape[0]`, which holds for low rank only. The
+method is therefore replaced on the *instance*; neither transformers' classes nor the model's class change.
+"""
+
+import weakref
+from typing import Any
+
+from torch import nn
+
+from lpcompress.nn import CompressedEmbedding, TiedHead
+from lpcompress.surgery.finding import input_embedding
+
+
+class Resizer:
+    """What stands in the place of one model's `resize_token_embeddings`; survives deepcopy and pickle."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = weakref.ref(model)  # weak: no cycle keeps a discarded model in memory
+
+    def __reduce__(self) -> tuple[type, tuple[nn.Module | None]]:
+        return Resizer, (self.model(),)
+
+    def __call__(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Resize as `PreTrainedModel.resize_token_embeddings` does; new rows are the mean row."""
+        model: Any = self.model()
+        embedding = model.get_input_embeddings()
+        if not isinstance(embedding, CompressedEmbedding):  # replaced since
+            return type(model).resize_token_embeddings(model, new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if new_num_tokens is None and pad_to_multiple_of is None:
+            return embedding
+        tokens = embedding.num_embeddings if new_num_tokens is None else new_num_tokens
+        tokens += -tokens % (pad_to_multiple_of or 1)
+        embedding.resize(tokens)
+        for head in model.modules():
+            if isinstance(head, TiedHead) and head.embedding is embedding:
+                head.follow()
+        self.resize_untied_head(model, tokens, mean_resizing)
+        model.config.get_text_config().vocab_size = tokens
+        model.vocab_size = tokens
+        model.config.quantization_config.refresh(model)
+        model.tie_weights()
+        return embedding
+
+    @staticmethod
+    def resize_untied_head(model: Any, tokens: int, mean_resizing: bool) -> None:
+        """Let transformers resize an output layer that has a weight of its own."""
+        head = model.get_output_embeddings()
+        if head is not None and not isinstance(head, TiedHead):
+            model.set_output_embeddings(model._get_resized_lm_head(head, tokens, mean_resizing=mean_resizing))
+
+
+def follow_resizing(model: nn.Module) -> None:
+    """Give every (sub)model with a compressed word embedding a `resize_token_embeddings` that can handle it."""
+    for part in model.modules():
+        if not hasattr(type(part), "resize_token_embeddings"):
+            continue
+        if isinstance(input_embedding(part), CompressedEmbedding):
+            part.resize_token_embeddings = Resizer(part)  # type: ignore[assignment]
+
+
+def restore_resizing(model: nn.Module) -> None:
+    """Take back what `follow_resizing` did."""
+    for part in model.modules():
+        vars(part).pop("resize_token_embeddings", None)

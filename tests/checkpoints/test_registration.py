@@ -1,0 +1,41 @@
+"""`import lpcompress`: light, and good before and after `import transformers`."""
+
+import pytest
+
+KNOWN = "assert 'lpcompress' in transformers.quantizers.auto.AUTO_QUANTIZER_MAPPING"
+
+
+def test_the_import_is_light(fresh_python):
+    done = fresh_python("import lpcompress, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])")
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import lpcompress, transformers; transformers.PreTrainedModel",
+        "import transformers; transformers.PreTrainedModel; import lpcompress",
+        "import transformers, lpcompress; transformers.AutoModel; import transformers.quantizers.auto",
+        "import lpcompress; import lpcompress.checkpoints.quantizer; import transformers.quantizers.auto",
+        "import lpcompress.nn; import transformers.quantizers.auto",
+    ],
+)
+def test_any_order(fresh_python, imports):
+    check = (
+        f"{imports}\n{KNOWN}\nimport sys\n"
+        "assert not [f for f in sys.meta_path if type(f).__name__ == 'AfterImport']\n"
+        "lpcompress.checkpoints.registration.register()"
+    )
+    done = fresh_python(f"import lpcompress\n{check}" if "import lpcompress.nn" in imports else check)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names():
+    import lpcompress.nn
+
+    assert lpcompress.nn.FactoredEmbedding.__name__ == "FactoredEmbedding"
+    assert lpcompress.LpCompressError.__name__ == "LpCompressError"
+    assert lpcompress.eval_glue.__module__ == "lpcompress.evaluation.benchmark"
+    assert {"compress", "eval_glue", "factorize", "nn"} <= set(dir(lpcompress))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = lpcompress.nonsense

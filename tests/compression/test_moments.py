@@ -1,0 +1,259 @@
+"""Second moments against the products themselves: what comes out of a layer when its weight is replaced."""
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from lpcompress.compression.moments import statistics_of
+from lpcompress.compression.whole_model import compress
+from lpcompress.factor import METHODS
+from lpcompress.factor.norms import relative_error
+from lpcompress.factor.whitening import Whitener
+from lpcompress.nn import BareWeight
+from lpcompress.surgery import finding
+from lpcompress.surgery.matrices import matrix_of
+
+CONVOLUTIONS = {
+    "1d": (nn.Conv1d(5, 7, 3, padding=1), (5, 11)),
+    "1d, strided, dilated": (nn.Conv1d(4, 6, 3, stride=2, dilation=2), (4, 13)),
+    "1d, reflected": (nn.Conv1d(4, 6, 3, padding=2, padding_mode="reflect"), (4, 9)),
+    "2d": (nn.Conv2d(3, 6, (3, 2), stride=(2, 1), padding=(1, 0)), (3, 8, 7)),
+    "2d, same, dilated": (nn.Conv2d(3, 6, (1, 3), padding="same", dilation=(1, 2)), (3, 8, 7)),
+    "2d, circular": (nn.Conv2d(3, 6, 3, padding=1, padding_mode="circular"), (3, 6, 6)),
+}
+
+
+class Given(dict):
+    """What a tokenizer gives: a mapping that moves."""
+
+    def to(self, device):
+        return self
+
+
+class Alone(nn.Module):
+    """A model of one layer."""
+
+    device = "cpu"
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden):
+        return (self.layer(hidden),)
+
+
+def quiet(description, done, total):
+    pass
+
+
+def moments_of_texts(model, texts, tokenizer):
+    encoded = [tokenizer(text, return_tensors="pt") for text in texts]
+    return statistics_of(model, finding.find_layers(model, ["linear"]), encoded, 0, True, quiet)[0]
+
+
+@pytest.fixture
+def texts():
+    return [" ".join(f"word{(7 * i + j) % 190}" for j in range(6 + i % 3)) for i in range(30)]
+
+
+def moments_of(model, layers, encoded):
+    return statistics_of(model, layers, encoded, 0, True, quiet)[0]
+
+
+def moment_of_change(moment, change):
+    """tr(D C D^T): the mean square of the outputs of a layer whose matrix is D."""
+    return float(((change.double() @ moment) * change).sum())
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("batched", [True, False])
+def test_convolutions_are_products_with_patches(case, batched):
+    layer, shape = CONVOLUTIONS[case]
+    torch.manual_seed(0)
+    given = [torch.randn(*(2,)[:batched], *shape) for _ in range(4)]
+    found = moments_of(Alone(layer), {"layer": layer}, [Given(hidden=each) for each in given])
+    matrix = matrix_of(layer)
+    with torch.no_grad():
+        outputs = torch.cat([(layer(each) - layer(each * 0)).movedim(-len(shape), 0).flatten(1) for each in given], 1)
+    assert found["layer"].shape == (matrix.shape[1],) * 2
+    assert moment_of_change(found["layer"], matrix) == pytest.approx(float(outputs.square().sum(0).mean()), rel=1e-4)
+
+
+def test_bare_weights_are_seen_where_they_are_multiplied(tiny_model, ids):
+    """The oracle is XLNet's own einsum, with the weight replaced by a random change of it."""
+    model = tiny_model("xlnet", "base")
+    layers = finding.find_layers(model, ["attention"])
+    bare = {name: layer for name, layer in layers.items() if isinstance(layer, BareWeight)}
+    assert {name.rpartition(".")[2] for name in bare} == set("qkvor")
+    inputs, einsum = {}, torch.einsum
+
+    def spy(equation, *operands):
+        for name, layer in bare.items():
+            if len(operands) == 2 and operands[1] is layer.weight:
+                inputs.setdefault(name, []).append(operands[0])
+        return einsum(equation, *operands)
+
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        found = moments_of(model, layers, [Given(input_ids=row[None]) for row in ids])
+        patch.setattr(torch, "einsum", spy)
+        for row in ids:
+            model(row[None])
+    assert found.keys() == bare.keys() == inputs.keys()
+    for name, layer in bare.items():
+        change = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
+        outputs = [einsum(layer.equation, each, change) for each in inputs[name]]
+        squares = torch.cat([out.flatten(0, 1).flatten(1).square().sum(1) for out in outputs])
+        seen = moment_of_change(found[name], matrix_of(BareWeight(change, layer.equation)))
+        assert seen == pytest.approx(float(squares.mean()), rel=1e-4)
+
+
+def test_transposed_layers_are_seen(ids):
+    sizes = {"vocab_size": 203, "n_embd": 20, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
+    gpt2 = transformers.GPT2Model(transformers.GPT2Config(**sizes)).eval()
+    layers, outputs = finding.find_layers(gpt2, ["linear"]), {}
+    for name, layer in layers.items():
+        layer.register_forward_hook(
+            lambda layer, inputs, out, name=name: outputs.setdefault(name, []).append((out - layer.bias).detach())
+        )
+    found = moments_of(gpt2, layers, [Given(input_ids=row[None]) for row in ids])
+    assert len(found) == 4 and found.keys() == layers.keys()
+    for name, layer in layers.items():
+        squares = torch.cat([out[0].square().sum(1) for out in outputs[name]])
+        assert moment_of_change(found[name], matrix_of(layer)) == pytest.approx(float(squares.mean()), rel=1e-4)
+
+
+def test_the_embedding_and_what_does_not_run_have_no_moment(tiny_model, ids):
+    model = tiny_model()
+    layers = finding.find_layers(model, ["embedding"]) | {"idle": nn.Linear(3, 3)}
+    moments, sensitivities = statistics_of(model, layers, [Given(input_ids=ids)], 0, True, quiet)
+    assert moments == {} and list(sensitivities) == ["bert.embeddings.word_embeddings"]
+    assert not any(module._forward_hooks for module in [*model.modules(), layers["idle"]])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
+def test_a_layer_matters_as_far_as_the_output_moves_with_its_products(tiny_model, ids, architecture):
+    """The oracle perturbs each product of a layer, one number at a time, and sees how far the output moves."""
+    model = tiny_model(architecture, num_labels=1).double()
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    layers = finding.find_layers(model, ["ffn"])
+    name = [name for name in layers if name.startswith(tuple(layers)[-1][:-8])][-1]
+    encoded = [Given(input_ids=row[None]) for row in ids]
+    _, sensitivities = statistics_of(model, layers, encoded, 0, True, quiet)
+    layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
+    matrix = matrix_of(layer)
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, -2))),
+        layer.register_forward_hook(lambda _, given, output: output + nudge.view_as(output) if nudge.dim() else output),
+    ]
+    outputs = []
+    with torch.no_grad():
+        for row in ids:
+            nudge = torch.zeros(())
+            outputs.append(model(row[None]).logits)
+            rows, n = inputs[-1], len(matrix)
+            for product, x in enumerate(rows):
+                slopes = []
+                for number in range(n):
+                    nudge = torch.zeros(len(rows), n, dtype=torch.float64)
+                    nudge[product, number] = 1e-4
+                    slopes.append(float(model(row[None]).logits - outputs[-1]) / 1e-4)
+                total += float(torch.tensor(slopes).square().mean() * (matrix @ x).square().sum())
+    for hook in hooks:
+        hook.remove()
+    spread = float(torch.cat(outputs).var(unbiased=False))
+    assert sensitivities[name] == pytest.approx(total / len(ids) / spread, rel=1e-2)
+    assert {parameter: parameter.requires_grad for parameter in model.parameters()} == wanted
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_moments_do_not_depend_on_whether_sensitivities_are_asked_for(tiny_model, ids):
+    model = tiny_model("xlnet")
+    layers, encoded = finding.find_layers(model, ["all"]), [Given(input_ids=row[None]) for row in ids]
+    (first, some), (second, none) = (statistics_of(model, layers, encoded, 0, asked, quiet) for asked in (True, False))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert (some.keys(), none) == (layers.keys(), {})
+
+
+def test_hooks_go_when_the_model_fails(tiny_model):
+    model = tiny_model("xlnet")
+    layers = finding.find_layers(model, ["linear"])
+    with pytest.raises(ValueError):
+        statistics_of(model, layers, [Given(nothing=1)], 0, True, quiet)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [("xlnet", f"transformer.layer.0.rel_attn.{leaf}") for leaf in "qro"]
+    + [("bert", f"bert.encoder.layer.0.{part}.dense") for part in ("intermediate", "output")],
+)
+def test_calibrated_low_rank_is_the_best_for_the_inputs_it_saw(tiny_model, word_tokenizer, texts, architecture, name):
+    """The oracle: Eckart and Young on the matrix times a root of the moment, by an eigendecomposition."""
+    dense = tiny_model(architecture)
+    [layer] = finding.find_layers(dense, [name]).values()
+    encoded = [word_tokenizer(text, return_tensors="pt") for text in texts]
+    moment = moments_of(dense, {name: layer}, encoded)[name]
+    values, vectors = torch.linalg.eigh(moment)
+    matrix = matrix_of(layer).double()
+    energies = torch.linalg.svdvals(matrix @ vectors * values.clamp_min(0).sqrt()).square()
+    lost, records = {}, {}
+    for given in (None, texts):
+        model = tiny_model(architecture)
+        options = {"layers": [name], "method": "svd", "ratio": 0.6, "tokenizer": word_tokenizer}
+        [records[given is not None]] = compress(model, calibration=given, **options).layers
+        fitted = dict(model.named_modules())[name].factorization().dense().detach()
+        lost[given is not None] = moment_of_change(moment, matrix - fitted)
+    best = float(energies[records[True].ranks[0] :].sum())
+    assert best <= lost[True] < min(1.2 * best, lost[False])  # damping costs a little
+    assert records[True].error_calibrated == pytest.approx((lost[True] / float(energies.sum())) ** 0.5, rel=0.1)
+    assert records[True].svd_error_calibrated == pytest.approx((lost[False] / float(energies.sum())) ** 0.5, rel=0.1)
+
+
+def test_a_calibrated_convolution_is_nearer_on_the_text_it_saw(word_tokenizer, texts):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 24}
+    config = transformers.ConvBertConfig(vocab_size=203, embedding_size=16, **sizes)
+    lost = {}
+    for given in (None, texts):
+        torch.manual_seed(0)
+        model = transformers.ConvBertModel(config).eval()
+        [(name, layer)] = finding.find_layers(model, ["conv"]).items()
+        before, inputs = matrix_of(layer).clone(), []
+        hook = layer.register_forward_pre_hook(lambda layer, given, inputs=inputs: inputs.append(given[0]))
+        with torch.no_grad():
+            for text in texts:
+                model(**word_tokenizer(text, return_tensors="pt"))
+        hook.remove()
+        compress(model, layers=[name], method="svd", ratio=0.6, calibration=given, tokenizer=word_tokenizer)
+        change = before.view(layer.weight.shape) - model.get_submodule(name).dense()
+        outputs = [nn.functional.conv1d(each, change.detach(), None, layer.stride, layer.padding) for each in inputs]
+        lost[given is not None] = sum(float(out.square().sum()) for out in outputs)
+    assert lost[True] < 0.95 * lost[False]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_fits_every_bare_weight_to_its_inputs(tiny_model, word_tokenizer, texts, ids, method):
+    options = {"layers": ["attention"], "method": method, "ratio": 0.5, "tokenizer": word_tokenizer}
+    model = tiny_model("xlnet", d_model=32)
+    records = compress(model, **options, calibration=texts).layers
+    assert len(records) == 10 and all(record.kind == "linear" for record in records)
+    assert torch.isfinite(model(ids).logits).all()
+    again = tiny_model("xlnet", d_model=32)
+    moments = moments_of_texts(again, texts, word_tokenizer)
+    before = {name: matrix_of(layer).clone() for name, layer in finding.find_layers(again, ["attention"]).items()}
+    compress(again, **options)
+    for record in records:
+        fitted = again.get_submodule(record.name).factorization().dense().detach()
+        whitener = Whitener.of(moments[record.name])
+        plain = relative_error(whitener(before[record.name]), whitener(fitted))
+        assert record.error_calibrated < plain * (1.0001 if method in ("svd", "lp", "sparse") else 1.2)  # local optima
+
+
+def test_the_whitener_measures_what_the_moment_says():
+    torch.manual_seed(0)
+    inputs, change = torch.randn(500, 12) @ torch.randn(12, 12), torch.randn(7, 12)
+    moment = (inputs.T @ inputs).double() / len(inputs)
+    damped = Whitener.of(moment)(change).double().square().sum() * moment.diagonal().mean()
+    assert float(damped) == pytest.approx(float((inputs @ change.T).square().sum() / len(inputs)), rel=0.02)

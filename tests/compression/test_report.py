@@ -1,0 +1,196 @@
+import json
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+import yaml
+from rich.console import Console
+
+from lpcompress import presentation
+from lpcompress.compression import report
+from lpcompress.compression.records import CompressionReport, LayerRecord
+
+CONTRACT = {
+    "lpcompress_version",
+    "model",
+    "out",
+    "seed",
+    "seconds",
+    "peak_rss_bytes",
+    "parameters_before",
+    "parameters_after",
+    "file_bytes_before",
+    "file_bytes_after",
+    "layers",
+}
+LAYER_CONTRACT = {
+    "name",
+    "kind",
+    "shape",
+    "method",
+    "p",
+    "clusters",
+    "ranks",
+    "rows",
+    "parameters_before",
+    "parameters_after",
+    "bytes_before",
+    "bytes_after",
+    "removed",
+    "row_weights",
+    "error_fro",
+    "error_p",
+    "error_weighted",
+    "seconds",
+}
+
+
+@pytest.fixture
+def done():
+    layer = LayerRecord(
+        name="embeddings.word_embeddings",
+        kind="embedding",
+        shape=[30522, 384],
+        method="adaptive",
+        p=1.0,
+        clusters=4,
+        ranks=[323, 367, 245, 112],
+        rows=[1122, 12773, 8387, 8240],
+        parameters_before=11720448,
+        parameters_after=8434000,
+        bytes_before=46881792,
+        bytes_after=33741000,
+        removed=0.2803,
+        row_weights="zipf",
+        error_fro=0.3,
+        error_p=0.31,
+        error_weighted=0.18,
+        seconds=1.2,
+        svd_error_fro=0.296,
+        svd_error_weighted=0.41,
+        candidates={"sparse": 0.2, "adaptive": 0.18},
+    )
+    return CompressionReport(layers=[layer], parameters_before=22713216, parameters_after=19426768, seed=0, seconds=1.3)
+
+
+@pytest.fixture
+def summary(done):
+    return report.as_dict(done, model="org/minilm", out="minilm-lpcompress", before=90868376, after=77727000)
+
+
+def test_the_json_has_the_keys_that_others_script_against(summary):
+    document = json.loads(presentation.as_json(summary))
+    assert set(document) >= CONTRACT
+    assert set(document["layers"][0]) >= LAYER_CONTRACT
+    assert document == summary
+    assert document["peak_rss_bytes"] > 10_000_000
+
+
+def test_a_number_that_json_does_not_know_is_refused(summary):
+    with pytest.raises(ValueError, match="JSON"):
+        presentation.as_json(summary | {"seconds": float("nan")})
+
+
+def test_the_files_state_the_size_of_what_was_saved(done, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 1234)
+    files = report.companion_files(done, model="org/minilm", out=tmp_path, before=90868376, auto_class="BertModel")(
+        tmp_path
+    )
+    assert set(files) == {"lpcompress.json", "README.md"}
+    assert json.loads(files["lpcompress.json"])["file_bytes_after"] == 1234
+    assert "take 0.0 MB now" in files["README.md"]
+
+
+def _printed(table):
+    console = Console(file=StringIO(), width=160)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_the_table_shows_our_error_beside_svds(summary):
+    text = _printed(report.layer_table(summary))
+    for part in (
+        "30,522 x 384",
+        "adaptive, p=1",
+        "323, 367, 245, 112",
+        "28.0%",
+        "0.1800",
+        "0.4100",
+        "90.9 MB -> 77.7 MB",
+        "tried adaptive 0.1800, sparse 0.2000",
+    ):
+        assert part in text
+
+
+def test_a_calibrated_layer_is_judged_by_its_outputs(done):
+    layer = replace(done.layers[0], error_calibrated=0.0123, svd_error_calibrated=0.0456)
+    linear = replace(layer, kind="linear", name="layer.0.dense")
+    done = replace(done, layers=[done.layers[0], linear], calibration={"source": "glue:mrpc", "texts": 512})
+    summary = report.as_dict(done, model="org/minilm", out="out", before=1, after=1)
+    card, text = report.model_card(summary, "BertModel"), _printed(report.layer_table(summary))
+    for shown in ("0.1800", "0.4100", "0.0123", "0.0456", "of a calibrated layer's outputs"):
+        assert shown in card and shown in text
+    assert "512 unlabelled texts were used for that (glue:mrpc). Nothing was fine-tuned." in card
+    assert "No data was used" not in card
+
+
+def test_layers_that_were_left_alone_are_counted(done):
+    summary = report.as_dict(replace(done, skipped={"a": "x", "b": "y"}), model="m", out="out", before=1, after=1)
+    sentence = "2 of the chosen layers stay as they are; why stands in lpcompress.json"
+    assert sentence in report.model_card(summary, "BertModel")
+    assert sentence in _printed(report.layer_table(summary))
+
+
+def test_a_size_that_no_svd_fits_is_a_dash(summary):
+    summary["layers"][0]["svd_error_weighted"] = None
+    assert "0.1800 | - |" in report.model_card(summary, "BertModel")
+    assert "0.4100" not in _printed(report.layer_table(summary))
+
+
+def test_a_dry_run_shows_what_the_size_buys():
+    preview = {
+        "name": "embeddings.word_embeddings",
+        "shape": [30522, 384],
+        "method": "sparse",
+        "expected_error": 0.0512,
+        "bytes_before": 46881792,
+        "bytes_budget": 33754890,
+        "svd_rank": 273,
+        "row_weights": "zipf",
+    }
+    text = _printed(report.preview_table([preview]))
+    for part in ("nothing was written", "46,881,792", "33,754,890", "273", "zipf", "sparse", "0.0512"):
+        assert part in text
+
+
+def test_the_model_card_says_how_to_load_and_what_not_to_do(summary):
+    card = report.model_card(summary, "BertModel")
+    _, head, text = card.split("---\n", 2)
+    assert yaml.safe_load(head)["base_model"] == "org/minilm"
+    assert yaml.safe_load(head)["library_name"] == "transformers"
+    for part in (
+        "import lpcompress",
+        'BertModel.from_pretrained("minilm-lpcompress")',
+        "ignore_mismatched_sizes=True",
+        "lpcompress densify",
+    ):
+        assert part in text
+
+
+def test_warnings_stand_in_the_report_and_on_the_card(done):
+    warned = replace(done, warnings=["the 3 sketched layers are a start"])
+    summary = report.as_dict(warned, model="org/minilm", out="out", before=1, after=1)
+    assert summary["warnings"] == ["the 3 sketched layers are a start"]
+    assert "**Warning:** the 3 sketched layers are a start" in report.model_card(summary, "BertModel")
+
+
+def test_the_model_card_of_a_local_model_names_no_path(done, tmp_path):
+    summary = report.as_dict(done, model=str(tmp_path), out=tmp_path / "out", before=1, after=1)
+    card = report.model_card(summary, "BertModel")
+    assert "base_model" not in card
+    assert str(tmp_path) not in card
+
+
+def test_a_long_list_is_cut():
+    assert presentation.short_list([1, 2, 3]) == "1, 2, 3"
+    assert presentation.short_list(list(range(9))) == "0, 1, 2, 3, 4, 5, ... (9)"

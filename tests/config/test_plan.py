@@ -1,0 +1,286 @@
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lpcompress.config.plan import METHODS, Plan, plans_for
+from lpcompress.errors import PlanError
+
+FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
+SCHEMA = Path(__file__).parent.parent.parent / "lpcompress" / "config" / "plan.schema.json"
+CONFIGS = [path for path in FILES if not path.name.startswith("glue-")]  # those map tasks to models
+
+
+def test_defaults():
+    plan = Plan()
+    assert (plan.method, plan.p, plan.ratio, plan.clusters) == ("auto", 2.0, 0.28, None)
+    assert (plan.row_weights, plan.exponent, plan.layers, plan.seed) == ("zipf", None, ("embedding",), 0)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_parses_and_says_what_it_reproduces(path):
+    plan = Plan.from_yaml(path)
+    assert 0 < (plan.ratio or plan.target_size) < 1
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_accepted(method):
+    assert Plan(method=method).method == method
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.floats(1, 2), st.floats(0, 2), st.integers(0, 2**63 - 1))
+def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
+    plan = Plan(ratio=ratio, p=p, exponent=exponent, seed=seed)
+    assert (plan.ratio, plan.p, plan.exponent, plan.seed) == (ratio, p, exponent, seed)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"ratio": 28},
+            "ratio is the share of stored bytes removed, between 0 and 1. Got 28; did you mean 0.28?",
+        ),
+        ({"ratio": 0}, "ratio is the share of stored bytes removed, between 0 and 1. Got 0."),
+        ({"ratio": 1}, "ratio is the share of stored bytes removed, between 0 and 1. Got 1."),
+        ({"ratio": float("nan")}, "ratio is the share of stored bytes removed, between 0 and 1. Got nan."),
+        ({"ratio": "much"}, "ratio must be a number. Got 'much'."),
+        ({"p": 3}, "p is the exponent of the norm, from 1 to 2. Got 3."),
+        ({"p": 0.5}, "p is the exponent of the norm, from 1 to 2. Got 0.5."),
+        (
+            {"method": "spars"},
+            "method must be one of auto, sparse, adaptive, lp, messi, svd, sketch. Got 'spars'; did you mean 'sparse'?",
+        ),
+        (
+            {"method": "sketch", "clusters": 2},
+            "method 'sketch' has one subspace, so clusters must be 1 or left out. "
+            "Got 2; the methods with several are adaptive and messi.",
+        ),
+        ({"clusters": 0}, "clusters must be at least 1. Got 0; leave it out to let the method choose."),
+        ({"clusters": 2.5}, "clusters must be a whole number. Got 2.5."),
+        (
+            {"method": "svd", "clusters": 3},
+            "method 'svd' has one subspace, so clusters must be 1 or left out. "
+            "Got 3; the methods with several are adaptive and messi.",
+        ),
+        (
+            {"row_weights": "zpif"},
+            "row_weights must be zipf, uniform or a file of token counts. "
+            "Got 'zpif', which is no file; did you mean 'zipf'?",
+        ),
+        (
+            {"exponent": 3},
+            "exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
+            "Got 3; leave it out to let the ratio choose.",
+        ),
+        (
+            {"exponent": -0.5},
+            "exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
+            "Got -0.5; leave it out to let the ratio choose.",
+        ),
+        ({"exponent": "half"}, "exponent must be a number. Got 'half'."),
+        ({"exponent": True}, "exponent must be a number. Got True."),
+        (
+            {"layers": []},
+            "layers must name at least one pattern, none of them empty. "
+            "Write 'embedding' or a wildcard such as '*.word_embeddings'.",
+        ),
+        ({"layers": [1]}, "layers must be text. Got 1."),
+        ({"seed": -1}, "seed must be between 0 and 9223372036854775807. Got -1."),
+        ({"seed": True}, "seed must be a whole number. Got True."),
+        (
+            {"target_size": 70},
+            "target_size is the share of the model that is kept, between 0 and 1. Got 70; did you mean 0.7?",
+        ),
+        ({"max_bytes": "much"}, "max_bytes is the size of the model, such as 40MB or 40000000. Got 'much'."),
+        ({"max_bytes": "1.2.3MB"}, "max_bytes is the size of the model, such as 40MB or 40000000. Got '1.2.3MB'."),
+        (
+            {"ratio": 0.3, "target_size": 0.7},
+            "ratio and target_size must not be given together: each says how small the result is.",
+        ),
+        (
+            {"allocation": {"a": {"method": "svd", "ratio": 2}}},
+            "allocation must give each layer a method of its own and a ratio between 0 and 1, as `compress "
+            "--save-plan` writes it. Got 2 at allocation.a.ratio.",
+        ),
+        (
+            {"rato": 0.28},
+            "unknown key 'rato'; did you mean 'ratio'? "
+            "Known keys: allocation, calibration, clusters, exponent, layers, max_bytes, method, p, ratio, "
+            "row_weights, seed, target_size.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(values, sentence):
+    with pytest.raises(PlanError) as refused:
+        Plan(**values)
+    assert str(refused.value) == sentence
+
+
+def test_row_weights_may_be_a_file(tmp_path):
+    counts = tmp_path / "counts.txt"
+    counts.write_text("the 3\n")
+    assert Plan(row_weights=str(counts)).row_weights == str(counts)
+
+
+def test_a_plan_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Plan().ratio = 0.5
+
+
+def test_one_pattern_needs_no_list(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("layers: '*.word_embeddings'\n")
+    assert Plan.from_yaml(path).layers == ("*.word_embeddings",)
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("ratio: 0.4\np: 1.0\n")
+    plan = Plan.from_yaml(path, {"ratio": 0.6})
+    assert (plan.ratio, plan.p) == (0.6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("rato: 0.28\n", "unknown key 'rato'; did you mean 'ratio'?"),
+        ("ratio: 28\n", "did you mean 0.28?"),
+        ("- ratio\n", "must hold keys and values"),
+        ("1: 2\n", "must hold keys and values"),
+        ("ratio: 0.3\nlayers: [\n", "line 3: is not YAML"),
+        ("ratio: 0.3\np: 1\nratio: 0.9\n", "line 3: 'ratio' is given twice. Leave one out."),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, text, sentence):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(PlanError) as refused:
+        Plan.from_yaml(path)
+    assert str(refused.value).startswith(str(path))
+    assert sentence in str(refused.value)
+
+
+def test_a_wrong_file_is_not_hidden_by_an_override(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("ratio: 28\n")
+    with pytest.raises(PlanError, match=r"0\.28"):
+        Plan.from_yaml(path, {"ratio": 0.5})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PlanError, match=r"none\.yaml: cannot be read"):
+        Plan.from_yaml(tmp_path / "none.yaml")
+
+
+def test_an_empty_file_is_the_default_plan(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("# nothing\n")
+    assert Plan.from_yaml(path) == Plan()
+
+
+def test_one_plan_for_each_method_that_is_compared():
+    plans = plans_for(["svd", "messi", "svd"], {"ratio": 0.5, "clusters": 4})
+    assert list(plans) == ["svd", "messi"]
+    assert (plans["svd"].clusters, plans["messi"].clusters, plans["svd"].ratio) == (None, 4, 0.5)
+
+
+def test_without_methods_the_options_make_one_plan_or_none():
+    assert plans_for([], {}) == {}
+    assert plans_for([], {"ratio": 0.5}) == {"auto": Plan(ratio=0.5)}
+
+
+def test_a_method_beside_methods_is_refused():
+    with pytest.raises(PlanError, match="method and methods must not be given together"):
+        plans_for(["svd"], {"method": "lp"})
+
+
+@pytest.mark.parametrize(("text", "count"), [("40MB", 40_000_000), ("1.5 gib", 1_610_612_736), (123456, 123456)])
+def test_bytes_have_units(text, count):
+    plan = Plan(max_bytes=text)
+    assert (plan.max_bytes, plan.ratio) == (count, None)
+
+
+def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("target_size: 0.5\np: 1.0\n")
+    plan = Plan.from_yaml(path, {"ratio": 0.6})
+    assert (plan.ratio, plan.target_size, plan.p) == (0.6, None, 1.0)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.text("abc.0", min_size=1),
+        st.fixed_dictionaries(
+            {
+                "method": st.sampled_from(sorted(set(METHODS) - {"auto", "sketch"})),
+                "ratio": st.floats(0, 1, exclude_min=True, exclude_max=True),
+            }
+        ),
+        min_size=1,
+    ),
+    st.floats(0, 2),
+)
+def test_a_plan_comes_back_from_yaml_as_it_was(tmp_path_factory, allocation, exponent):
+    plan = Plan(allocation=allocation, exponent=exponent, layers=["all"], calibration="glue:mrpc")
+    path = tmp_path_factory.mktemp("plan") / "plan.yaml"
+    path.write_text(plan.to_yaml())
+    assert Plan.from_yaml(path) == plan
+
+
+def test_the_published_schema_is_that_of_the_plan():
+    assert json.loads(SCHEMA.read_text()) == Plan.model_json_schema()
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_the_schema_takes_the_plans_of_this_repository(file):
+    jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(SCHEMA.read_text()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_bytes": "40MB", "layers": "all"},
+        {"layers": ["all"], "target_size": 0.5, "method": "sparse"},
+        {"allocation": {"a": {"method": "svd", "ratio": 0.5}}, "exponent": 0},
+        {"method": "svdd"},
+        {"p": 3},
+        {"p": True},
+        {"ratio": 28},
+        {"ratio": 0},
+        {"layers": []},
+        {"layers": 5},
+        {"target_size": 1},
+        {"max_bytes": 0},
+        {"clusters": 0},
+        {"exponent": 2.5},
+        {"seed": -1},
+        {"unknown": 1},
+        {"allocation": {"a": {"method": "auto", "ratio": 0.5}}},
+    ],
+    ids=str,
+)
+def test_the_schema_takes_what_a_plan_takes(values):
+    try:
+        Plan(**values)
+        taken = True
+    except PlanError:
+        taken = False
+    assert jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).is_valid(values) == taken
+
+
+def test_the_methods_of_an_allocation_are_not_overridden():
+    allocation = {"a": {"method": "svd", "ratio": 0.5}, "b": {"method": "messi", "ratio": 0.5}}
+    assert Plan(allocation=allocation).method == "auto"
+    with pytest.raises(PlanError, match="the allocation gives layers to messi, so method cannot be 'svd'"):
+        Plan(allocation=allocation, method="svd")
+    with pytest.raises(PlanError, match="so method cannot be 'lp'"):
+        plans_for(["lp", "svd"], {"allocation": allocation})
+    with pytest.raises(PlanError, match="allocation must name at least one layer"):
+        Plan(allocation={})

@@ -1,0 +1,217 @@
+"""Models whose tensors stay on the disk: compressed to the same bytes, one layer in memory at a time."""
+
+import gc
+import os
+import tempfile
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from lpcompress.checkpoints import loading, saving
+from lpcompress.compression.whole_model import compress, preview
+from lpcompress.errors import CheckpointError, LpCompressError
+from lpcompress.surgery.finding import all_layers, find_layers, lend_layer, owner_of
+from lpcompress.surgery.offloading import editable, in_memory, is_offloaded, offload, stored_tensor
+
+SMALL = "8KB"  # of a shard: several of them
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """Where temporary files go; empty again when the test is over."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    gc.collect()
+    assert os.listdir(folder) == []
+
+
+@pytest.fixture
+def both_ways(tmp_path):
+    """A function (source, **wish) -> compressed and saved with the model in memory, and with it on the disk."""
+
+    def run(source, **wish):
+        for place in ("memory", "disk"):
+            model, _ = loading.load(str(source), on_disk=place == "disk")
+            compress(model, row_weights="uniform", **wish)
+            saving.save(model, None, tmp_path / place, overwrite=True, max_shard_size=SMALL)
+        return tmp_path / "memory", tmp_path / "disk"
+
+    return run
+
+
+def tensors_of(folder):
+    return {key: tensor for file in folder.glob("*.safetensors") for key, tensor in load_file(file).items()}
+
+
+def assert_same(first, second):
+    assert (first / "config.json").read_text() == (second / "config.json").read_text()
+    ours, theirs = tensors_of(first), tensors_of(second)
+    assert ours.keys() == theirs.keys()
+    assert [
+        key for key in ours if ours[key].dtype != theirs[key].dtype or not torch.equal(ours[key], theirs[key])
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head", "method", "dtype", "shard_size"),
+    [
+        ("bert", "lm", "adaptive", torch.float32, SMALL),
+        ("bert", "base", "sparse", torch.bfloat16, "1GB"),
+        ("roberta", "classifier", "sparse", torch.float16, SMALL),
+        ("roberta", "lm", "svd", torch.float32, "1GB"),
+        ("distilbert", "lm", "messi", torch.float32, SMALL),
+        ("xlnet", "lm", "svd", torch.float32, SMALL),
+        ("xlnet", "classifier", "messi", torch.float16, SMALL),
+    ],
+)
+def test_the_same_bytes_as_in_memory(
+    tiny_model, ids, tmp_path, both_ways, architecture, head, method, dtype, shard_size
+):
+    dense = tiny_model(architecture, head).to(dtype)
+    dense.save_pretrained(tmp_path / "source", max_shard_size=shard_size)
+    clusters = 2 if method == "messi" else None
+    memory, disk = both_ways(tmp_path / "source", method=method, ratio=0.3, layers=["all"], clusters=clusters)
+    assert_same(memory, disk)
+    loaded = [type(dense).from_pretrained(folder, dtype=torch.float32)(ids) for folder in (memory, disk)]
+    assert torch.equal(loaded[0][0], loaded[1][0])
+
+
+def test_nothing_is_in_memory_but_the_layer_that_is_lent(tiny_model, tmp_path):
+    dense = tiny_model("xlnet", "lm")
+    dense.save_pretrained(tmp_path / "source", max_shard_size=SMALL)
+    model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
+    assert all(tensor.is_meta for tensor in model.parameters())
+    for name in find_layers(model, ["all"]):
+        with lend_layer(model, name) as layer:
+            assert torch.equal(layer.weight, all_layers(dense)[name].weight)
+            here = {parameter for parameter in model.parameters() if not parameter.is_meta}
+            assert here == set(owner_of(model, name).parameters(recurse=False))
+    compress(model, method="svd", ratio=0.3, layers=["all"], row_weights="uniform")
+    assert all(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()] if tensor.numel() > 203)
+
+
+def test_a_tied_head_is_counted_once_after_layers_were_lent_too(tiny_model, tmp_path):
+    dense = tiny_model("bert", "lm")
+    dense.save_pretrained(tmp_path / "source")
+    model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
+    wish = {"layers": ["all"], "target_size": 0.5, "row_weights": "uniform"}
+    expected = preview(dense, **wish)
+    assert preview(model, **wish) == expected and preview(model, **wish) == expected
+    assert compress(model, **wish).parameters_before == sum(parameter.numel() for parameter in dense.parameters())
+
+
+def test_permutations_are_folded_into_layers_that_stay_plain(tiny_model, tmp_path, both_ways):
+    tiny_model().save_pretrained(tmp_path / "source")
+    memory, disk = both_ways(tmp_path / "source", method="messi", clusters=2, layers=["*intermediate.dense"])
+    assert_same(memory, disk)
+    key = "bert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(tensors_of(disk)[key], tensors_of(tmp_path / "source")[key])
+    assert '"ordered": true' in (disk / "config.json").read_text()
+
+
+def test_an_embedding_that_cannot_be_that_small_stays_dense_and_tied(tiny_model, tmp_path, both_ways):
+    tiny_model("bert", "lm", intermediate_size=400).save_pretrained(tmp_path / "source")
+    memory, disk = both_ways(tmp_path / "source", method="svd", ratio=0.945, layers=["all"])
+    assert_same(memory, disk)
+    assert "bert.embeddings.word_embeddings.basis" not in tensors_of(disk)
+    assert "bert.encoder.layer.0.output.dense.basis" in tensors_of(disk)
+    assert "cls.predictions.decoder.weight" not in tensors_of(disk)
+
+
+def test_old_names_and_a_missing_prefix(tiny_model, tmp_path, both_ways):
+    tiny_model().save_pretrained(tmp_path / "source")
+    file = tmp_path / "source" / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta", "bert.": ""}
+    renamed = {}
+    for key, tensor in load_file(file).items():
+        for new, former in old.items():
+            key = key.replace(new, former)
+        renamed[key] = tensor
+    save_file(renamed, file)
+    assert_same(*both_ways(tmp_path / "source", method="svd", layers=["all"]))
+
+
+def test_a_pickle(tiny_model, tmp_path):
+    dense = tiny_model()
+    dense.save_pretrained(tmp_path / "source")
+    torch.save(dense.state_dict(), tmp_path / "source" / "pytorch_model.bin")
+    (tmp_path / "source" / "model.safetensors").unlink()
+    model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
+    with lend_layer(model, "bert.pooler.dense") as layer:
+        assert torch.equal(layer.weight, dense.bert.pooler.dense.weight)
+
+
+def test_missing_weights_are_as_loud_as_ever(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    file = tmp_path / "source" / "model.safetensors"
+    weights = load_file(file)
+    save_file({key: tensor for key, tensor in weights.items() if "classifier" not in key}, file)
+    with pytest.warns(UserWarning, match="these weights are random"):
+        model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
+    saving.save(model, None, tmp_path / "out")
+    assert torch.equal(tensors_of(tmp_path / "out")["classifier.weight"], model.classifier.weight)
+    save_file({key: tensor for key, tensor in weights.items() if "word_emb" not in key}, file)
+    with pytest.raises(LpCompressError, match=r"It lacks bert\.embeddings\.word_embeddings\.weight"):
+        loading.load(str(tmp_path / "source"), on_disk=True)
+
+
+def test_an_error_leaves_the_tensors_on_the_disk(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
+    with pytest.raises(LpCompressError, match="Ask for a smaller ratio"):
+        compress(model, method="svd", ratio=0.9999, row_weights="uniform")
+    assert all(tensor.is_meta for tensor in model.parameters())
+
+
+def test_a_module_is_moved_to_a_file_and_edited(scratch):
+    module = nn.Linear(3, 2)
+    expected = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    offload(module, module.state_dict())
+    assert is_offloaded(module) and module.weight.is_meta and len(os.listdir(scratch)) == 1
+    with in_memory(module), torch.no_grad():
+        assert torch.equal(module.weight, expected["weight"])
+        module.weight.zero_()  # lost
+    with editable(module), torch.no_grad():
+        module.bias.zero_()  # kept
+    assert module.weight.is_meta and len(os.listdir(scratch)) == 1
+    assert torch.equal(stored_tensor(module, "weight"), expected["weight"])
+    assert torch.equal(stored_tensor(module, "bias"), torch.zeros(2))
+    assert torch.equal(module(torch.ones(1, 3)), expected["weight"].sum(1).unsqueeze(0))
+
+
+def test_what_is_in_memory_stays_there():
+    module = nn.Linear(3, 2)
+    weight = module.weight
+    with editable(module), torch.no_grad():
+        weight.zero_()
+    assert module.weight is weight and not is_offloaded(module)
+    assert stored_tensor(module, "weight").data_ptr() == weight.data_ptr()
+
+
+@pytest.mark.parametrize("error", [OSError, SafetensorError])
+def test_a_full_scratch_directory_is_named(tiny_model, tmp_path, scratch, monkeypatch, error):
+    def fail(*_):
+        raise error("No space left on device (os error 28)")
+
+    tiny_model().save_pretrained(tmp_path / "model")
+    model, _ = loading.load(str(tmp_path / "model"), on_disk=True)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(CheckpointError, match=f"^{scratch} cannot hold the temporary files: .*28.* set TMPDIR to"):
+        compress(model, row_weights="uniform", method="svd")
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_weights_of_other_sizes_than_the_config_are_refused(tiny_model, tmp_path, on_disk):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    model.config.hidden_size = 40
+    model.config.save_pretrained(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"cannot be loaded\. Its weights are of other sizes than its config\.json"
+    ):
+        loading.load(str(tmp_path), on_disk=on_disk)
