@@ -1,13 +1,10 @@
 """The papers' protocol: score each task's model, compress it, score it again, without fine-tuning."""
 
 import json
-import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,14 @@ from lpcompress.atomic import refuse_unwritable, write_atomically
 from lpcompress.compression import whole_model
 from lpcompress.config.plan import Plan, plans_for
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.evaluation.document import document
-from lpcompress.evaluation.examination import ITSELF, Examination, Setup, Variant, evaluate_task, labels_of
+from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.comparison import checked_primary
+from lpcompress.evaluation.evaluation import Evaluation, Scores, Settings
+from lpcompress.evaluation.examination import Examination
 from lpcompress.evaluation.gates import Gates, Limits, limits
 from lpcompress.evaluation.prediction import MAX_LENGTH
-from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult, checked_primary
+from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult
+from lpcompress.evaluation.setup import Setup, Variant
 from lpcompress.evaluation.store import Store
 from lpcompress.evaluation.templates import models_of
 from lpcompress.glue.data import HUB
@@ -30,9 +30,8 @@ from lpcompress.glue.statistics import RESAMPLES
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
-from lpcompress.version import __version__
+from lpcompress.version import versions
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scikit-learn", "scipy", "numpy")
 PARTS = ".parts"  # ends the name of the directory of finished tasks, beside the results
 
 
@@ -207,11 +206,6 @@ def checked_count(name: str, value: int | None) -> int | None:
     return value
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that numbers may depend on."""
-    return {"lpcompress": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
 def _evaluate(
     tasks: Sequence[Task],
     models: Mapping[str, str | None],
@@ -262,32 +256,3 @@ def _variant(name: str, plan: Plan, setup: Setup) -> Variant:
     counts = Path(plan.row_weights)
     content = counts.read_text(encoding="utf-8") if counts.is_file() else None
     return Variant(name, prepare, {"compression": plan.model_dump(mode="json"), "row_weights": content})
-
-
-def _document(
-    model: str,
-    baseline: str | None,
-    results: Mapping[str, Mapping[str, TaskResult]],
-    setup: Setup,
-    plans: Mapping[str, Plan],
-    gates: Gates,
-) -> dict[str, Any]:
-    """Return the document of the first plan, with those of all under `methods` if there are several."""
-    settings = {
-        "data": setup.data,
-        "limit": setup.limit,
-        "batch_size": setup.batch_size,
-        "max_length": MAX_LENGTH,
-        "label_map": setup.label_map and str(setup.label_map),
-        "primary": setup.primary,
-        "resamples": RESAMPLES,
-        "seed": setup.seed,
-        "device": setup.workers.device.type,
-    }
-    about = {"versions": versions(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
-    documents = {}
-    for name, found in results.items():
-        plan = {"compression": plans[name].model_dump(mode="json") if name in plans else None}
-        documents[name] = document(model, baseline, found, settings | plan, gates, **about)
-    first = next(iter(documents.values()))
-    return first | {"methods": documents} if len(documents) > 1 else first
