@@ -35,9 +35,7 @@ def eval_glue(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL|TEMPLATE", help="What a compressed MODEL was made from.", rich_help_panel=SCORING
-        ),
+        typer.Option(metavar="MODEL|TEMPLATE", help="What a compressed MODEL was made from.", rich_help_panel=SCORING),
     ] = None,
     methods: Annotated[
         list[str] | None,
@@ -50,9 +48,7 @@ def eval_glue(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on with a run that was ended, with the same --out.", rich_help_panel=RUNNING
-        ),
+        typer.Option("--resume", help="Go on with a run that was ended, with the same --out.", rich_help_panel=RUNNING),
     ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,

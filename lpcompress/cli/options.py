@@ -1,7 +1,7 @@
 """From the fields of options to options of the command line, and from what was given back to objects."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -26,9 +26,7 @@ OverwriteOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(
-        help="Where to compute: cpu, cuda, cuda:1. Default: a GPU if there is one.", rich_help_panel=RUNNING
-    ),
+    typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: a GPU if there is one.", rich_help_panel=RUNNING),
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -164,10 +162,9 @@ def option_of(name: str, field: FieldInfo) -> inspect.Parameter:
         show_default=False,
         autocompletion=(lambda: list(words.words)) if words else None,
     )
-    default, kind = (False, bool) if switch else (None, _typed(field) | None)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-    )
+    kind, absent = (bool, False) if switch else (_typed(field) | None, None)
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=annotation)
 
 
 def _typed(field: FieldInfo) -> Any:

@@ -103,7 +103,8 @@ class Terminal:
             yield Progress()
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
 
         console = Console(stderr=True)
         columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()

@@ -199,7 +199,9 @@ def default_of(field: FieldInfo) -> str:
         return str(shown.default)
     if default is None or default == () or default == {}:
         return ""
-    return ", ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(default, float) else default
+    return (
+        ", ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(default, float) else default
+    )
 
 
 def sentence(kind: type[BaseModel], error: ValidationError) -> str:
@@ -221,9 +223,12 @@ def sentence(kind: type[BaseModel], error: ValidationError) -> str:
         known, where = sorted(owner.model_fields), f" at {'.'.join(place[:-1])}" if place[1:] else ""
         return f"unknown key {place[-1]!r}{where}{nearest(place[-1], known)} Known keys: {', '.join(known)}."
     where = ".".join(str(each) for each in first["loc"] if isinstance(each, str) and each)
+    about = field.description or ""
+    about = about if about[1:2].isupper() else about[:1].lower() + about[1:]  # GLUE stays
     if first["type"] == "missing":
-        return f"{where} must be given: {_inside(field)}."
-    return f"{where} must be {_rule(first['type'], field)}: {_inside(field)}. Got {_shown(first['input'])}{_hint(first, field)}"
+        return f"{where} must be given: {about}."
+    value = f"{first['input']:g}" if isinstance(first["input"], float) else repr(first["input"])
+    return f"{where} must be {_rule(first['type'], field)}: {about}. Got {value}{_hint(first, field)}"
 
 
 def _at(kind: type[BaseModel], place: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
@@ -250,16 +255,6 @@ def _rule(complaint: str, field: FieldInfo) -> str:
         return str(words.rule)
     expected = EXPECTED.get(complaint.split("_")[0])
     return expected or bounds(field) or "something else"
-
-
-def _inside(field: FieldInfo) -> str:
-    """Return the description of a field for the middle of a sentence."""
-    text = field.description or ""
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]  # not GLUE
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def _hint(complaint: Mapping[str, Any], field: FieldInfo) -> str:

@@ -50,7 +50,7 @@ class Recipe(Options):
     freeze: Annotated[
         tuple[str, ...],
         Field(
-            description="Names (wildcards) of modules and parameters, or words as for --layers, not to train. Repeatable"
+            description="What not to train: wildcards over module and parameter names, or words as for layers. Repeatable"
         ),
         Shown(TRAINING, metavar="PATTERN"),
     ] = ()

@@ -57,17 +57,17 @@ class Scoring(Options):
         BeforeValidator(lambda value: {} if value is None else value),
         Field(description="Metric to take as a task's score, such as mrpc=f1"),
         Shown(SCORING, metavar="TASK=METRIC"),
-    ] = {}
+    ] = Field(default_factory=dict)
     max_drop: Annotated[
         Limits,
         Field(description="Gate: exit with 3 if the average or a task loses more points than this"),
         Shown(SCORING, metavar="X|TASK=X|average=X"),
-    ] = {}
+    ] = Field(default_factory=dict)
     min_recovery: Annotated[
         Limits,
         Field(description="Gate: exit with 3 if compressed / baseline is below this, such as 0.98"),
         Shown(SCORING, metavar="X|TASK=X|average=X"),
-    ] = {}
+    ] = Field(default_factory=dict)
     seed: Annotated[
         int, Field(ge=0, le=LARGEST_SEED, description="Seed of the bootstrap for standard errors"), Shown(SCORING)
     ] = 0

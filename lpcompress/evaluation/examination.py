@@ -121,7 +121,7 @@ class Examination:
     def classifier(self) -> Classifier:
         """The model, on the device."""
         rows = sum(map(len, self.splits))  # read first: that is quick and fails before the long work
-        self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows", 0, 0)
+        self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows")
         loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task, self._head_seed))
         loaded.model.to(self._setup.workers.device)
         return loaded
@@ -139,7 +139,7 @@ class Examination:
 
         def make() -> Outcome:
             twin, tokenizer = twin_of(self.classifier.model), self.classifier.tokenizer
-            tell = partial(self._tell_of, variant.name)
+            tell = self._setup.progress.under(f"{self.task.key}: {variant.name}: ")
             done = self._setup.workers.together(lambda: variant.prepare(twin, tokenizer, tell))
             return self.outcome(twin, lambda _: labels_of(plain), done, variant.name)
 
@@ -205,9 +205,6 @@ class Examination:
         if rows.labels is None:
             raise LpCompressError(f"{self.task.key}: rows must have labels. Those of {rows.split} have none.")
         return values[0][:PROBE_ROWS], rows.labels[:PROBE_ROWS]
-
-    def _tell_of(self, name: str, description: str, done: float, total: float) -> None:
-        self._setup.progress(f"{self.task.key}: {name}: {description}", done, total)
 
     def _logits(self, model: Any, name: str) -> list[np.ndarray]:
         """Return the logits of every split."""

@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from lpcompress import hub
 from lpcompress.atomic import write_atomically
 from lpcompress.checkpoints import files, saving
 from lpcompress.config.recipe import Recipe
+from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.evaluation.benchmark import checked_count, versions
+from lpcompress.evaluation.benchmark import versions
 from lpcompress.evaluation.classifier import Classifier
 from lpcompress.evaluation.examination import Examination, Setup, labels_of
 from lpcompress.evaluation.prediction import encode, logits
-from lpcompress.evaluation.results import Outcome, TaskResult
+from lpcompress.evaluation.results import Outcome, TaskResult, checked_primary
 from lpcompress.finetuning.learner import Learner, Teacher
 from lpcompress.finetuning.report import companion_files
 from lpcompress.finetuning.training import Examples, frozen, train
@@ -28,9 +28,8 @@ from lpcompress.glue.labels import LabelMap
 from lpcompress.glue.metrics import compute, score
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.processes import Workers
-from lpcompress.progress import Progress, silent
+from lpcompress.progress import Callback, Progress
 
-TRAIN = "train"
 STATE = ".training"  # ends the name of the directory, beside the output, from which a run is resumed
 SETTINGS = "settings.json"
 
@@ -40,16 +39,13 @@ def finetune(
     task: str,
     out: str | Path,
     *,
-    data: str | Path = HUB,
-    split: str = TRAIN,
-    train_limit: int | None = None,
-    limit: int | None = None,
+    recipe: Recipe | None = None,
+    scoring: Scoring | None = None,
     distill: str | Path | None = None,
-    label_map: str | Path | None = None,
     device: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train a classifier on a task's training rows, all of it or all but what is frozen.
@@ -65,16 +61,12 @@ def finetune(
     out : str or Path
         Directory for the checkpoint. What a run needs to be resumed stands beside it meanwhile, in a directory that
         ends in `.training`.
-    data : str or Path, default="hub"
-        `hub`, or a directory with GLUE.
-    split : str, default="train"
-        The rows to train on.
-    train_limit, limit : int, optional
-        Only so many of the first rows for training, and for scoring.
+    recipe : Recipe, optional
+        How to train.
+    scoring : Scoring, optional
+        Where the data is, and how to score before and after.
     distill : str or Path, optional
         A model fine-tuned on the task, mostly the dense one, whose logits and hidden states are followed.
-    label_map : str or Path, optional
-        See `eval_glue`.
     device : str, optional
         By default a GPU if there is one.
     resume : bool, default=False
@@ -82,8 +74,11 @@ def finetune(
     overwrite : bool, default=False
         Replace the checkpoint in `out`, and forget what an ended run left beside it.
     progress : callable (description, done, total), optional
+        `done` and `total` are None where they are unknown.
     **options
-        Fields of `recipe.Recipe`: epochs, max_steps, learning_rate, batch_size, freeze, mixed_precision, seed, ...
+        Fields of `Recipe` (epochs, max_steps, learning_rate, batch_size, freeze, mixed_precision, split, train_limit,
+        seed, ...) and of `Scoring` (data, limit, label_map, ...), which win over those of `recipe` and `scoring`; a
+        name that both have is the recipe's.
 
     Returns
     -------
@@ -97,21 +92,25 @@ def finetune(
     LpCompressError
         If model, teacher or rows cannot be read, or the result cannot be written.
     """
-    began, recipe, wanted = time.perf_counter(), Recipe(**options), _one_task(task)
-    checked_count("train_limit", train_limit)
-    target = Path(out).resolve()
+    began, wanted = time.perf_counter(), _one_task(task)
+    to_score = {key: options.pop(key) for key in [*options] if key in Scoring.model_fields.keys() - Recipe.model_fields}
+    recipe, scoring = Recipe.of(recipe, options), Scoring.of(scoring, to_score)
+    data, target = scoring.data, Path(out).resolve()
     setup = Setup(
         Workers(device),
-        str(data),
-        checked_count("limit", limit),
-        label_map=Path(label_map) if label_map else None,
-        progress=progress or silent,
+        data,
+        scoring.limit,
+        scoring.batch_size,
+        scoring.label_map,
+        checked_primary(scoring.primary),
+        scoring.seed,
+        progress=Progress.of(progress),
     )
     setup.workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
     if recipe.mixed_precision == "fp16" and setup.workers.device.type == "cpu":
         raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if data != HUB else hub.asked_once():
-        rows = _labelled(load_rows(wanted, split, data, train_limit))
+        rows = _labelled(load_rows(wanted, recipe.split, data, recipe.train_limit))
         exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)
         before = None if exam.classifier.new_head else exam.plain()
         guide = Examination(wanted, str(distill), setup) if distill else None
@@ -160,7 +159,7 @@ def _settings(
     recipe: Recipe, rows: Rows, classifier: Classifier, labels: LabelMap, teacher: Classifier | None, setup: Setup
 ) -> dict[str, Any]:
     """Return what the trained weights depend on: a resumed run must have the same."""
-    return asdict(recipe) | {
+    return recipe.model_dump(exclude={"train_limit"}) | {
         "freeze": list(recipe.freeze),
         "task": rows.task.key,
         "split": rows.split,
