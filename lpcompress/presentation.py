@@ -25,6 +25,17 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
+def points(value: float | None) -> str:
+    """Return a score in points as people read it; a dash where there is none.
+
+    Examples
+    --------
+    >>> points(83.456), points(None)
+    ('83.46', '-')
+    """
+    return "-" if value is None else f"{value:.2f}"
+
+
 def short_list(numbers: list[int]) -> str:
     """Return the numbers in a line, the tail of a long list as dots."""
     shown = ", ".join(map(str, numbers[:MOST_RANKS]))

@@ -2,34 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from lpcompress.config.plan import Plan
+from lpcompress.config.scoring import Scoring
 from lpcompress.evaluation.averages import Average, average
 from lpcompress.evaluation.gates import Gates
+from lpcompress.evaluation.prediction import MAX_LENGTH
 from lpcompress.evaluation.results import FAILED, TaskResult
+from lpcompress.evaluation.setup import Setup
+from lpcompress.glue.statistics import RESAMPLES
 from lpcompress.glue.tasks import WNLI
+from lpcompress.version import versions
 
 CAPTION = "without fine-tuning"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the numbers of an evaluation depend on besides models and plans: see `setup.Setup`.
-
-    `max_length` is that of a text in tokens, `resamples` the number of draws of the bootstrap.
-    """
-
-    data: str
-    limit: int | None
-    batch_size: int
-    max_length: int
-    label_map: str | None
-    primary: dict[str, str]
-    resamples: int
-    seed: int
-    device: str
 
 
 @dataclass(frozen=True)
@@ -55,10 +43,10 @@ class Scores:
     failures: list[str]
 
     @classmethod
-    def of(cls, plan: Plan | None, tasks: Mapping[str, TaskResult], primary: Mapping[str, str], gates: Gates) -> "Scores":
+    def of(cls, plan: Plan | None, tasks: Mapping[str, TaskResult], scoring: Scoring) -> Self:
         """Average results and hold them against the gates."""
-        mean = average(tasks, primary)
-        return cls(plan, tasks, mean, average(tasks, primary, without=WNLI), gates.failures(tasks, mean))
+        mean, rest = (average(tasks, scoring.primary, without) for without in (None, WNLI))
+        return cls(plan, tasks, mean, rest, Gates.of(scoring).failures(tasks, mean))
 
     @property
     def failed(self) -> bool:
@@ -76,8 +64,9 @@ class Evaluation:
         Hub id, directory, template or YAML file.
     baseline : str or None
         Of the same kinds; `model` itself where it was compressed here.
-    settings : Settings
-    gates : Gates
+    scoring : Scoring
+    device : str
+        Kind of device that the models ran on.
     methods : mapping of str to Scores
         By method; a single entry where there is nothing to compare.
     versions : mapping of str to str
@@ -88,11 +77,25 @@ class Evaluation:
 
     model: str
     baseline: str | None
-    settings: Settings
-    gates: Gates
+    scoring: Scoring
+    device: str
     methods: Mapping[str, Scores]
     versions: Mapping[str, str]
     date: str
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        baseline: str | None,
+        results: Mapping[str, Mapping[str, TaskResult]],
+        setup: Setup,
+        plans: Mapping[str, Plan],
+    ) -> Self:
+        """Average the results, by name of the plan (or of none) and task, and hold them against the gates."""
+        methods = {name: Scores.of(plans.get(name), found, setup.scoring) for name, found in results.items()}
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(model, baseline, setup.scoring, setup.workers.device.type, methods, versions(), date)
 
     @property
     def first(self) -> Scores:
@@ -119,7 +122,7 @@ class Evaluation:
         what they share at the top. Numbers depend on models, data and settings alone, but for `seconds` and `date`.
         """
         about = {"versions": dict(self.versions), "date": self.date}
-        settings = asdict(self.settings)
+        settings = self._settings()
         head: dict[str, Any] = {"model": self.model, "baseline": self.baseline}
         if len(self.methods) == 1:
             numbers = self._numbers(self.first)
@@ -143,7 +146,14 @@ class Evaluation:
         }
 
     def _gates(self, failures: list[str]) -> dict[str, Any] | None:
-        return {**asdict(self.gates), "passed": not failures, "failures": list(failures)} if self.gates else None
+        gates = Gates.of(self.scoring)
+        return {**asdict(gates), "passed": not failures, "failures": list(failures)} if gates else None
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what the numbers depend on besides models and plans."""
+        asked = self.scoring.model_dump(mode="json", include={"data", "limit", "batch_size", "label_map", "primary"})
+        asked |= {"max_length": MAX_LENGTH, "resamples": RESAMPLES, "seed": self.scoring.seed, "device": self.device}
+        return asked
 
 
 def _entry(result: TaskResult, plan: dict[str, Any] | None) -> dict[str, Any]:

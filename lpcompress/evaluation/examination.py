@@ -45,21 +45,22 @@ class Examination:
     @cached_property
     def splits(self) -> list[Rows]:
         """The rows of the splits that are scored."""
-        read = partial(load_rows, self.task, source=self._setup.data, limit=self._setup.limit)
+        scoring = self._setup.scoring
+        read = partial(load_rows, self.task, source=scoring.data, limit=scoring.limit)
         return self._setup.workers.together(lambda: [read(split) for split in self.task.splits])
 
     @cached_property
     def classifier(self) -> Classifier:
         """The model, on the device."""
         rows = sum(map(len, self.splits))  # read first: that is quick and fails before the long work
-        self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows", 0, 0)
+        self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows")
         loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task, self._head_seed))
         loaded.model.to(self._setup.workers.device)
         return loaded
 
     @cached_property
     def _encoded(self) -> list[Encoded]:
-        return [encode(self.classifier.tokenizer, rows, self._setup.batch_size) for rows in self.splits]
+        return [encode(self.classifier.tokenizer, rows, self._setup.scoring.batch_size) for rows in self.splits]
 
     def plain(self) -> Outcome:
         """Return the outcome of the model as it stands."""
@@ -70,7 +71,7 @@ class Examination:
 
         def make() -> Outcome:
             twin, tokenizer = twin_of(self.classifier.model), self.classifier.tokenizer
-            tell = partial(self._tell_of, variant.name)
+            tell = self._setup.progress.under(f"{self.task.key}: {variant.name}: ")
             done = self._setup.workers.together(lambda: variant.prepare(twin, tokenizer, tell))
             return self.outcome(twin, lambda _: plain.labels, done, variant.name)
 
@@ -116,7 +117,8 @@ class Examination:
 
     def compared(self, outcome: Outcome, baseline: Outcome | None = None) -> TaskResult:
         """Return the result of an outcome on this task's rows."""
-        return compare(self.task, self.splits, outcome, baseline, self._setup.primary, self._setup.seed)
+        scoring = self._setup.scoring
+        return compare(self.task, self.splits, outcome, baseline, scoring.primary, scoring.seed)
 
     def reading(self, plain: Outcome) -> Reading:
         """Return what the model's outputs mean, for the models made from it."""
@@ -124,9 +126,6 @@ class Examination:
 
     def _read(self, values: list[np.ndarray]) -> LabelMap:
         return read_outputs(self.classifier, self.splits[0], values[0], self._setup, self._baseline)
-
-    def _tell_of(self, name: str, description: str, done: float = 0, total: float = 0) -> None:
-        self._setup.progress(f"{self.task.key}: {name}: {description}", done, total)
 
     def _logits(self, model: Any, name: str) -> list[np.ndarray]:
         """Return the logits of every split."""
@@ -152,16 +151,16 @@ class Examination:
 
     def _key(self) -> dict[str, Any]:
         """Return all that the predictions of the model as it stands depend on."""
-        setup, baseline = self._setup, self._baseline
+        scoring, baseline = self._setup.scoring, self._baseline
         return {
             "task": self.task.key,
             "model": self.classifier.name,
             "model_fingerprint": self.classifier.fingerprint,
             "data": [rows.fingerprint for rows in self.splits],
-            "limit": setup.limit,
-            "batch_size": setup.batch_size,
-            "label_map": setup.label_map and setup.label_map.read_text(encoding="utf-8"),
+            "limit": scoring.limit,
+            "batch_size": scoring.batch_size,
+            "label_map": scoring.label_map and scoring.label_map.read_text(encoding="utf-8"),
             "baseline_labels": baseline and [baseline.names, baseline.labels.order],
-            "device": setup.workers.device.type,
-            **setup.context,
+            "device": self._setup.workers.device.type,
+            **self._setup.context,
         }

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
 from numbers import Real
+from typing import Self
 
+from lpcompress.config.scoring import Scoring
 from lpcompress.errors import PlanError
 from lpcompress.evaluation.averages import Average
 from lpcompress.evaluation.results import FAILED, OK, TaskResult
@@ -46,6 +48,17 @@ class Gates:
 
     max_drop: Mapping[str, float]
     min_recovery: Mapping[str, float]
+
+    @classmethod
+    def of(cls, scoring: Scoring) -> Self:
+        """Return the gates that a user asks for.
+
+        Raises
+        ------
+        PlanError
+            If a limit is for something that has no score.
+        """
+        return cls(limits(scoring.max_drop), limits(scoring.min_recovery))
 
     def __bool__(self) -> bool:
         return bool(self.max_drop or self.min_recovery)

@@ -58,7 +58,7 @@ def read_outputs(
     uncompressed = not (baseline or is_compressed(config))
     answers = (values, rows.labels) if uncompressed and rows.labels is not None else None
     probe = partial(_probe, classifier, rows, values, setup) if uncompressed else partial(_refuse, classifier, rows)
-    return decide(rows.task, config, classifier.name, probe, setup.label_map, answers)
+    return decide(rows.task, config, classifier.name, probe, setup.scoring.label_map, answers)
 
 
 def _refuse(classifier: Classifier, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -71,10 +71,10 @@ def _refuse(classifier: Classifier, rows: Rows) -> tuple[np.ndarray, np.ndarray]
 def _probe(classifier: Classifier, rows: Rows, values: np.ndarray, setup: Setup) -> tuple[np.ndarray, np.ndarray]:
     """Return logits and labels of enough rows to tell what the outputs of an uncompressed model mean."""
     task = rows.task
-    if task.head or (setup.limit or PROBE_ROWS) < PROBE_ROWS:
+    if task.head or (setup.scoring.limit or PROBE_ROWS) < PROBE_ROWS:
         head = TASKS[task.head or task.key]
-        rows = load_rows(head, head.splits[0], setup.data, PROBE_ROWS)
-        values = logits(classifier.model, encode(classifier.tokenizer, rows, setup.batch_size), setup.workers)
+        rows = load_rows(head, head.splits[0], setup.scoring.data, PROBE_ROWS)
+        values = logits(classifier.model, encode(classifier.tokenizer, rows, setup.scoring.batch_size), setup.workers)
     if rows.labels is None:
         raise LpCompressError(f"{task.key}: rows must have labels. Those of {rows.split} have none.")
     return values[:PROBE_ROWS], rows.labels[:PROBE_ROWS]

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lpcompress.compression.records import CompressionReport
+from lpcompress.config.scoring import Scoring
 from lpcompress.evaluation.store import Store
-from lpcompress.glue.data import HUB
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
 
@@ -19,31 +18,17 @@ class Setup:
     Attributes
     ----------
     workers : Workers
-    data : str
-        `hub` or a directory.
-    limit : int or None
-        Only so many rows of each split.
-    batch_size : int
-    label_map : Path or None
-        See `glue.labels.read_label_map`.
-    primary : dict of str to str
-        Task -> the one metric that is its score.
-    seed : int
-        Seed of the bootstrap.
+    scoring : Scoring
+        Which rows, and how they are scored.
     store : Store or None
         Where outcomes are kept for a resumed run.
     context : dict
         What else the predictions depend on, for the store's keys: versions.
-    progress : callable (description, done, total)
+    progress : Progress
     """
 
     workers: Workers
-    data: str = HUB
-    limit: int | None = None
-    batch_size: int = 32
-    label_map: Path | None = None
-    primary: dict[str, str] = field(default_factory=dict)
-    seed: int = 0
+    scoring: Scoring = field(default_factory=Scoring)
     store: Store | None = None
     context: dict[str, Any] = field(default_factory=dict)
     progress: Progress = silent
