@@ -42,9 +42,7 @@ class Conversion:
     device: str | None = None
     progress: Progress = silent
 
-    def convert(
-        self, target: Path, how: Saving, task: str | None = None
-    ) -> "tuple[dict[str, Any], Evaluation | None]":
+    def convert(self, target: Path, how: Saving, task: str | None = None) -> "tuple[dict[str, Any], Evaluation | None]":
         """Compress the checkpoint into a directory.
 
         Parameters

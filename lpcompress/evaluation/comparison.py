@@ -1,6 +1,7 @@
 """A compressed model beside its baseline, on the same rows of one task."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,29 +65,34 @@ def compare(
         Seed of the bootstrap.
     """
     labelled = all(rows.labels is not None for rows in splits)
-    names = primary_metrics(task, primary or {})
-    after = score(model.metrics, names) if labelled else None
-    before = score(baseline.metrics, names) if baseline and labelled else None
-    pairs = [_pair(task, rows, names, model, baseline) for rows in splits] if baseline and labelled else []
-    compared = after is not None and before is not None
-    return TaskResult(
+    result = TaskResult(
         OK if labelled else UNLABELLED,
         model=model.model,
         n=sum(map(len, splits)),
         metrics=model.metrics,
-        score=after,
-        baseline_metrics=baseline.metrics if baseline else {},
-        baseline_score=before,
-        drop=before - after if compared else None,
-        se=drop_se(pairs, seed=seed) if compared else None,
-        p_value=mcnemar(pairs) if compared and "accuracy" in task.metrics else None,
-        recovery=after / before if compared and before > 0 else None,
         agreement=agreement(model, baseline) if baseline and task.classes else None,
         labels=model.labels,
         splits={rows.split: Split(len(rows), rows.fingerprint) for rows in splits},
         compression=model.compression,
-        predictions=None if labelled else _names(task, splits, model),
         seconds=model.seconds + (baseline.seconds if baseline else 0.0),
+    )
+    if not labelled:
+        return replace(result, predictions=_names(task, splits, model))
+    names = primary_metrics(task, primary or {})
+    after = score(model.metrics, names)
+    if baseline is None:
+        return replace(result, score=after)
+    before = score(baseline.metrics, names)
+    pairs = [_pair(task, rows, names, model, baseline) for rows in splits]
+    return replace(
+        result,
+        score=after,
+        baseline_metrics=baseline.metrics,
+        baseline_score=before,
+        drop=before - after,
+        se=drop_se(pairs, seed=seed),
+        p_value=mcnemar(pairs) if "accuracy" in task.metrics else None,
+        recovery=after / before if before > 0 else None,
     )
 
 

@@ -3,6 +3,7 @@
 pydantic writes and reads the dataclasses as they are declared, so that no key is spelled twice.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -115,7 +116,8 @@ class TaskResult:
 
 
 @cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    """Return what writes and reads a dataclass; making one takes long."""
     return TypeAdapter(kind)
 
 

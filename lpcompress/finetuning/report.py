@@ -62,4 +62,4 @@ def _card(record: Record) -> str:
     """Return the model card of a dense model."""
     data = ModelCardData(library_name="transformers", datasets=[REPOSITORY], tags=["lpcompress"])
     words = {"name": Path(record.out).name, "sentence": record.sentence}
-    return str(ModelCard.from_template(data, template_path=str(TEMPLATE), **words))
+    return f"{ModelCard.from_template(data, template_path=str(TEMPLATE), **words)}\n"
