@@ -6,7 +6,7 @@ from lpcompress import hub
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import PlanError
 from lpcompress.evaluation.attempts import ITSELF
-from lpcompress.evaluation.comparison import checked_primary
+from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.examination import Examination
 from lpcompress.evaluation.gates import Gates
@@ -47,7 +47,7 @@ class BeforeAfter:
         tasks = chosen(task)
         if len(tasks) > 1 or tasks[0].key not in TASKS:
             raise PlanError(f"one model is scored on one task, one of {', '.join(TASKS)}. Got {task!r}.")
-        checked_primary(scoring.primary)
+        refuse_unknown(scoring.primary)
         Gates.of(scoring)  # refused before any work
         self._name, self._task = model, tasks[0]
         self._setup = Setup(workers, scoring, progress=progress)

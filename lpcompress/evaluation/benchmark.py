@@ -15,7 +15,7 @@ from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import Scoring, wishes
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.evaluation.attempts import ITSELF, evaluate_task
-from lpcompress.evaluation.comparison import checked_primary
+from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.gates import Gates
 from lpcompress.evaluation.prediction import MAX_LENGTH
@@ -126,7 +126,7 @@ def evaluate(
         As `eval_glue` does.
     """
     wanted, gates = chosen(tasks), Gates.of(scoring)
-    checked_primary(scoring.primary)
+    refuse_unknown(scoring.primary)
     if gates and not (plans or baseline):
         raise PlanError("max_drop and min_recovery need something to compare with. Give a ratio or a baseline.")
     if baseline and plans:

@@ -24,21 +24,23 @@ def primary_metrics(task: Task, primary: Mapping[str, str]) -> tuple[str, ...]:
     return (primary[task.key],) if task.key in primary else task.metric_keys
 
 
-def checked_primary(primary: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's choice of metrics.
+def refuse_unknown(primary: Mapping[str, str]) -> None:
+    """Raise if there is no such task or metric as a user chose.
+
+    Parameters
+    ----------
+    primary : mapping of str to str
+        Task -> metric.
 
     Raises
     ------
     PlanError
         If there is no such task or metric.
     """
-    if not isinstance(primary, Mapping):
-        raise PlanError(f"primary must map tasks to metrics, such as {{'mrpc': 'f1'}}. Got {primary!r}.")
     for key, metric in primary.items():
         if key not in TASKS or metric not in TASKS[key].metric_keys:
             known = ", ".join(f"{task.key}={'|'.join(task.metric_keys)}" for task in TASKS.values())
             raise PlanError(f"primary must be one of {known}. Got {key}={metric}.")
-    return dict(primary)
 
 
 def compare(

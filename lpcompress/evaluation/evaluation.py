@@ -127,7 +127,7 @@ class Evaluation:
         if len(self.methods) == 1:
             numbers = self._numbers(self.first)
             numbers["settings"] = settings | numbers["settings"]
-            return head | numbers | about
+            return head | numbers | {"caption": CAPTION} | about
         head |= {"caption": CAPTION, "gates": self._gates(self.failures), "settings": settings} | about
         return head | {"methods": {name: self._numbers(scores) for name, scores in self.methods.items()}}
 
@@ -139,7 +139,6 @@ class Evaluation:
         return {
             **mean,
             "without_wnli": asdict(scores.without_wnli),
-            "caption": CAPTION,
             "tasks": {key: _entry(result, plan) for key, result in scores.tasks.items()},
             "gates": self._gates(scores.failures),
             "settings": {"compression": plan},

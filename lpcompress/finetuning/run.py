@@ -12,7 +12,7 @@ from lpcompress.config.recipe import Recipe
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.evaluation.classifier import Classifier
-from lpcompress.evaluation.comparison import checked_primary
+from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.examination import Examination
 from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.setup import Setup
@@ -119,7 +119,7 @@ def tune(
         As `finetune` does.
     """
     began, wanted, target = time.perf_counter(), _one_task(task), Path(out).resolve()
-    checked_primary(scoring.primary)
+    refuse_unknown(scoring.primary)
     setup = Setup(Workers(device), scoring, progress=Progress.of(progress))
     workers, state = setup.workers, State.of(target)
     workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
