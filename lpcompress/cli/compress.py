@@ -16,9 +16,8 @@ from lpcompress.errors import PlanError
 def compress(
     terminal: Terminal,
     model: ModelArgument,
+    *,
     plan: Plan,
-    scoring: Scoring,
-    saving: Saving,
     config: ConfigOption = None,
     out: Annotated[
         Path | None,
@@ -26,21 +25,11 @@ def compress(
             help="Output directory. Default: MODEL's last part + '-lpcompress', here.", rich_help_panel=OUTPUT
         ),
     ] = None,
-    eval_glue: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK",
-            help="The GLUE task that MODEL was fine-tuned on: score it before and after.",
-            rich_help_panel=SCORING,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Where to compute: cpu, cuda, cuda:1. Default: cpu; in several processes, their launcher's.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
+    saving: Saving,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel=OUTPUT),
+    ] = False,
     save_plan: Annotated[
         Path | None,
         typer.Option(
@@ -49,11 +38,23 @@ def compress(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel=OUTPUT),
-    ] = False,
     as_json: JsonOption = False,
+    eval_glue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="The GLUE task that MODEL was fine-tuned on: score it before and after.",
+            rich_help_panel=SCORING,
+        ),
+    ] = None,
+    scoring: Scoring,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to compute: cpu, cuda, cuda:1. Default: cpu; in several processes, their launcher's.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
 ) -> int:
     """Replace layers of MODEL, by default the word embedding, by factored ones and save the result.
 

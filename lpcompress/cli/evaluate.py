@@ -26,8 +26,13 @@ TemplateArgument = Annotated[
 def eval_glue(
     terminal: Terminal,
     model: TemplateArgument,
+    *,
     plan: Plan | None,
-    scoring: Scoring,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(metavar="svd,lp,...", help="Compare several methods in one run.", rich_help_panel=FIT),
+    ] = None,
+    config: ConfigOption = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,11 +45,7 @@ def eval_glue(
         str | None,
         typer.Option(metavar="MODEL|TEMPLATE", help="What a compressed MODEL was made from.", rich_help_panel=SCORING),
     ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(metavar="svd,lp,...", help="Compare several methods in one run.", rich_help_panel=FIT),
-    ] = None,
-    config: ConfigOption = None,
+    scoring: Scoring,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON file for the results; finished parts go beside it.", rich_help_panel=OUTPUT),

@@ -15,6 +15,7 @@ from lpcompress.config.scoring import Scoring
 def finetune(
     terminal: Terminal,
     model: ModelArgument,
+    *,
     task: Annotated[str, typer.Option(help="The GLUE task to train on.", rich_help_panel=TRAINING)],
     out: Annotated[Path, typer.Option(help="Directory for the checkpoint.", rich_help_panel=OUTPUT)],
     recipe: Recipe,

@@ -163,7 +163,7 @@ def option_of(name: str, field: FieldInfo) -> inspect.Parameter:
         autocompletion=(lambda: list(words.words)) if words else None,
     )
     kind, absent = (bool, False) if switch else (_typed(field) | None, None)
-    annotation = Annotated[kind, option]
+    annotation = Annotated[kind, option]  # type: ignore[valid-type]  # made while running
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=annotation)
 
 

@@ -8,6 +8,7 @@ From that line come the check, its entry in the JSON schema, the option `--ratio
 "ratio must be above 0 and below 1: share of stored bytes to REMOVE. Got 28; did you mean 0.28?".
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -28,6 +29,7 @@ EXPECTED = {
     "float": "a number",
     "int": "a whole number",
     "finite": "a finite number",
+    "bool": "true or false",
     "string": "text",
     "path": "a path",
     "tuple": "a list of texts",
@@ -134,6 +136,12 @@ class Options(BaseModel):
             raise PlanError(sentence(type(self), error)) from None
 
     @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler.resolve_ref_schema(handler(schema))
+        found["description"] = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]  # the rest is for programmers
+        return found
+
+    @classmethod
     def of(cls, given: Self | None, options: Mapping[str, Any]) -> Self:
         """Return the options in `given`, those in `options` winning.
 
@@ -148,7 +156,7 @@ class Options(BaseModel):
         --------
         >>> from lpcompress.config.plan import Plan
         >>> Plan.of(Plan(p=1, ratio=0.5), {"ratio": 0.3}).given()
-        {'p': 1.0, 'ratio': 0.3}
+        {'ratio': 0.3, 'p': 1.0}
         """
         if given is not None and not isinstance(given, cls):
             name = cls.__name__.lower()
@@ -163,7 +171,9 @@ class Options(BaseModel):
     @classmethod
     def _plain(cls, value: object, info: Any) -> object:
         kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
-        if isinstance(value, bool) and kinds & {int, float}:
+        if isinstance(value, bool):
+            if not kinds & {int, float}:
+                return value
             raise PydanticCustomError("int" if int in kinds else "float", "a truth value")
         if isinstance(value, Integral):
             return int(value)

@@ -74,22 +74,22 @@ class Plan(Options):
     ] = DEFAULT_RATIO
     target_size: Annotated[
         float | None,
-        Field(gt=0, lt=1, description="Instead of ratio: share of the whole model's stored bytes to KEEP"),
+        Field(gt=0, lt=1, description="Share of the whole model's stored bytes to KEEP, instead of ratio"),
         Shown(SIZE),
     ] = None
     max_bytes: Annotated[
         Bytes,
-        Field(description="Instead of ratio: size of the whole model's weight file, such as 40MB"),
+        Field(description="Largest size of the whole model's weight file, such as 40MB, instead of ratio"),
         Shown(SIZE, metavar="SIZE", text=True),
     ] = None
     allocation: Annotated[
         dict[str, LayerPlan] | None,
-        Field(description="Instead of ratio: method and ratio of every layer, as `compress --save-plan` writes them"),
+        Field(description="Method and ratio of every layer, as `compress --save-plan` writes them, instead of ratio"),
     ] = None
     layers: Annotated[
         Patterns,
         Field(
-            description="Wildcard over module names, or one of embedding, linear, attention, ffn, conv, all. Repeatable"
+            description="Wildcard over module names, or one of embedding, linear, attention, ffn, conv, all; repeatable"
         ),
         Shown(WHAT, metavar="PATTERN"),
     ] = ("embedding",)
@@ -118,7 +118,7 @@ class Plan(Options):
     ] = None
     calibration: Annotated[
         str | None,
-        Field(description="Unlabelled text to fit to: a file with one text a line, .jsonl, or a GLUE task"),
+        Field(description="Unlabelled text to fit to, from a file of one text a line, .jsonl, or GLUE"),
         Shown(FIT, metavar="FILE|glue:TASK"),
     ] = None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="Seed of everything random"), Shown(FIT)] = 0

@@ -32,7 +32,7 @@ class Recipe(Options):
     max_steps: Annotated[
         int | None,
         Field(ge=1, strict=True, description="Number of batches to train on, whatever the epochs"),
-        Shown(TRAINING, default="as many as the epochs have"),
+        Shown(TRAINING, default="as many as the epochs need"),
     ] = None
     learning_rate: Annotated[
         float,
@@ -49,9 +49,7 @@ class Recipe(Options):
     ] = 32
     freeze: Annotated[
         tuple[str, ...],
-        Field(
-            description="What not to train: wildcards over module and parameter names, or words as for layers. Repeatable"
-        ),
+        Field(description="Wildcards over modules and parameters not to train, or words as for layers; repeatable"),
         Shown(TRAINING, metavar="PATTERN"),
     ] = ()
     mixed_precision: Annotated[
@@ -59,7 +57,9 @@ class Recipe(Options):
     ] = "no"
     split: Annotated[str, Field(description="Split whose rows are trained on"), Shown(TRAINING)] = "train"
     train_limit: Annotated[
-        int | None, Field(ge=1, strict=True, description="Only so many training rows"), Shown(TRAINING, default="all")
+        int | None,
+        Field(ge=1, strict=True, description="Only so many training rows"),
+        Shown(TRAINING, default="all of them"),
     ] = None
     seed: Annotated[
         int,
@@ -73,7 +73,7 @@ class Recipe(Options):
             le=1,
             strict=True,
             allow_inf_nan=False,
-            description="With a teacher: weight of the divergence from its logits, the labels having the rest",
+            description="Weight of the divergence from a teacher's logits in the loss, the labels having the rest",
         ),
         Shown(DISTILLATION),
     ] = 0.5
@@ -93,7 +93,7 @@ class Recipe(Options):
             ge=0,
             strict=True,
             allow_inf_nan=False,
-            description="With a teacher of the same sizes: weight of the relative squared distance of hidden states",
+            description="Weight of the relative squared distance from the hidden states of a teacher of the same sizes",
         ),
         Shown(DISTILLATION),
     ] = 1.0

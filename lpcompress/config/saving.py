@@ -27,7 +27,7 @@ class Saving(Options):
     max_shard_size: Annotated[
         Bytes,
         Field(description="Largest size of a weight file, such as 2GB"),
-        Shown(OUTPUT, metavar="SIZE", default="as the model has", text=True),
+        Shown(OUTPUT, metavar="SIZE", default="that of the model", text=True),
     ] = None
     stub: Annotated[
         bool, Field(description="Add a file that imports lpcompress under trust_remote_code=True"), Shown(OUTPUT)

@@ -38,18 +38,18 @@ class Scoring(Options):
 
     data: Annotated[
         str,
-        Field(description="Where GLUE is: the Hub, or a directory of <task>/<split>.parquet, .tsv or .jsonl"),
+        Field(description="Where GLUE is, hub or a directory of <task>/<split>.parquet, .tsv or .jsonl"),
         Shown(SCORING, metavar="hub|DIR"),
     ] = HUB
     limit: Annotated[
         int | None,
         Field(ge=1, strict=True, description="Only so many rows of each split"),
-        Shown(SCORING, default="all"),
+        Shown(SCORING, default="all of them"),
     ] = None
     batch_size: Annotated[int, Field(ge=1, strict=True, description="Rows of a batch"), Shown(SCORING)] = 32
     label_map: Annotated[
         Path | None,
-        Field(description="YAML or JSON file: task -> classes in the order of the model's outputs"),
+        Field(description="YAML or JSON file that maps tasks to classes in the order of the model's outputs"),
         Shown(SCORING, metavar="FILE"),
     ] = None
     primary: Annotated[
@@ -60,12 +60,12 @@ class Scoring(Options):
     ] = Field(default_factory=dict)
     max_drop: Annotated[
         Limits,
-        Field(description="Gate: exit with 3 if the average or a task loses more points than this"),
+        Field(description="Most points that the average, or a task, may lose; the exit code is 3 if it loses more"),
         Shown(SCORING, metavar="X|TASK=X|average=X"),
     ] = Field(default_factory=dict)
     min_recovery: Annotated[
         Limits,
-        Field(description="Gate: exit with 3 if compressed / baseline is below this, such as 0.98"),
+        Field(description="Least share of the baseline's score to keep, such as 0.98; the exit code is 3 below it"),
         Shown(SCORING, metavar="X|TASK=X|average=X"),
     ] = Field(default_factory=dict)
     seed: Annotated[
