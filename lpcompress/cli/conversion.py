@@ -13,6 +13,7 @@ from lpcompress.config.plan import Plan
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError
+from lpcompress.presentation import as_json
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
 
@@ -82,11 +83,14 @@ class Conversion:
         scores = exam.after() if exam else None
 
         def texts(directory: Path) -> dict[str, str]:
+            written = files(directory)
             if scores is None:
-                return files(directory)
+                return written
             from lpcompress.evaluation.card import with_scores
 
-            return with_scores(files(directory), scores, target.name)
+            record = json.loads(written[REPORT_FILE]) | {"glue": scores.document()}
+            card = with_scores(written[report.CARD_FILE], scores, target.name)
+            return {REPORT_FILE: as_json(record) + "\n", report.CARD_FILE: card}
 
         self.progress(f"saving {target}")
         options = how.model_dump() | {"max_shard_size": how.max_shard_size or largest_shard(self.model)}

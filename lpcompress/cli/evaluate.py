@@ -74,7 +74,7 @@ def eval_glue(
     where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
     with terminal.progress() as progress, joined_processes():
         found = benchmark.evaluate(model, tasks or "all", plans, scoring, progress=progress, **where)
-    terminal.show(presentation.as_json(found.as_dict()) if as_json else report.glue_table(found))
+    terminal.show(presentation.as_json(found) if as_json else report.glue_table(found))
     return verdict(found, terminal)
 
 

@@ -47,4 +47,4 @@ def finetune(
     where: dict[str, Any] = {"distill": distill, "device": device, "resume": resume, "overwrite": overwrite}
     with terminal.progress() as progress, joined_processes():
         record = run.tune(model, task, out, recipe, scoring, progress=progress, **where)
-    terminal.show(presentation.as_json(record.as_dict()) if as_json else report.finetuning_table(record))
+    terminal.show(presentation.as_json(record) if as_json else report.finetuning_table(record))

@@ -1,6 +1,5 @@
 """The papers' protocol: score each task's model, compress it, score it again, without fine-tuning."""
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from lpcompress.evaluation.templates import models_of
 from lpcompress.glue.data import HUB
 from lpcompress.glue.labels import read_label_map
 from lpcompress.glue.tasks import Task, chosen
+from lpcompress.presentation import as_json
 from lpcompress.processes import Workers
 from lpcompress.progress import Callback, Progress
 from lpcompress.version import versions
@@ -95,7 +95,7 @@ def eval_glue(
     """
     plans, scoring = wishes(plan, scoring, methods, options)
     where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
-    return evaluate(model, tasks, plans, scoring, progress=progress, **where).as_dict()
+    return evaluate(model, tasks, plans, scoring, progress=progress, **where).document()
 
 
 def evaluate(
@@ -156,7 +156,7 @@ def evaluate(
     reference = baseline or (model if plans else None)
     evaluation = Evaluation.of(str(model), str(reference) if reference else None, results, setup, plans)
     if out:
-        text = json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n"
+        text = as_json(evaluation) + "\n"
         setup.workers.main_alone(lambda: write_atomically(Path(out), text))
     return evaluation
 

@@ -1,17 +1,13 @@
-"""GLUE results beside a checkpoint: in its report, and in the text and the metadata of its model card."""
-
-import json
-from collections.abc import Mapping
+"""GLUE results in a model card: in its metadata, and in a section of its text."""
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from lpcompress.compression.report import CARD_FILE, REPORT_FILE
 from lpcompress.evaluation.evaluation import CAPTION, Evaluation
 from lpcompress.evaluation.report import Line, part_of
 from lpcompress.evaluation.results import OK
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.glue.tasks import SECOND_SPLIT, TASKS
-from lpcompress.presentation import as_json, points
+from lpcompress.presentation import points
 
 HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # their names there
 SECTION = """
@@ -25,38 +21,23 @@ Points, 0 to 100, on the development set{part}. Drop = dense minus compressed sc
 """
 
 
-def with_scores(texts: Mapping[str, str], evaluation: Evaluation, name: str) -> dict[str, str]:
-    """Return the files beside a checkpoint with scores in the report and in the model card.
+def with_scores(card: str, evaluation: Evaluation, name: str) -> str:
+    """Return the text of a model card with the scores in its metadata and in a section of their own.
 
     Parameters
     ----------
-    texts : mapping of str to str
-        File name -> text, the report's and the card's among them.
-    evaluation : Evaluation
-    name : str
-        Of the model, for the card.
-    """
-    record = json.loads(texts[REPORT_FILE]) | {"glue": evaluation.as_dict()}
-    scored = card_with_scores(texts[CARD_FILE], evaluation, name)
-    return {**texts, REPORT_FILE: as_json(record) + "\n", CARD_FILE: scored}
-
-
-def card_with_scores(text: str, evaluation: Evaluation, name: str) -> str:
-    """Return the text of a model card with a table of the scores, and with the scores in its metadata.
-
-    Parameters
-    ----------
-    text : str
-        Of the card without them.
+    card : str
+        The text without them.
     evaluation : Evaluation
     name : str
         Of the model.
     """
-    card = ModelCard(text)
-    card.data = ModelCardData(**card.data.to_dict() | {"model_name": name, "eval_results": eval_results(evaluation)})
+    scored = ModelCard(card)
+    metadata = scored.data.to_dict() | {"model_name": name, "eval_results": eval_results(evaluation)}
+    scored.data = ModelCardData(**metadata)
     rows = "\n".join(_rows(evaluation))
-    card.text += SECTION.format(caption=CAPTION, rows=rows, part=part_of(evaluation))
-    return str(card)
+    scored.text += SECTION.format(caption=CAPTION, rows=rows, part=part_of(evaluation))
+    return str(scored)
 
 
 def eval_results(evaluation: Evaluation) -> list[EvalResult]:

@@ -115,7 +115,7 @@ class Evaluation:
             f"{name} {line}" if several else line for name, scores in self.methods.items() for line in scores.failures
         ]
 
-    def as_dict(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return what `eval-glue --json` prints.
 
         One method's numbers stand at the top, as in the README. Those of several stand under `methods`, by name, and
@@ -157,7 +157,7 @@ class Evaluation:
 
 def _entry(result: TaskResult, plan: dict[str, Any] | None) -> dict[str, Any]:
     """Return a task's entry, the plan beside what came of it."""
-    entry = result.as_dict()
+    entry = result.entry()
     if entry.get("compression"):
         entry["compression"] = {"plan": plan, **entry["compression"]}
     return entry

@@ -3,7 +3,6 @@
 pydantic writes and reads the dataclasses as they are declared, so that no key is spelled twice.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -101,12 +100,12 @@ class TaskResult:
     seconds: float = 0.0
     reason: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, Any]:
         """Return the task's entry in the JSON document: without a result, its status and reason alone.
 
         Examples
         --------
-        >>> TaskResult(FAILED, "org/model", reason="no memory").as_dict()
+        >>> TaskResult(FAILED, "org/model", reason="no memory").entry()
         {'status': 'failed', 'model': 'org/model', 'reason': 'no memory'}
         """
         if self.reason is not None:
@@ -116,7 +115,7 @@ class TaskResult:
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Return what writes and reads a dataclass; making one takes long."""
     return TypeAdapter(kind)
 

@@ -76,7 +76,7 @@ class Record:
     versions: dict[str, str]
     seconds: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return what `finetune --json` prints; what training came to stands beside the rest."""
         document = asdict(self)
         return document | document.pop("trained")

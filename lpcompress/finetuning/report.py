@@ -29,7 +29,7 @@ def companion_files(record: Record, source: Path | None, directory: Path, model:
         Holds the new weight files, whose size the report states.
     model : PreTrainedModel
     """
-    texts = {RECORD_FILE: as_json(record.as_dict()) + "\n"}
+    texts = {RECORD_FILE: as_json(record) + "\n"}
     path = source / REPORT_FILE if source else None
     if path is None or not path.is_file():
         return texts | {CARD_FILE: _card(record)}

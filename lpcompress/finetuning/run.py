@@ -90,7 +90,7 @@ def finetune(
     to_score = {key: options.pop(key) for key in [*options] if key in Scoring.model_fields.keys() - Recipe.model_fields}
     recipe, scoring = Recipe.of(recipe, options), Scoring.of(scoring, to_score)
     where: dict[str, Any] = {"device": device, "resume": resume, "overwrite": overwrite, "progress": progress}
-    return tune(model, task, out, recipe, scoring, distill=distill, **where).as_dict()
+    return tune(model, task, out, recipe, scoring, distill=distill, **where).document()
 
 
 def tune(

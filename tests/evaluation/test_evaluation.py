@@ -10,7 +10,7 @@ OWN |= {"without_wnli"}
 
 
 def test_the_numbers_of_one_method_stand_at_the_top(make, results):
-    document = make(results, max_drop=0.9).as_dict()
+    document = make(results, max_drop=0.9).document()
     assert set(document) == SHARED | OWN
     assert document["settings"]["compression"] == Plan(method="svd", p=1.0).model_dump(mode="json")
     assert document["gates"]["failures"] == ["rte failed: no memory", "mrpc: drop 1.00 exceeds 0.9"]
@@ -20,7 +20,7 @@ def test_the_numbers_of_one_method_stand_at_the_top(make, results):
 def test_several_methods_share_the_head_and_nothing_stands_twice(make, result, results):
     methods = {"svd": results, "lp": results | {"mrpc": result(70.0, 81.0)}}
     evaluation = make(methods=methods, max_drop={"mrpc": 2.0})
-    document = evaluation.as_dict()
+    document = evaluation.document()
     assert set(document) == SHARED | {"methods"}
     assert list(document["methods"]) == ["svd", "lp"]
     for name, each in document["methods"].items():
@@ -40,5 +40,5 @@ def test_an_evaluation_has_failed_if_a_task_has(make, result, results):
 
 
 def test_without_gates_and_compression_there_are_none(make, result):
-    document = make({"mrpc": result(80.0, None)}, baseline=None, plan=None).as_dict()
+    document = make({"mrpc": result(80.0, None)}, baseline=None, plan=None).document()
     assert (document["gates"], document["settings"]["compression"], document["baseline"]) == (None, None, None)

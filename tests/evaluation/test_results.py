@@ -8,11 +8,11 @@ from lpcompress.glue.labels import LabelMap
 
 
 def test_a_result_that_is_none_has_its_reason_alone():
-    assert TaskResult(FAILED, "m", reason="no").as_dict() == {"status": "failed", "model": "m", "reason": "no"}
+    assert TaskResult(FAILED, "m", reason="no").entry() == {"status": "failed", "model": "m", "reason": "no"}
 
 
 def test_an_entry_is_what_json_has():
-    entry = TaskResult(UNLABELLED, "m", labels=LabelMap((1, 0), "file"), predictions=["a"]).as_dict()
+    entry = TaskResult(UNLABELLED, "m", labels=LabelMap((1, 0), "file"), predictions=["a"]).entry()
     assert json.loads(json.dumps(entry)) == entry
     assert entry["labels"] == {"order": [1, 0], "decided_by": "file"}
     assert "reason" not in entry
