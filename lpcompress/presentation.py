@@ -24,12 +24,24 @@ def _document(value: Any) -> Any:
 
 
 def dimensions(shape: list[int]) -> str:
-    """Return a shape as people read it."""
+    """Return a shape as people read it.
+
+    Examples
+    --------
+    >>> dimensions([30522, 384])
+    '30,522 x 384'
+    """
     return " x ".join(f"{size:,}" for size in shape)
 
 
 def megabytes(count: int) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes as people read it.
+
+    Examples
+    --------
+    >>> megabytes(90868376)
+    '90.9 MB'
+    """
     return f"{count / 1e6:,.1f} MB"
 
 
@@ -45,7 +57,13 @@ def points(value: float | None) -> str:
 
 
 def short_list(numbers: list[int]) -> str:
-    """Return the numbers in a line, the tail of a long list as dots."""
+    """Return the numbers in a line, the tail of a long list as dots.
+
+    Examples
+    --------
+    >>> short_list([323, 367]), short_list(list(range(9)))
+    ('323, 367', '0, 1, 2, 3, 4, 5, ... (9)')
+    """
     shown = ", ".join(map(str, numbers[:MOST_RANKS]))
     return shown + (f", ... ({len(numbers)})" if len(numbers) > MOST_RANKS else "")
 

@@ -1,4 +1,4 @@
-"""What a drop must not exceed and a recovery must reach."""
+"""Gates: the most that a score may drop, the least that it must recover."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,12 @@ def limits(wish: Limits) -> dict[str, float]:
     Raises
     ------
     PlanError
-        If one is for something else.
+        If one is not a number, or for something that has no score.
+
+    Examples
+    --------
+    >>> limits(1.5), limits({"average": 1.0, "rte": 3.0})
+    ({'': 1.5}, {'average': 1.0, 'rte': 3.0})
     """
     if wish is None:
         return {}
