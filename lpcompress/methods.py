@@ -11,6 +11,9 @@ from typing import Any
 AUTO = "auto"
 """Not a method but a choice: fits several candidates and keeps the one with the least error."""
 
+DEFAULT_RATIO = 0.28
+"""Share of stored bytes removed where no size is given: that of the paper on robust low-rank approximation."""
+
 
 @dataclass(frozen=True)
 class Method:

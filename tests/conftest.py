@@ -1,11 +1,14 @@
-"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, fresh interpreters."""
+"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, fresh interpreters, the
+command line."""
 
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,8 @@ import transformers
 from interpreters import Interpreters
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from lpcompress.cli import app
+from lpcompress.cli.terminal import DEBUG
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import index_dtype, pack_bits
@@ -273,3 +278,24 @@ def tiny_classifier(tiny_model, tokenizer, tmp_path):
         return directory
 
     return make
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as a shell would: exit code, stdout, stderr."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv(DEBUG, "")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lpcompress", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    yield call
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -1,152 +1,140 @@
 """From one checkpoint to a smaller one: load, compress, score, write."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import REPORT_FILE, directory_of, file_bytes, largest_shard
 from lpcompress.compression import report, whole_model
 from lpcompress.config.plan import Plan
+from lpcompress.config.saving import Saving
+from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError
+from lpcompress.presentation import as_json
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
 
+if TYPE_CHECKING:
+    from lpcompress.evaluation.evaluation import Evaluation
+
 
 @dataclass(frozen=True)
-class Scoring:
-    """The GLUE task that a model was fine-tuned on, and how it is scored before and after: see `eval_glue`."""
+class Conversion:
+    """A checkpoint, and what is to be made of it.
 
-    task: str
-    limit: int | None = None
-    label_map: Path | None = None
-
-
-def convert(
-    model: str,
-    target: Path,
-    plan: Plan,
-    *,
-    device: str | None = None,
-    data: str = "hub",
-    scoring: Scoring | None = None,
-    max_shard_size: int | None = None,
-    stub: bool = False,
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Compress a checkpoint into a directory.
-
-    Parameters
+    Attributes
     ----------
     model : str
         Hub id or directory.
-    target : Path
     plan : Plan
-    device : str, optional
+    scoring : Scoring
+        Its `data` is where GLUE is, for calibration too.
+    device : str or None
         Where to factor; by default the CPU, in several processes their launcher's.
-    data : str, default="hub"
-        Where GLUE is, for calibration and scoring.
-    scoring : Scoring, optional
-    max_shard_size : int, optional
-        Bytes of a weight file; by default as the model's are.
-    stub : bool, default=False
-        Add a file that imports lpcompress under `trust_remote_code=True`.
-    overwrite : bool, default=False
     progress : Progress
-
-    Returns
-    -------
-    tuple of dict and dict or None
-        The report, as `lpcompress.json` holds it; the scores, as from `eval_glue`. The same in every process of a run.
-
-    Raises
-    ------
-    PlanError
-        If an option makes no sense.
-    LpCompressError
-        If the model cannot be loaded, compressed or scored, or the target cannot be written; nothing is written then.
     """
-    workers = Workers(device, alone="cpu")
-    workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
-    progress(f"loading {model}", 0, 0)
-    if scoring:
-        from lpcompress.evaluation import benchmark  # 90 MB of datasets and pyarrow that nobody else needs
-        from lpcompress.evaluation.report import with_scores
 
-        exam = benchmark.BeforeAfter(
-            model,
-            scoring.task,
-            data=data,
-            limit=scoring.limit,
-            label_map=scoring.label_map,
-            workers=workers,
-            progress=progress,
-        )
-        loaded, tokenizer = exam.model, exam.tokenizer
-    else:
-        loaded, tokenizer = _load(model, plan, workers)
-    directory = directory_of(model)
-    before = file_bytes(directory) if directory else 0
-    common: dict[str, Any] = {"tokenizer": tokenizer, "workers": workers, "progress": progress, "data": data}
-    done = whole_model.compress(loaded, device=device, **common, **plan.model_dump())
-    files = report.companion_files(done, model=model, out=target, before=before, auto_class=type(loaded).__name__)
-    scores = None
-    if scoring:
-        scores = exam.after()
-        files = with_scores(files, scores, target.name)
-    progress(f"saving {target}", 0, 0)
-    largest = max_shard_size or largest_shard(model)
-    options: dict[str, Any] = {"overwrite": overwrite, "max_shard_size": largest, "stub": stub}
-    workers.main_alone(lambda: saving.save(loaded, tokenizer, target, files, **options))
-    written = workers.main_alone(lambda: (target / REPORT_FILE).read_text(encoding="utf-8"))
-    return json.loads(workers.from_main(written)), scores
+    model: str
+    plan: Plan
+    scoring: Scoring = field(default_factory=Scoring)
+    device: str | None = None
+    progress: Progress = silent
 
+    def convert(self, target: Path, how: Saving, task: str | None = None) -> "tuple[dict[str, Any], Evaluation | None]":
+        """Compress the checkpoint into a directory.
 
-def foresee(
-    model: str,
-    plan: Plan,
-    *,
-    out: Path | None = None,
-    device: str | None = None,
-    data: str = "hub",
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> list[dict[str, Any]]:
-    """Say what `convert` would do to each layer, without a fit.
+        Parameters
+        ----------
+        target : Path
+        how : Saving
+        task : str, optional
+            The GLUE task that the model was fine-tuned on: it is scored before and after.
 
-    Parameters
-    ----------
-    model, plan, device, data, progress
-        As for `convert`.
-    out : Path, optional
-        File for the plan that does exactly that.
-    overwrite : bool, default=False
-        Replace that file.
+        Returns
+        -------
+        tuple of dict and Evaluation or None
+            The report, as `lpcompress.json` holds it; the scores. The same in every process.
 
-    Returns
-    -------
-    list of dict
-        See `compression.Preview`.
-    """
-    workers = Workers(device, alone="cpu")
-    if out:
-        workers.main_alone(lambda: _refuse_existing_file(out, overwrite))
-    progress(f"loading {model}", 0, 0)
-    loaded, tokenizer = _load(model, plan, workers)
-    common: dict[str, Any] = {"tokenizer": tokenizer, "workers": workers, "progress": progress, "data": data}
-    found = whole_model.preview(loaded, **common, **plan.model_dump())
-    if out:
-        workers.main_alone(lambda: out.write_text(Plan(**found.plan).to_yaml(), encoding="utf-8"))
-    return found.layers
+        Raises
+        ------
+        PlanError
+            If an option makes no sense.
+        LpCompressError
+            If the model cannot be loaded, compressed or scored, or the target cannot be written; nothing is written
+            then.
+        """
+        workers = self._workers
+        workers.main_alone(lambda: saving.refuse_existing(target, how.overwrite))
+        self.progress(f"loading {self.model}")
+        exam = None
+        if task:
+            from lpcompress.evaluation.before_after import BeforeAfter  # 90 MB of datasets that nobody else needs
+
+            exam = BeforeAfter(self.model, task, self.scoring, workers=workers, progress=self.progress)
+        loaded, tokenizer = (exam.model, exam.tokenizer) if exam else self._load()
+        directory = directory_of(self.model)
+        before = file_bytes(directory) if directory else 0
+        done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **self._common)
+        kind = type(loaded).__name__
+        files = report.companion_files(done, model=self.model, out=target, before=before, auto_class=kind)
+        scores = exam.after() if exam else None
+
+        def texts(directory: Path) -> dict[str, str]:
+            written = files(directory)
+            if scores is None:
+                return written
+            from lpcompress.evaluation.card import with_scores
+
+            record = json.loads(written[REPORT_FILE]) | {"glue": scores.document()}
+            card = with_scores(written[report.CARD_FILE], scores, target.name)
+            return {REPORT_FILE: as_json(record) + "\n", report.CARD_FILE: card}
+
+        self.progress(f"saving {target}")
+        options = how.model_dump() | {"max_shard_size": how.max_shard_size or largest_shard(self.model)}
+        workers.main_alone(lambda: saving.save(loaded, tokenizer, target, texts, **options))
+        written = workers.main_alone(lambda: (target / REPORT_FILE).read_text(encoding="utf-8"))
+        return json.loads(workers.from_main(written)), scores
+
+    def foresee(self, out: Path | None = None, overwrite: bool = False) -> list[dict[str, Any]]:
+        """Say what `convert` would do to each layer, without a fit.
+
+        Parameters
+        ----------
+        out : Path, optional
+            File for the plan that does exactly that.
+        overwrite : bool, default=False
+            Replace that file.
+
+        Returns
+        -------
+        list of dict
+            See `compression.records.Preview`.
+        """
+        if out:
+            self._workers.main_alone(lambda: _refuse_existing_file(out, overwrite))
+        self.progress(f"loading {self.model}")
+        loaded, tokenizer = self._load()
+        found = whole_model.preview(loaded, self.plan, tokenizer=tokenizer, **self._common)
+        if out:
+            self._workers.main_alone(lambda: out.write_text(found.plan.to_yaml(), encoding="utf-8"))
+        return found.layers
+
+    @cached_property
+    def _workers(self) -> Workers:
+        return Workers(self.device, alone="cpu")
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"workers": self._workers, "progress": self.progress, "data": self.scoring.data}
+
+    def _load(self) -> tuple[Any, Any]:
+        """Return model and tokenizer; tensors stay in their files unless text must be run through the model."""
+        return self._workers.together(lambda: loading.load(self.model, on_disk=self.plan.calibration is None))
 
 
 def _refuse_existing_file(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise LpCompressError(f"{path} exists. Choose another file, or pass --overwrite to replace it.")
-
-
-def _load(model: str, plan: Plan, workers: Workers) -> tuple[Any, Any]:
-    """Return model and tokenizer; tensors stay in their files unless text must be run through the model."""
-    return workers.together(lambda: loading.load(model, on_disk=plan.calibration is None))

@@ -10,11 +10,12 @@ from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
-from lpcompress.config.plan import DEFAULT_RATIO
+from lpcompress.config.plan import LayerPlan, Plan
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
+from lpcompress.methods import DEFAULT_RATIO
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery import finding
@@ -56,22 +57,26 @@ class Assignment:
 def assign(
     model: Any,
     found: Mapping[str, nn.Module],
+    plan: Plan,
     *,
-    ratio: float | None = None,
-    target_size: float | None = None,
-    max_bytes: int | None = None,
-    allocation: Mapping[str, Any] | None = None,
-    calibration: str | Iterable[str] | None = None,
-    data: str = "hub",
-    method: str = "auto",
-    settings: Settings,
-    row_weights: str = "zipf",
-    exponent: float | None = None,
-    tokenizer: Any | None = None,
+    text: str | Iterable[str] | None,
+    tokenizer: Any | None,
+    data: str,
     workers: Workers,
     tell: Progress,
 ) -> Assignment:
-    """Settle what each of the layers `found` is asked. The parameters are those of `compression.compress`.
+    """Settle what each of the layers `found` is asked.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    found : mapping of str to nn.Module
+    plan : Plan
+    text : str, iterable of str or None
+        What to calibrate with: the plan's `calibration`, or texts.
+    tokenizer, data, workers
+        As for `whole_model.compress`.
+    tell : Progress
 
     Raises
     ------
@@ -80,42 +85,44 @@ def assign(
     LpCompressError
         If the budget cannot be met, or the calibration text cannot be read.
     """
+    settings = Settings(plan.p, plan.clusters, plan.seed)
     whole = tensor_bytes(model)
-    limit = None if target_size is None else int(target_size * whole)
-    if max_bytes is not None:
-        limit = max_bytes - header_bytes(model, found)
-    removed = DEFAULT_RATIO if ratio is None else ratio
+    limit = None if plan.target_size is None else int(plan.target_size * whole)
+    if plan.max_bytes is not None:
+        limit = plan.max_bytes - header_bytes(model, found)
+    removed = DEFAULT_RATIO if plan.ratio is None else plan.ratio
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)
-    power = exponent_for(removed) if exponent is None else exponent
-    if calibration is not None and settings.p != 2:
-        raise PlanError(f"calibration is for p = 2: it changes the norm of the fit itself. Got p = {settings.p:g}.")
+    power = exponent_for(removed) if plan.exponent is None else plan.exponent
+    if text is not None and plan.p != 2:
+        raise PlanError(f"calibration is for p = 2: it changes the norm of the fit itself. Got p = {plan.p:g}.")
 
     def look() -> tuple[Calibration | None, dict[str, RowWeights]]:
         measured = None
-        if calibration is not None:
-            measured = calibrate(model, found, calibration, data, tokenizer, settings.seed, limit is not None, tell)
+        if text is not None:
+            measured = calibrate(model, found, text, data, tokenizer, settings.seed, limit is not None, tell)
         return measured, {
-            name: _weights(model, module, measured, row_weights, tokenizer, power) for name, module in found.items()
+            name: _weights(model, module, measured, plan.row_weights, tokenizer, power)
+            for name, module in found.items()
         }
 
     measured, weights = workers.together(look)
     moments = measured.moments if measured else {}
     if limit is not None:
-        if method not in (*CURVES, "auto"):
+        if plan.method not in (*CURVES, "auto"):
             raise PlanError(
-                f"method {method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
+                f"method {plan.method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
             )
-        shares = _within(model, limit, whole, found, method, settings, weights, measured, workers, tell)
-    elif allocation is not None:
-        shares = _as_planned(allocation, found)
+        shares = _within(model, limit, whole, found, plan.method, settings, weights, measured, workers, tell)
+    elif plan.allocation is not None:
+        shares = _as_planned(plan.allocation, found)
     else:
-        shares = {name: Share(method, removed) for name in found}
+        shares = {name: Share(plan.method, removed) for name in found}
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
     dense = tuple(name for name in found if name not in tasks)
-    settled = limit is not None or allocation is not None
-    text = {"source": measured.source, "texts": measured.texts} if measured else None
-    return Assignment(tasks, dense, power, settled, text)
+    settled = limit is not None or plan.allocation is not None
+    source = {"source": measured.source, "texts": measured.texts} if measured else None
+    return Assignment(tasks, dense, power, settled, source)
 
 
 def _within(
@@ -148,7 +155,7 @@ def _within(
     return share_out(curves, guess | sensitivity, limit - others)
 
 
-def _as_planned(allocation: Mapping[str, Any], found: Mapping[str, nn.Module]) -> dict[str, Share]:
+def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, nn.Module]) -> dict[str, Share]:
     """Return the shares that a plan records."""
     unknown = sorted(set(allocation) - set(found))
     if unknown:
@@ -156,7 +163,7 @@ def _as_planned(allocation: Mapping[str, Any], found: Mapping[str, nn.Module]) -
             f"allocation names {unknown[0]}, which is none of the chosen layers of this model. Use the plan with the"
             " model that it was made for, and with the same layers."
         )
-    return {name: Share(**allocation[name]) for name in found if name in allocation}
+    return {name: Share(allocation[name].method, allocation[name].ratio) for name in found if name in allocation}
 
 
 def _weights(

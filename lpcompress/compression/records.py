@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from lpcompress.compression.priors import RowWeights
+from lpcompress.config.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ class Preview:
     ----------
     layers : list of dict
         One a layer that changes, with `method`, `bytes_before`, `bytes_budget` and more.
-    plan : dict
-        Options that make `compress` do it again; with a size of the model, every layer's method and ratio.
+    plan : Plan
+        Makes `compress` do it again; with a size of the model, every layer's method and ratio.
     """
 
     layers: list[dict[str, Any]]
-    plan: dict[str, Any]
+    plan: Plan

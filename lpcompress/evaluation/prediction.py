@@ -1,4 +1,4 @@
-"""From rows to logits: tokenise once, put rows of like length into a batch, share the batches among processes."""
+"""From rows to logits: tokenise once, batch rows of similar length, share the batches among processes."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ CHUNK = 1000  # rows tokenised at a time: a tokenizer's own result takes far mor
 
 @dataclass(frozen=True)
 class Encoded:
-    """The token ids of a data set, without padding, one row behind the other.
+    """The token ids of a data set, without padding, all rows in one array.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def _chunks(rows: Rows) -> Iterator[list[list[str]]]:
 def logits(
     model: Any, encoded: Encoded, workers: Workers, progress: Callable[[float, float], None] | None = None
 ) -> np.ndarray:
-    """Return what a classifier says of every row.
+    """Return the logits of every row.
 
     Each process takes every `workers.count`-th batch. A batch is the same however many they are, and so are its
     logits: padding changes the last digits of a floating-point sum.
@@ -113,7 +113,7 @@ def logits(
     encoded : Encoded
     workers : Workers
     progress : callable (done, total), optional
-        Told of finished batches.
+        Called after each batch.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Training on rows: transformers' Trainer, what is frozen, and how a run that was ended goes on."""
+"""Training with transformers' Trainer: what is frozen, and how a run that was ended is resumed."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ SAVES = 5  # how often a run keeps what a resumed one can go on from
 
 @dataclass(frozen=True)
 class Examples(Dataset):
-    """Rows with what a model is to say of them.
+    """Rows with the outputs that a model is to give.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Examples(Dataset):
 
 @contextmanager
 def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
-    """Exclude parameters from training, for a while.
+    """Exclude parameters from training while the block runs.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def _named(model: Any, pattern: str) -> list[Tensor]:
 
 
 def train(learner: Learner, examples: Examples, directory: Path, device: torch.device, progress: Progress) -> float:
-    """Train in place; go on from the last complete state in `directory` if there is one.
+    """Train in place, from the last complete state in `directory` if there is one.
 
     Returns
     -------
@@ -119,21 +119,21 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
         )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process would split each batch over all GPUs it sees
     with kept_random_state():
-        trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Telling(progress)])
+        trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
         learner.train()
         result = trainer.train(resume_from_checkpoint=last_state(directory))
     return float(result.training_loss)
 
 
-class Telling(TrainerCallback):
-    """Tells of finished steps."""
+class Reporting(TrainerCallback):
+    """Reports finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Tell of a finished step."""
+        """Report a finished step."""
         self.progress("training", state.global_step, state.max_steps)
 
 
@@ -145,7 +145,7 @@ def last_state(directory: Path) -> str | None:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Give the global generators back as they were: the Trainer seeds them all."""
+    """Restore the global generators afterwards: the Trainer seeds them all."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:

@@ -58,8 +58,8 @@ def test_a_plan_is_saved_read_applied_and_its_model_reloaded(tiny_model, tmp_pat
     first, second = tiny_model(architecture), tiny_model(architecture)
     options = {"layers": ["all"], "row_weights": "uniform"} | options
     file = tmp_path / "plan.yaml"
-    file.write_text(Plan(**preview(first, **Plan(**options).model_dump()).plan).to_yaml())
-    compress(first, **Plan.from_yaml(file).model_dump())
+    file.write_text(preview(first, Plan(**options)).plan.to_yaml())
+    compress(first, Plan.from_yaml(file))
     compress(second, **options)
     assert same_bytes(first, second)
     first.save_pretrained(tmp_path / "out")
@@ -75,7 +75,7 @@ def test_a_saved_plan_gives_the_same_bytes(tiny_model, tmp_path, word_tokenizer,
         text.write_text("word1 word2\nword3 word4 word5\n")
         options["calibration"] = str(text)
     first, second, third = (tiny_model(**WIDE) for _ in range(3))
-    plan = Plan(**preview(first, tokenizer=word_tokenizer, **Plan(**options).model_dump()).plan)
+    plan = preview(first, Plan(**options), tokenizer=word_tokenizer).plan
     file = tmp_path / "plan.yaml"
     file.write_text(plan.to_yaml())
     read = Plan.from_yaml(file)

@@ -7,8 +7,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpcompress.config.plan import METHODS, Plan, plans_for
+from lpcompress.config.plan import NAMES, Plan, plans_for
 from lpcompress.errors import PlanError
+from lpcompress.methods import METHODS
 
 FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 SCHEMA = Path(__file__).parent.parent.parent / "lpcompress" / "config" / "plan.schema.json"
@@ -28,7 +29,7 @@ def test_every_config_parses_and_says_what_it_reproduces(path):
     assert path.read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", NAMES)
 def test_every_method_is_accepted(method):
     assert Plan(method=method).method == method
 
@@ -44,75 +45,115 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
     [
         (
             {"ratio": 28},
-            "ratio is the share of stored bytes removed, between 0 and 1. Got 28; did you mean 0.28?",
+            "ratio must be above 0 and below 1: share of each layer's stored bytes to REMOVE. Got 28; did "
+            "you mean 0.28?",
         ),
-        ({"ratio": 0}, "ratio is the share of stored bytes removed, between 0 and 1. Got 0."),
-        ({"ratio": 1}, "ratio is the share of stored bytes removed, between 0 and 1. Got 1."),
-        ({"ratio": float("nan")}, "ratio is the share of stored bytes removed, between 0 and 1. Got nan."),
-        ({"ratio": "much"}, "ratio must be a number. Got 'much'."),
-        ({"p": 3}, "p is the exponent of the norm, from 1 to 2. Got 3."),
-        ({"p": 0.5}, "p is the exponent of the norm, from 1 to 2. Got 0.5."),
+        ({"ratio": 0}, "ratio must be above 0 and below 1: share of each layer's stored bytes to REMOVE. Got 0."),
+        ({"ratio": 1}, "ratio must be above 0 and below 1: share of each layer's stored bytes to REMOVE. Got 1."),
+        (
+            {"ratio": float("nan")},
+            "ratio must be above 0 and below 1: share of each layer's stored bytes to REMOVE. Got nan.",
+        ),
+        ({"ratio": "much"}, "ratio must be a number: share of each layer's stored bytes to REMOVE. Got 'much'."),
+        ({"p": 3}, "p must be from 1 to 2: exponent of the norm to fit in. Got 3."),
+        ({"p": 0.5}, "p must be from 1 to 2: exponent of the norm to fit in. Got 0.5."),
         (
             {"method": "spars"},
-            "method must be one of auto, sparse, adaptive, lp, messi, svd, sketch. Got 'spars'; did you mean 'sparse'?",
+            "method must be one of auto, sparse, adaptive, lp, messi, svd, sketch: how to factor a layer; "
+            "auto fits several methods and keeps the best. Got 'spars'; did you mean 'sparse'?",
         ),
         (
             {"method": "sketch", "clusters": 2},
-            "method 'sketch' has one subspace, so clusters must be 1 or left out. "
-            "Got 2; the methods with several are adaptive and messi.",
+            "method 'sketch' has one subspace, so clusters must be 1 or left out. Got 2. Leave clusters out,"
+            " or choose a method with several subspaces.",
         ),
-        ({"clusters": 0}, "clusters must be at least 1. Got 0; leave it out to let the method choose."),
-        ({"clusters": 2.5}, "clusters must be a whole number. Got 2.5."),
+        (
+            {"clusters": 0},
+            "clusters must be at least 1: number of subspaces. Got 0; left out, it is chosen by the method.",
+        ),
+        (
+            {"clusters": 2.5},
+            "clusters must be a whole number: number of subspaces. Got 2.5; left out, it is chosen by the method.",
+        ),
         (
             {"method": "svd", "clusters": 3},
-            "method 'svd' has one subspace, so clusters must be 1 or left out. "
-            "Got 3; the methods with several are adaptive and messi.",
+            "method 'svd' has one subspace, so clusters must be 1 or left out. Got 3. Leave clusters out, or"
+            " choose a method with several subspaces.",
         ),
         (
             {"row_weights": "zpif"},
-            "row_weights must be zipf, uniform or a file of token counts. "
-            "Got 'zpif', which is no file; did you mean 'zipf'?",
+            "row_weights must be one of zipf, uniform, or a file of token counts: how much each token "
+            "counts; zipf estimates it from the tokenizer. Got 'zpif', which is no file; did you mean "
+            "'zipf'?",
         ),
         (
             {"exponent": 3},
-            "exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
-            "Got 3; leave it out to let the ratio choose.",
+            "exponent must be from 0 to 2: exponent applied to token frequency to get row weights. Got 3; "
+            "left out, it is chosen to suit the size.",
         ),
         (
             {"exponent": -0.5},
-            "exponent is the power of a token's share of text that is its row's weight, from 0 to 2. "
-            "Got -0.5; leave it out to let the ratio choose.",
+            "exponent must be from 0 to 2: exponent applied to token frequency to get row weights. Got -0.5;"
+            " left out, it is chosen to suit the size.",
         ),
-        ({"exponent": "half"}, "exponent must be a number. Got 'half'."),
-        ({"exponent": True}, "exponent must be a number. Got True."),
+        (
+            {"exponent": "half"},
+            "exponent must be a number: exponent applied to token frequency to get row weights. Got 'half'; "
+            "left out, it is chosen to suit the size.",
+        ),
+        (
+            {"exponent": True},
+            "exponent must be a number: exponent applied to token frequency to get row weights. Got True; "
+            "left out, it is chosen to suit the size.",
+        ),
         (
             {"layers": []},
-            "layers must name at least one pattern, none of them empty. "
-            "Write 'embedding' or a wildcard such as '*.word_embeddings'.",
+            "layers must name at least one pattern, none of them empty. Write 'embedding' or a wildcard such"
+            " as '*.word_embeddings'.",
         ),
-        ({"layers": [1]}, "layers must be text. Got 1."),
-        ({"seed": -1}, "seed must be between 0 and 9223372036854775807. Got -1."),
-        ({"seed": True}, "seed must be a whole number. Got True."),
+        (
+            {"layers": [1]},
+            "layers must be text: wildcard over module names, or one of embedding, linear, attention, ffn, "
+            "conv, all; repeatable. Got 1.",
+        ),
+        ({"seed": -1}, "seed must be from 0 to 9223372036854775807: seed of everything random. Got -1."),
+        ({"seed": True}, "seed must be a whole number: seed of everything random. Got True."),
         (
             {"target_size": 70},
-            "target_size is the share of the model that is kept, between 0 and 1. Got 70; did you mean 0.7?",
+            "target_size must be above 0 and below 1: share of the whole model's stored bytes to KEEP, "
+            "instead of ratio. Got 70; did you mean 0.7?",
         ),
-        ({"max_bytes": "much"}, "max_bytes is the size of the model, such as 40MB or 40000000. Got 'much'."),
-        ({"max_bytes": "1.2.3MB"}, "max_bytes is the size of the model, such as 40MB or 40000000. Got '1.2.3MB'."),
+        (
+            {"max_bytes": "much"},
+            "max_bytes must be a size such as 40MB or 40000000: largest size of the whole model's weight "
+            "file, such as 40MB, instead of ratio. Got 'much'.",
+        ),
+        (
+            {"max_bytes": "1.2.3MB"},
+            "max_bytes must be a size such as 40MB or 40000000: largest size of the whole model's weight "
+            "file, such as 40MB, instead of ratio. Got '1.2.3MB'.",
+        ),
         (
             {"ratio": 0.3, "target_size": 0.7},
             "ratio and target_size must not be given together: each says how small the result is.",
         ),
         (
             {"allocation": {"a": {"method": "svd", "ratio": 2}}},
-            "allocation must give each layer a method of its own and a ratio between 0 and 1, as `compress "
-            "--save-plan` writes it. Got 2 at allocation.a.ratio.",
+            "allocation.a.ratio must be above 0 and below 1: share of this layer's stored bytes to remove. "
+            "Got 2; did you mean 0.02?",
+        ),
+        (
+            {"allocation": {"a": {"method": "svd", "rato": 0.2}}},
+            "unknown key 'rato' at allocation.a; did you mean 'ratio'? Known keys: method, ratio.",
+        ),
+        (
+            {"allocation": {"a": {"method": "svd"}}},
+            "allocation.a.ratio must be given: share of this layer's stored bytes to remove.",
         ),
         (
             {"rato": 0.28},
-            "unknown key 'rato'; did you mean 'ratio'? "
-            "Known keys: allocation, calibration, clusters, exponent, layers, max_bytes, method, p, ratio, "
-            "row_weights, seed, target_size.",
+            "unknown key 'rato'; did you mean 'ratio'? Known keys: allocation, calibration, clusters, "
+            "exponent, layers, max_bytes, method, p, ratio, row_weights, seed, target_size.",
         ),
     ],
 )
@@ -185,19 +226,19 @@ def test_an_empty_file_is_the_default_plan(tmp_path):
 
 
 def test_one_plan_for_each_method_that_is_compared():
-    plans = plans_for(["svd", "messi", "svd"], {"ratio": 0.5, "clusters": 4})
+    plans = plans_for(["svd", "messi", "svd"], Plan(ratio=0.5, clusters=4))
     assert list(plans) == ["svd", "messi"]
     assert (plans["svd"].clusters, plans["messi"].clusters, plans["svd"].ratio) == (None, 4, 0.5)
 
 
 def test_without_methods_the_options_make_one_plan_or_none():
-    assert plans_for([], {}) == {}
-    assert plans_for([], {"ratio": 0.5}) == {"auto": Plan(ratio=0.5)}
+    assert plans_for([], None) == {}
+    assert plans_for([], Plan(ratio=0.5)) == {"auto": Plan(ratio=0.5)}
 
 
 def test_a_method_beside_methods_is_refused():
     with pytest.raises(PlanError, match="method and methods must not be given together"):
-        plans_for(["svd"], {"method": "lp"})
+        plans_for(["svd"], Plan(method="lp"))
 
 
 @pytest.mark.parametrize(("text", "count"), [("40MB", 40_000_000), ("1.5 gib", 1_610_612_736), (123456, 123456)])
@@ -219,7 +260,7 @@ def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path)
         st.text("abc.0", min_size=1),
         st.fixed_dictionaries(
             {
-                "method": st.sampled_from(sorted(set(METHODS) - {"auto", "sketch"})),
+                "method": st.sampled_from(sorted(set(NAMES) - {"auto", "sketch"})),
                 "ratio": st.floats(0, 1, exclude_min=True, exclude_max=True),
             }
         ),
@@ -235,6 +276,7 @@ def test_a_plan_comes_back_from_yaml_as_it_was(tmp_path_factory, allocation, exp
 
 
 def test_the_published_schema_is_that_of_the_plan():
+    """Write it anew with: json.dumps(Plan.model_json_schema(), indent=2)."""
     assert json.loads(SCHEMA.read_text()) == Plan.model_json_schema()
 
 
@@ -281,6 +323,42 @@ def test_the_methods_of_an_allocation_are_not_overridden():
     with pytest.raises(PlanError, match="the allocation gives layers to messi, so method cannot be 'svd'"):
         Plan(allocation=allocation, method="svd")
     with pytest.raises(PlanError, match="so method cannot be 'lp'"):
-        plans_for(["lp", "svd"], {"allocation": allocation})
+        plans_for(["lp", "svd"], Plan(allocation=allocation))
     with pytest.raises(PlanError, match="allocation must name at least one layer"):
         Plan(allocation={})
+
+
+def test_a_plan_and_its_fields_by_name():
+    plan = Plan(ratio=0.5, p=1.5)
+    assert Plan.of(None, {}) == Plan() and Plan.of(plan, {}) is not None
+    assert Plan.of(plan, {"p": 2}).given() == {"ratio": 0.5, "p": 2.0}
+    assert Plan.of(plan, {"target_size": 0.7}).given() == {"p": 1.5, "ratio": None, "target_size": 0.7}
+    with pytest.raises(PlanError, match="plan must be a Plan"):
+        Plan.of({"ratio": 0.5}, {})
+
+
+def test_numbers_written_with_an_exponent_are_numbers(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("ratio: 3e-1\n")  # text to YAML 1.1
+    assert Plan.from_yaml(path).ratio == 0.3
+
+
+def test_sizes_are_plain_numbers_in_dumps():
+    plan = Plan(max_bytes="40MB")
+    assert type(plan.model_dump()["max_bytes"]) is int
+    assert "max_bytes: 40000000\n" in plan.to_yaml()
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_what_a_method_takes_is_read_from_the_table(method):
+    layer = {"method": method.name, "ratio": 0.5}
+    if method.one_subspace:
+        with pytest.raises(PlanError, match="has one subspace"):
+            Plan(method=method.name, clusters=2)
+    else:
+        assert Plan(method=method.name, clusters=2).clusters == 2
+    if method.needs_training:
+        with pytest.raises(PlanError, match=r"allocation\.a\.method must be one of"):
+            Plan(allocation={"a": layer})
+    else:
+        assert Plan(allocation={"a": layer}).allocation["a"].method == method.name

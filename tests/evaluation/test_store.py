@@ -8,8 +8,9 @@ from lpcompress.atomic import refuse_unwritable, write_atomically
 from lpcompress.errors import LpCompressError
 from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.store import Store
+from lpcompress.glue.labels import LabelMap
 
-OUTCOME = Outcome("m", {"validation": [0, 1]}, {"accuracy": 50.0}, {"order": [0, 1], "decided_by": "names"}, None, 1.5)
+OUTCOME = Outcome("m", {"validation": [0, 1]}, {"accuracy": 50.0}, LabelMap((0, 1), "names"), None, 1.5)
 KEY = {"model": "m", "limit": None, "data": ["f"]}
 
 
@@ -25,7 +26,7 @@ def test_what_is_kept_comes_back_under_its_key_alone(tmp_path):
 def test_floats_come_back_to_the_last_bit(tmp_path):
     store = Store(tmp_path, resume=True)
     values = [0.1 + 0.2, 1 / 3, 1e-17, 4.999999999999999]
-    store.keep("stsb", KEY, Outcome("m", {"validation": values}, {}, {}, None, 0.0))
+    store.keep("stsb", KEY, Outcome("m", {"validation": values}, {}, LabelMap(None, "regression"), None, 0.0))
     assert store.recall("stsb", KEY).predictions["validation"] == values
 
 

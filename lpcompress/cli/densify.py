@@ -1,0 +1,26 @@
+"""`lpcompress densify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpcompress.cli.options import OverwriteOption
+from lpcompress.cli.terminal import Terminal
+
+
+def densify(
+    terminal: Terminal,
+    source: Annotated[str, typer.Argument(metavar="DIR", help="A compressed checkpoint, or the Hub id of one.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Multiply the layers of DIR out again: a plain checkpoint that loads without lpcompress.
+
+    Example: lpcompress densify roberta-base-lpcompress roberta-base-dense
+    """
+    terminal.quiet_libraries()
+    from lpcompress.checkpoints import files, saving
+
+    saving.densify(source, out, overwrite)
+    terminal.show(f"{out}: {files.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")

@@ -1,0 +1,95 @@
+"""`lpcompress eval-glue`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lpcompress.cli.options import RUNNING, ConfigOption, DeviceOption, JsonOption, words
+from lpcompress.cli.terminal import Terminal
+from lpcompress.config.plan import FIT, Plan
+from lpcompress.config.saving import OUTPUT
+from lpcompress.config.scoring import SCORING, Scoring, wishes
+
+if TYPE_CHECKING:
+    from lpcompress.evaluation.evaluation import Evaluation
+
+TemplateArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|TEMPLATE",
+        help="A Hub id or directory; a template with {task}, {Task} or {TASK} in it; a YAML file of tasks and models.",
+    ),
+]
+
+
+def eval_glue(
+    terminal: Terminal,
+    model: TemplateArgument,
+    *,
+    plan: Plan | None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(metavar="svd,lp,...", help="Compare several methods in one run.", rich_help_panel=FIT),
+    ] = None,
+    config: ConfigOption = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="all|mrpc,cola,...",
+            help="Which tasks. Default: all nine. Also: ax.",
+            rich_help_panel=SCORING,
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL|TEMPLATE", help="What a compressed MODEL was made from.", rich_help_panel=SCORING),
+    ] = None,
+    scoring: Scoring,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for the results; finished parts go beside it.", rich_help_panel=OUTPUT),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a run that was ended, with the same --out.", rich_help_panel=RUNNING),
+    ] = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Score MODEL on GLUE, without fine-tuning: alone, before and after compression, or beside --baseline.
+
+    With --ratio or another option of compress, each task's model is compressed in memory.
+
+    Example: lpcompress eval-glue "textattack/roberta-base-{TASK}" --p 1.0 --ratio 0.28
+    """
+    compared = words(methods)
+    plan = _with_file(plan, config, scoring, compared) if config else plan
+    plans, scoring = wishes(plan, scoring, compared, {})  # a wrong wish is refused before the long imports
+    terminal.quiet_libraries()
+    from lpcompress import presentation
+    from lpcompress.evaluation import benchmark, report
+    from lpcompress.processes import joined_processes
+
+    where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
+    with terminal.progress() as progress, joined_processes():
+        found = benchmark.evaluate(model, tasks or "all", plans, scoring, progress=progress, **where)
+    terminal.show(presentation.as_json(found) if as_json else report.glue_table(found))
+    return verdict(found, terminal)
+
+
+def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list[str]) -> Plan:
+    """Return the plan of a file, over which the command line wins, its --methods over the file's method too."""
+    seed = {"seed": scoring.seed} if "seed" in scoring.model_fields_set else {}
+    given = seed | (plan.given() if plan else {})
+    merged = Plan.from_yaml(config, given).given()
+    if compared and "method" not in given:
+        merged.pop("method", None)
+    return Plan(**merged)
+
+
+def verdict(evaluation: "Evaluation", terminal: Terminal) -> int:
+    """Return the exit code of an evaluation whose results were written, and say which gates failed."""
+    for line in evaluation.failures:
+        terminal.complain(f"Gate: {line}")
+    return 3 if evaluation.failures else int(evaluation.failed)

@@ -1,0 +1,50 @@
+"""`lpcompress finetune`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lpcompress.cli.options import RUNNING, DeviceOption, JsonOption, ModelArgument, Only, OverwriteOption
+from lpcompress.cli.terminal import Terminal
+from lpcompress.config.recipe import DISTILLATION, TRAINING, Recipe
+from lpcompress.config.saving import OUTPUT
+from lpcompress.config.scoring import Scoring
+
+
+def finetune(
+    terminal: Terminal,
+    model: ModelArgument,
+    *,
+    task: Annotated[str, typer.Option(help="The GLUE task to train on.", rich_help_panel=TRAINING)],
+    out: Annotated[Path, typer.Option(help="Directory for the checkpoint.", rich_help_panel=OUTPUT)],
+    recipe: Recipe,
+    scoring: Annotated[Scoring, Only(("data", "limit", "label_map"))],
+    distill: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEACHER",
+            help="A model, mostly the dense one, to follow in logits and hidden states.",
+            rich_help_panel=DISTILLATION,
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was ended.", rich_help_panel=RUNNING)
+    ] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train MODEL, dense or compressed, on a GLUE task and save the result; a model without a head gets one.
+
+    Example: lpcompress finetune roberta-mrpc-lpcompress --task mrpc --out tuned --distill roberta-mrpc
+    """
+    terminal.quiet_libraries()
+    from lpcompress import presentation
+    from lpcompress.finetuning import report, run
+    from lpcompress.processes import joined_processes
+
+    where: dict[str, Any] = {"distill": distill, "device": device, "resume": resume, "overwrite": overwrite}
+    with terminal.progress() as progress, joined_processes():
+        record = run.tune(model, task, out, recipe, scoring, progress=progress, **where)
+    terminal.show(presentation.as_json(record) if as_json else report.finetuning_table(record))

@@ -1,0 +1,279 @@
+"""The base of every set of options: one declaration gives the bounds, JSON schema, command-line help and messages.
+
+A field is declared once, in the class that owns it::
+
+    ratio: Annotated[float, Field(gt=0, lt=1, description="Share of stored bytes to REMOVE"), Shown(panel=SIZE)] = 0.28
+
+From that line come the check, its entry in the JSON schema, the option `--ratio` with its help, and the sentence
+"ratio must be above 0 and below 1: share of stored bytes to REMOVE. Got 28; did you mean 0.28?".
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType
+from typing import Any, ClassVar, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from lpcompress.errors import PlanError, as_per_cent, nearest
+
+BOUNDS = {"gt": "above", "lt": "below", "ge": "at least", "le": "at most"}
+"""Bounds of a field, by the names that pydantic gives them, in words."""
+
+EXPECTED = {
+    "float": "a number",
+    "int": "a whole number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "path": "a path",
+    "tuple": "a list of texts",
+    "dict": "a mapping",
+    "model": "a mapping",
+    "bytes": "a size such as 40MB or 40000000",
+}
+"""What a value must be, by the beginning of the name of pydantic's complaint."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How the command line shows a field.
+
+    Attributes
+    ----------
+    panel : str
+        Heading of the group of options in the help.
+    metavar : str or None
+        Placeholder for the value in the help; None shows the type.
+    default : str or None
+        The default in words, where the value itself says little, such as None.
+    text : bool
+        Whether the command line hands over the text as it was typed, because the field reads it.
+    """
+
+    panel: str
+    metavar: str | None = None
+    default: str | None = None
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Restricts a field to a few words.
+
+    Attributes
+    ----------
+    words : tuple of str
+    file : str
+        What a file may hold whose name is given instead of a word; empty if there must be none.
+    """
+
+    words: tuple[str, ...]
+    file: str = ""
+
+    @property
+    def metavar(self) -> str:
+        """Placeholder for the value in the help."""
+        return "|".join([*self.words, *["FILE"] * bool(self.file)])
+
+    @property
+    def rule(self) -> str:
+        """What the value must be, in words."""
+        words = ", ".join(self.words)
+        return f"one of {words}, or {self.file}" if self.file else f"one of {words}"
+
+    def refuse(self, value: str) -> str:
+        """Return `value`; raise if it is neither a word nor an allowed file."""
+        if value in self.words or (self.file and Path(value).is_file()):
+            return value
+        raise PydanticCustomError("one_of", "another word")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.refuse, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) if self.file else {"enum": list(self.words)}
+
+
+class Options(BaseModel):
+    """A frozen set of options, checked when it is made.
+
+    Truth values are never numbers (YAML reads `yes` as True, which Python counts as 1), paths count as text, and
+    numbers of NumPy as numbers.
+
+    Raises
+    ------
+    PlanError
+        If a value makes no sense or a key is unknown; one sentence names the nearest thing that does.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> from pydantic import Field
+    >>> class Sampling(Options):
+    ...     share: Annotated[float, Field(gt=0, lt=1, description="Share of rows to draw")] = 0.5
+    >>> Sampling(share=0.1)
+    Sampling(share=0.1)
+    >>> Sampling(share=30)
+    Traceback (most recent call last):
+    lpcompress.errors.PlanError: share must be above 0 and below 1: share of rows to draw. Got 30; did you mean 0.3?
+    >>> Sampling(shares=0.3)
+    Traceback (most recent call last):
+    lpcompress.errors.PlanError: unknown key 'shares'; did you mean 'share'? Known keys: share.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise PlanError(sentence(type(self), error)) from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler.resolve_ref_schema(handler(schema))
+        found["description"] = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]  # the rest is for programmers
+        return found
+
+    @classmethod
+    def of(cls, given: Self | None, options: Mapping[str, Any]) -> Self:
+        """Return the options in `given`, those in `options` winning.
+
+        Parameters
+        ----------
+        given : Options or None
+            None stands for the defaults.
+        options : mapping
+            Fields by name.
+
+        Examples
+        --------
+        >>> from lpcompress.config.plan import Plan
+        >>> Plan.of(Plan(p=1, ratio=0.5), {"ratio": 0.3}).given()
+        {'ratio': 0.3, 'p': 1.0}
+        """
+        if given is not None and not isinstance(given, cls):
+            name = cls.__name__.lower()
+            raise PlanError(f"{name} must be a {cls.__name__}. Got {type(given).__name__}; name its fields instead.")
+        return cls(**{**(given.given() if given else {}), **options})
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that were set, as plain values, without those that have their default."""
+        return self.model_dump(exclude_unset=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object, info: Any) -> object:
+        kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+        if isinstance(value, bool):
+            if not kinds & {int, float}:
+                return value
+            raise PydanticCustomError("int" if int in kinds else "float", "a truth value")
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real):
+            return float(value)
+        return str(value) if isinstance(value, Path) and str in kinds else value
+
+
+def bounds(field: FieldInfo) -> str:
+    """Return the bounds of a field in words, empty if it has none.
+
+    Examples
+    --------
+    >>> from lpcompress.config.plan import Plan
+    >>> bounds(Plan.model_fields["ratio"]), bounds(Plan.model_fields["p"]), bounds(Plan.model_fields["clusters"])
+    ('above 0 and below 1', 'from 1 to 2', 'at least 1')
+    """
+    found = {key: getattr(each, key) for key in BOUNDS for each in field.metadata if hasattr(each, key)}
+    if {"ge", "le"} <= found.keys():
+        return f"from {found['ge']} to {found['le']}"
+    return " and ".join(f"{word} {found[key]}" for key, word in BOUNDS.items() if key in found)
+
+
+def note(field: FieldInfo, kind: type[Any]) -> Any:
+    """Return what a field is annotated with that is of `kind` (`Shown`, `OneOf`), or None."""
+    return next((each for each in field.metadata if isinstance(each, kind)), None)
+
+
+def default_of(field: FieldInfo) -> str:
+    """Return the default of a field in words, empty if it has none."""
+    shown, default = note(field, Shown), field.get_default(call_default_factory=True)
+    if shown and shown.default:
+        return str(shown.default)
+    if default is None or default == () or default == {}:
+        return ""
+    return (
+        ", ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(default, float) else default
+    )
+
+
+def sentence(kind: type[BaseModel], error: ValidationError) -> str:
+    """Turn the first of pydantic's complaints into one sentence: what, what it must be, what it is, what was meant.
+
+    Parameters
+    ----------
+    kind : type
+        The class that was to be made.
+    error : ValidationError
+    """
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    cause, place = first.get("ctx", {}).get("error"), [str(each) for each in first["loc"]]
+    if isinstance(cause, PlanError):
+        return str(cause)
+    owner, field = _at(kind, first["loc"])
+    if field is None:
+        known, where = sorted(owner.model_fields), f" at {'.'.join(place[:-1])}" if place[1:] else ""
+        return f"unknown key {place[-1]!r}{where}{nearest(place[-1], known)} Known keys: {', '.join(known)}."
+    where = ".".join(str(each) for each in first["loc"] if isinstance(each, str) and each)
+    about = field.description or ""
+    about = about if about[1:2].isupper() else about[:1].lower() + about[1:]  # GLUE stays
+    if first["type"] == "missing":
+        return f"{where} must be given: {about}."
+    value = f"{first['input']:g}" if isinstance(first["input"], float) else repr(first["input"])
+    return f"{where} must be {_rule(first['type'], field)}: {about}. Got {value}{_hint(first, field)}"
+
+
+def _at(kind: type[BaseModel], place: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """Return the field at a place, None for an unknown key, and the class that has it or ought to."""
+    field = kind.model_fields.get(str(place[0]))
+    for inner in _kinds(field.annotation) if field else ():
+        if issubclass(inner, BaseModel) and len(place) > 2:  # field, key of a mapping, field
+            return _at(inner, place[2:])
+    return kind, field
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """Yield the classes that an annotation is made of."""
+    inner = get_args(annotation)
+    if not inner and isinstance(annotation, type) and annotation is not NoneType:
+        yield annotation
+    for each in inner:
+        yield from _kinds(each)
+
+
+def _rule(complaint: str, field: FieldInfo) -> str:
+    words = note(field, OneOf)
+    if complaint == "one_of" and words:
+        return str(words.rule)
+    expected = EXPECTED.get(complaint.split("_")[0])
+    return expected or bounds(field) or "something else"
+
+
+def _hint(complaint: Mapping[str, Any], field: FieldInfo) -> str:
+    """Return the end of the sentence: a guess at what was meant, or how to leave the choice to the package."""
+    value, words, shown = complaint["input"], note(field, OneOf), note(field, Shown)
+    if words and isinstance(value, str):
+        return (", which is no file" if words.file else "") + nearest(value, words.words)
+    if bounds(field) == "above 0 and below 1" and complaint["type"] == "less_than":
+        return as_per_cent(float(value))
+    if shown and shown.default and field.default is None:
+        return f"; left out, it is {shown.default}."
+    return "."

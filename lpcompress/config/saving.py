@@ -1,0 +1,35 @@
+"""How a checkpoint is written."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lpcompress.config.options import Options, Shown
+from lpcompress.config.sizes import Bytes
+
+OUTPUT = "Output"  # group of the command line's help
+
+
+class Saving(Options):
+    """How a compressed checkpoint is written.
+
+    Raises
+    ------
+    PlanError
+        If a value makes no sense or a key is unknown.
+
+    Examples
+    --------
+    >>> Saving(max_shard_size="2GB").max_shard_size
+    2000000000
+    """
+
+    max_shard_size: Annotated[
+        Bytes,
+        Field(description="Largest size of a weight file, such as 2GB"),
+        Shown(OUTPUT, metavar="SIZE", default="that of the model", text=True),
+    ] = None
+    stub: Annotated[
+        bool, Field(description="Add a file that imports lpcompress under trust_remote_code=True"), Shown(OUTPUT)
+    ] = False
+    overwrite: Annotated[bool, Field(description="Replace the output if it exists"), Shown(OUTPUT)] = False
