@@ -64,7 +64,7 @@ def replace_layer(
     after = stored(replacement)
     record = LayerRecord(
         name=name,
-        kind=replacement.role,
+        kind=replacement.word,
         shape=[n, d],
         method=choice.method,
         p=2.0 if choice.method in LEAST_SQUARES else settings.p,

@@ -1,1 +1,15 @@
 """Stored forms of a matrix: one file holds a form's container and its module."""
+
+from lpcompress.formats.clustered import ClusteredMatrix
+from lpcompress.formats.low_rank import LowRankMatrix
+from lpcompress.formats.module import FactoredMatrix
+from lpcompress.formats.sketched import SketchedMatrix
+from lpcompress.formats.sparse import SparseCodedMatrix
+
+FORMATS: dict[str, type[FactoredMatrix]] = {
+    "low_rank": LowRankMatrix,
+    "clustered": ClusteredMatrix,
+    "sparse": SparseCodedMatrix,
+    "sketched": SketchedMatrix,
+}
+"""The stored forms. The key begins the `kind` of a layer in `config.json`, so it can never change."""
