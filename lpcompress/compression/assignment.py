@@ -12,9 +12,9 @@ from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import DEFAULT_RATIO
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
+from lpcompress.methods import AUTO, METHODS
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery import finding
@@ -102,7 +102,7 @@ def assign(
     measured, weights = workers.together(look)
     moments = measured.moments if measured else {}
     if limit is not None:
-        if method not in (*CURVES, "auto"):
+        if method != AUTO and not METHODS[method].curve:
             raise PlanError(
                 f"method {method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
             )

@@ -16,6 +16,7 @@ from lpcompress.compression.records import CompressionReport, LayerRecord, Previ
 from lpcompress.config.plan import checked
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor.problem import Settings
+from lpcompress.methods import METHODS
 from lpcompress.processes import Alone, Workers, checked_device
 from lpcompress.progress import Progress, silent
 from lpcompress.surgery import finding
@@ -198,7 +199,7 @@ def preview(
 
 def warnings_of(records: list[LayerRecord]) -> list[str]:
     """Return what people must know before they use the result."""
-    errors = [record.error_fro for record in records if record.method == "sketch"]
+    errors = [record.error_fro for record in records if METHODS[record.method].needs_training]
     if not errors:
         return []
     return [
