@@ -1,13 +1,14 @@
 """The mathematics: tensors in, tensors out."""
 
-from lpcompress import methods
 from lpcompress.factor.choice import factorize
 from lpcompress.formats.base import Factorization
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.sparse import SparseCoded
+from lpcompress.methods import METHODS as ROWS
+from lpcompress.methods import resolve
 
-METHODS = {name: methods.resolve(row.fit) for name, row in methods.METHODS.items() if row.fit}
+METHODS = {name: resolve(row.fit) for name, row in ROWS.items() if row.fit}
 """The fit of each method that works on any matrix: (matrix, budget, settings, whitener=None) -> Factorization."""
 
 __all__ = ["METHODS", "Clustered", "Factorization", "LowRank", "SparseCoded", "factorize"]
