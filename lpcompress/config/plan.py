@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 
 from lpcompress.config.yaml_file import read_yaml
 from lpcompress.errors import PlanError, as_per_cent, nearest
+from lpcompress.methods import AUTO
+from lpcompress.methods import METHODS as ROWS
 
-METHODS = ("auto", "sparse", "adaptive", "lp", "messi", "svd", "sketch")
-ONE_SUBSPACE = ("lp", "svd", "sketch")  # methods to which a number of clusters means nothing
+METHODS = (AUTO, *ROWS)
+ONE_SUBSPACE = tuple(name for name, row in ROWS.items() if row.one_subspace)
 ROW_WEIGHTS = ("zipf", "uniform")
 Compressing = TypeVar("Compressing", bound=Callable[..., Any])
 DEFAULT_RATIO = 0.28  # that of the first paper
