@@ -2,6 +2,9 @@
 
 Functions are named as text, "module:function", and imported when they are needed, so that `--help` and the check of a
 plan need no torch.
+
+To add a method, write a file in `factor.methods` with its fit, and its curve if layers are to share a size of the model
+by it, and put a row here.
 """
 
 import importlib

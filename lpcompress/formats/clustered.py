@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from lpcompress.errors import CheckpointError
 from lpcompress.formats.base import Factorization
+from lpcompress.formats.intervals import damage, labels_of, lengths_of, offsets_of, starts_of
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.packing import CHUNK, index_dtype
 from lpcompress.formats.sizes import Spec, sizes
@@ -77,13 +77,12 @@ class Clustered(Factorization):
     @property
     def starts(self) -> Tensor:
         """Where each cluster's codes begin in the store, shape (clusters,)."""
-        sizes = self.clusters.prod(dim=1)
-        return sizes.cumsum(0) - sizes
+        return starts_of(self.clusters)
 
     @property
     def labels(self) -> Tensor:
         """Cluster of each row, shape (n,)."""
-        return torch.bucketize(self.offsets.to(self.starts.dtype), self.starts, right=True) - 1
+        return labels_of(self.offsets, self.starts)
 
     def dense(self) -> Tensor:
         """Multiply out cluster by cluster; shape (n, d)."""
@@ -140,12 +139,7 @@ class ClusteredMatrix(FactoredMatrix):
     @property
     def lengths(self) -> list[int]:
         """Number of codes of each cluster."""
-        return [rank * rows for rank, rows in zip(self.ranks, self.members, strict=True)]
-
-    @property
-    def starts(self) -> list[int]:
-        """Where each cluster's codes begin."""
-        return list(accumulate(self.lengths, initial=0))[:-1]
+        return lengths_of(self.ranks, self.members)
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
@@ -180,10 +174,8 @@ class ClusteredMatrix(FactoredMatrix):
 
     def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cluster of each of the rows `ids` (ids,) and its place in there, both int64 of shape (ids,)."""
-        offsets = self.offsets.index_select(0, ids).long()
-        sizes = self.clusters.prod(dim=1)
-        starts = sizes.cumsum(0) - sizes  # (clusters,)
-        labels = torch.bucketize(offsets, starts, right=True) - 1
+        offsets, starts = self.offsets.index_select(0, ids).long(), starts_of(self.clusters)
+        labels = labels_of(offsets, starts)
         places = (offsets - starts[labels]) // self.clusters[:, 0].clamp(min=1)[labels]
         return labels, places
 
@@ -236,20 +228,8 @@ class ClusteredMatrix(FactoredMatrix):
     def check(self, name: str) -> None:
         """Raise CheckpointError if a number is not finite, or a row lacks codes of its own inside its cluster."""
         super().check(name)
-        table = [[rank, rows] for rank, rows in zip(self.ranks, self.members, strict=True)]
-        self.require(self.clusters.tolist() == table, name, f"'clusters' must be {table}. Got {self.clusters.tolist()}")
-        expected = torch.cat(
-            [
-                start + rank * torch.arange(rows, device=self.offsets.device)
-                for start, rank, rows in zip(self.starts, self.ranks, self.members, strict=True)
-            ]
-        )
-        self.require(
-            torch.equal(self.offsets.long().sort().values, expected),
-            name,
-            "'offsets' must give every row codes of its own inside its cluster",
-        )
-        self.require(not self.ordered or not (self.offsets.diff() < 0).any(), name, "'offsets' must be in order")
+        for what in damage(self.offsets, self.clusters, self.ranks, self.members, self.ordered):
+            self.require(False, name, what)
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows; clusters keep their bases."""
@@ -281,10 +261,6 @@ class ClusteredMatrix(FactoredMatrix):
             Which rows stand in the cluster, in the order of its table.
         """
         self.members = [table.shape[0] for table in tables]
-        offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(self.lengths)))
-        for start, rank, rows in zip(self.starts, self.ranks, members, strict=True):
-            places = torch.arange(int(rows.sum()), device=offsets.device)
-            offsets[rows] = (start + rank * places).to(offsets.dtype)
         self.weight.data = torch.cat([table.reshape(-1) for table in tables])
-        self.offsets = offsets
-        self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=offsets.device)
+        self.offsets = offsets_of(self.ranks, members)
+        self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=self.offsets.device)
