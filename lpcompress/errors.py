@@ -39,9 +39,5 @@ class MissingCheckpointError(CheckpointError):
     """There is no checkpoint of this name, neither here nor on the Hub."""
 
 
-class NotConvergedWarning(UserWarning):
-    """An iteration stopped at its limit; the result is usable but could be better."""
-
-
 class NeedsTrainingWarning(UserWarning):
     """What was made is a start for training, and no good before."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -11,8 +12,15 @@ MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
 
 def as_json(result: object) -> str:
-    """Return a result, dataclasses in it included, as one JSON document; NaN raises ValueError."""
-    return json.dumps(result, indent=2, allow_nan=False, default=asdict)
+    """Return a result as one JSON document; NaN raises ValueError.
+
+    Dataclasses become what their method `document` returns, if they have one, else all of their fields.
+    """
+    return json.dumps(result, indent=2, allow_nan=False, default=_document)
+
+
+def _document(value: Any) -> Any:
+    return value.document() if hasattr(value, "document") else asdict(value)
 
 
 def dimensions(shape: list[int]) -> str:

@@ -1,13 +1,15 @@
 """From one checkpoint to a smaller one: load, compress, score, write."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lpcompress.checkpoints import loading, saving
-from lpcompress.checkpoints.files import REPORT_FILE, directory_of, file_bytes, largest_shard
-from lpcompress.compression import report, whole_model
+from lpcompress.checkpoints.files import directory_of, file_bytes, largest_shard
+from lpcompress.compression import whole_model
+from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.records import LayerPreview
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.plan import Plan
 from lpcompress.errors import LpCompressError
 from lpcompress.processes import Workers
@@ -35,7 +37,7 @@ def convert(
     stub: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+) -> tuple[CheckpointReport, dict[str, Any] | None]:
     """Compress a checkpoint into a directory.
 
     Parameters
@@ -58,8 +60,8 @@ def convert(
 
     Returns
     -------
-    tuple of dict and dict or None
-        The report, as `lpcompress.json` holds it; the scores, as from `eval_glue`. The same in every process of a run.
+    tuple of CheckpointReport and dict or None
+        The content of `lpcompress.json`; the scores, as from `eval_glue`. The same in every process of a run.
 
     Raises
     ------
@@ -91,17 +93,21 @@ def convert(
     before = file_bytes(directory) if directory else 0
     common: dict[str, Any] = {"tokenizer": tokenizer, "workers": workers, "progress": progress, "data": data}
     done = whole_model.compress(loaded, device=device, **common, **plan.model_dump())
-    files = report.companion_files(done, model=model, out=target, before=before, auto_class=type(loaded).__name__)
-    scores = None
-    if scoring:
-        scores = exam.after()
-        files = with_scores(files, scores, target.name)
+    scores = exam.after() if scoring else None
     progress(f"saving {target}", 0, 0)
-    largest = max_shard_size or largest_shard(model)
-    options: dict[str, Any] = {"overwrite": overwrite, "max_shard_size": largest, "stub": stub}
-    workers.main_alone(lambda: saving.save(loaded, tokenizer, target, files, **options))
-    written = workers.main_alone(lambda: (target / REPORT_FILE).read_text(encoding="utf-8"))
-    return json.loads(workers.from_main(written)), scores
+
+    def save() -> CheckpointReport:
+        with saving.new_checkpoint(target, overwrite) as directory:
+            saving.write(directory, loaded, tokenizer, max_shard_size or largest_shard(model), stub)
+            after = file_bytes(directory)
+            report = CheckpointReport.of(done, model=model, out=target, before=before, after=after, glue=scores)
+            report.write(directory)
+            card = model_card(report, type(loaded).__name__)
+            card = with_scores(card, scores, target.name) if scores else card
+            (directory / CARD_FILE).write_text(card, encoding="utf-8")
+        return report
+
+    return workers.from_main(workers.main_alone(save)), scores
 
 
 def foresee(
@@ -113,7 +119,7 @@ def foresee(
     data: str = "hub",
     overwrite: bool = False,
     progress: Progress = silent,
-) -> list[dict[str, Any]]:
+) -> list[LayerPreview]:
     """Say what `convert` would do to each layer, without a fit.
 
     Parameters
@@ -127,8 +133,7 @@ def foresee(
 
     Returns
     -------
-    list of dict
-        See `compression.Preview`.
+    list of LayerPreview
     """
     workers = Workers(device, alone="cpu")
     if out:

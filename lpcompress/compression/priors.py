@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from lpcompress.checkpoints import loading
+from lpcompress.checkpoints.tokenizers import tokenizer_beside
 from lpcompress.errors import LpCompressError
-from lpcompress.surgery import finding
-from lpcompress.surgery.matrices import matrix_of
+from lpcompress.surgery.layer import Layer
 
 
 def exponent_for(ratio: float) -> float:
-    """Return the power of a token's share of text that is its row's weight: 1/2, and up to 1 beyond 80 % removed.
+    """Return the exponent applied to token frequency to get row weights: 1/2, rising to 1 beyond 80 % removed.
 
-    Measured by how far logits move, without labels: up to 80 % removed, powers between 0.5 and 0.75 are within a few
-    per cent of each other and better than 1; beyond, little is left to spend on rare tokens, and 0.75 at 90 % is better
-    than 0.5 and 0.9.
+    Measured by how far logits move, without labels: up to 80 % removed, exponents between 0.5 and 0.75 are within a few
+    per cent of each other and better than 1. Beyond that little is left to spend on rare tokens: at 90 %, 0.75 is
+    better than 0.5 and 0.9.
     """
     return min(1.0, 0.5 + 2.5 * max(0.0, ratio - 0.8))
 
@@ -68,7 +66,7 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) ->
         Rows of the embedding; those beyond the vocabulary are unused.
     tokenizer : PreTrainedTokenizerBase or None
     exponent : float
-        Power of a token's share of text that is its row's weight.
+        Exponent applied to token frequency.
 
     Raises
     ------
@@ -183,12 +181,10 @@ SHARES: dict[str, tuple[str, Shares]] = {
 }
 
 
-def weights_of(
-    model: PreTrainedModel, module: nn.Module, wish: str, tokenizer: Any | None, exponent: float
-) -> RowWeights:
-    """Return the row weights of one layer: the tokenizer speaks of the word embedding alone."""
-    if module is not finding.input_embedding(model):
+def weights_of(model: Any, layer: Layer, wish: str, tokenizer: Any | None, exponent: float) -> RowWeights:
+    """Return the row weights of one layer of a model: uniform for all but the word embedding."""
+    if not layer.is_word_embedding:
         return RowWeights(None, "uniform")
     if tokenizer is None and wish == "zipf":
-        tokenizer = loading.tokenizer_beside(model)
-    return row_weights(wish, matrix_of(module).shape[0], tokenizer, exponent)
+        tokenizer = tokenizer_beside(model)
+    return row_weights(wish, layer.matrix().shape[0], tokenizer, exponent)

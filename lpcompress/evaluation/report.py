@@ -1,17 +1,13 @@
 """GLUE results for people: a table, and the metadata of a model card."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.compression.report import CARD_FILE, REPORT_FILE
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.glue.tasks import SECOND_SPLIT, TASKS, WNLI
-from lpcompress.presentation import as_json, megabytes, plain_table
+from lpcompress.presentation import megabytes, plain_table
 
 HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # their names there
 MARK = "*"
@@ -72,32 +68,24 @@ def eval_results(document: dict[str, Any]) -> list[EvalResult]:
     ]
 
 
-def with_scores(
-    files: Callable[[Path], dict[str, str]], document: dict[str, Any], name: str
-) -> Callable[[Path], dict[str, str]]:
-    """Return the function that writes report and model card, with the scores in both.
+def with_scores(card: str, document: dict[str, Any], name: str) -> str:
+    """Return the text of a model card with the scores in its metadata and in a section of their own.
 
     Parameters
     ----------
-    files : callable
-        As from `report.companion_files`.
+    card : str
+        As from `compression.card.model_card`.
     document : dict
         As from `benchmark.eval_glue`.
     name : str
-        Of the model, for the card.
+        Of the model.
     """
-
-    def scored(directory: Path) -> dict[str, str]:
-        texts = files(directory)
-        record = json.loads(texts[REPORT_FILE]) | {"glue": document}
-        card = ModelCard(texts[CARD_FILE])
-        metadata = card.data.to_dict() | {"model_name": name, "eval_results": eval_results(document)}
-        card.data = ModelCardData(**metadata)
-        rows = "\n".join(_card_rows(document))
-        card.text += SECTION.format(caption=document["caption"], rows=rows, part=_part(document))
-        return texts | {REPORT_FILE: as_json(record) + "\n", CARD_FILE: str(card)}
-
-    return scored
+    scored = ModelCard(card)
+    metadata = scored.data.to_dict() | {"model_name": name, "eval_results": eval_results(document)}
+    scored.data = ModelCardData(**metadata)
+    rows = "\n".join(_card_rows(document))
+    scored.text += SECTION.format(caption=document["caption"], rows=rows, part=_part(document))
+    return str(scored)
 
 
 def _headings(documents: dict[str, Any], compared: bool) -> list[str]:

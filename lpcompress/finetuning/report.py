@@ -1,15 +1,16 @@
 """A fine-tuning run for people: a table, and the files beside the weights."""
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import file_bytes
-from lpcompress.compression.report import CARD_FILE, REPORT_FILE, model_card
+from lpcompress.checkpoints.files import REPORT_FILE, file_bytes
+from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.presentation import as_json, plain_table
 
@@ -21,30 +22,35 @@ CARD = """\
 """
 
 
-def companion_files(document: dict[str, Any], source: Path | None, model: Any) -> Callable[[Path], dict[str, str]]:
-    """Return the function that writes record and model card once the weights are on disk.
+def write_companions(directory: Path, document: dict[str, Any], source: Path | None, model: Any) -> None:
+    """Write record and model card beside the weights.
 
     Parameters
     ----------
+    directory : Path
+        Where the weights have been written.
     document : dict
         As from `finetuning.finetune`.
     source : Path or None
         Directory of the model that was trained; its report, if it is compressed, is taken over.
     model : PreTrainedModel
     """
-
-    def files(directory: Path) -> dict[str, str]:
-        record = {RECORD_FILE: as_json(document) + "\n"}
-        path = source / REPORT_FILE if source else None
-        if path is None or not path.is_file():
-            return record | {CARD_FILE: _card(document)}
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        size = {"out": document["out"], "file_bytes_after": file_bytes(directory)}
-        summary |= size | {"warnings": [], "finetuning": sentence(document)}
-        summary.pop("glue", None)  # scores of the model as it was before
-        return record | {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, type(model).__name__)}
-
-    return files
+    (directory / RECORD_FILE).write_text(as_json(document) + "\n", encoding="utf-8")
+    path = source / REPORT_FILE if source else None
+    card = _card(document)
+    if path and path.is_file():
+        before = CheckpointReport.from_document(json.loads(path.read_text(encoding="utf-8")))
+        report = replace(
+            before,
+            out=document["out"],
+            file_bytes_after=file_bytes(directory),
+            warnings=[],
+            finetuning=sentence(document),
+            glue=None,  # scores of the model as it was before
+        )
+        report.write(directory)
+        card = model_card(report, type(model).__name__)
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def sentence(document: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from lpcompress.evaluation.examination import Examination, Setup, labels_of
 from lpcompress.evaluation.prediction import encode, logits
 from lpcompress.evaluation.results import Outcome, TaskResult
 from lpcompress.finetuning.learner import Learner, Teacher
-from lpcompress.finetuning.report import companion_files
+from lpcompress.finetuning.report import write_companions
 from lpcompress.finetuning.training import Examples, frozen, train
 from lpcompress.glue.data import HUB, Rows, load_rows
 from lpcompress.glue.labels import LabelMap
@@ -141,8 +141,9 @@ def finetune(
     }
 
     def save() -> None:
-        texts = companion_files(document, files.directory_of(str(model)), classifier.model)
-        saving.save(classifier.model, classifier.tokenizer, target, texts, overwrite=overwrite)
+        with saving.new_checkpoint(target, overwrite) as directory:
+            saving.write(directory, classifier.model, classifier.tokenizer)
+            write_companions(directory, document, files.directory_of(str(model)), classifier.model)
         shutil.rmtree(state, ignore_errors=True)
 
     setup.workers.main_alone(save)

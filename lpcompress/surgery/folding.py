@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from lpcompress.nn import ClusteredLinear, FactoredMatrix, role_of
-from lpcompress.surgery.architectures import FEED_FORWARD
+from lpcompress.surgery.architectures import feed_forward_pair
 from lpcompress.surgery.offloading import editable
 
 
 def fold_permutations(model: nn.Module) -> None:
     """Spare clustered layers the permutation of their outputs where the next layer can take it over, in place."""
     for block in model.modules():
-        if pair := FEED_FORWARD.get(type(block).__name__):
+        if pair := feed_forward_pair(block):
             first, second = map(block.get_submodule, pair)
             if isinstance(first, ClusteredLinear) and not first.ordered:
                 with editable(first), editable(second):

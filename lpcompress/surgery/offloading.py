@@ -4,8 +4,10 @@ transformers loads such a model with `device_map={"": "disk"}` and writes it sha
 layer out with its tensors and moves the tensors of new layers to files too.
 """
 
+import logging
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +88,20 @@ def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
             f"{file.parent.parent} cannot hold the temporary files: {error}. Make room there, or set TMPDIR to a"
             " directory that has room for the compressed layers."
         ) from error
+
+
+@contextmanager
+def quiet_offloading() -> Iterator[None]:
+    """Silence what accelerate and transformers say of tensors that stay on the disk, because here they are meant to."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def stored_tensor(module: Any, name: str) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lpcompress.nn import CompressedEmbedding, TiedHead
-from lpcompress.surgery.finding import input_embedding
+from lpcompress.surgery.layer import input_embedding
 
 
 class Resizer:

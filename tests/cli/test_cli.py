@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -135,11 +136,16 @@ def test_what_was_asked_is_passed_on(run, tiny, monkeypatch):
 def test_the_wish_on_saving_is_passed_on(run, tiny, monkeypatch):
     passed = {}
 
-    def stop(model, tokenizer, out, extra_files, **asked):
-        passed.update(asked, out=out)
+    def place(out, overwrite):
+        passed.update(out=out, overwrite=overwrite)
+        return nullcontext(out)
+
+    def stop(directory, model, tokenizer, max_shard_size, stub):
+        passed.update(max_shard_size=max_shard_size, stub=stub)
         raise LpCompressError("stop here")
 
-    monkeypatch.setattr(saving, "save", stop)
+    monkeypatch.setattr(saving, "new_checkpoint", place)
+    monkeypatch.setattr(saving, "write", stop)
     run("compress", tiny, "--method", "svd", "--max-shard-size", "2GB", "--stub", "--overwrite")
     assert passed == {
         "out": Path("tiny-lpcompress"),
