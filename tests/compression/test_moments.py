@@ -12,7 +12,7 @@ from lpcompress.factor.norms import relative_error
 from lpcompress.factor.whitening import Whitener
 from lpcompress.nn import BareWeight, role_of
 from lpcompress.surgery import finding
-from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.layer import Layer, layers_of
 
 CONVOLUTIONS = {
     "1d": (nn.Conv1d(5, 7, 3, padding=1), (5, 11)),
