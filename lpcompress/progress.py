@@ -1,10 +1,10 @@
-"""How long work tells of what it does."""
+"""Progress callback type."""
 
 from collections.abc import Callable
 
 Progress = Callable[[str, float, float], None]
-"""Takes what is being done, how much of it is done, and how much there is."""
+"""Takes what is being done, how much of it is done, and how much there is; 0 and 0 where that is not known."""
 
 
 def silent(description: str, done: float, total: float) -> None:
-    """Tell nobody."""
+    """Do nothing: the callback of those who want to hear nothing."""

@@ -1,4 +1,4 @@
-"""From a dense layer to a sketched one of a given size, as a start for training."""
+"""Sketched layers made from dense ones, to be trained."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def sketched_like(
     seed: int,
     start: str = "nearest",
 ) -> Any:
-    """Return the sketched layer that is to be trained in the place of a dense one.
+    """Return a sketched layer for the place of a dense one. It is unusable until trained.
 
     Parameters
     ----------
@@ -48,6 +48,13 @@ def sketched_like(
     ------
     LpCompressError
         If the layer cannot be sketched, an argument is out of range, or the size cannot be reached.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> sketched = sketched_like(nn.Linear(64, 32), ratio=0.5, seed=0)
+    >>> sum(parameter.numel() for parameter in sketched.parameters()) <= 0.5 * (64 * 32 + 32)
+    True
     """
     if (ratio is None) == (sketch_size is None):
         raise LpCompressError(f"give ratio or sketch_size, one of them. Got ratio={ratio}, sketch_size={sketch_size}.")

@@ -205,7 +205,6 @@ def warnings_of(records: list[LayerRecord]) -> list[str]:
     if not errors:
         return []
     return [
-        f"the {len(errors)} sketched layers are a start for training, and no good before: they are off by"
-        f" {min(errors):.2f} to {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune"
-        " for example."
+        f"the {len(errors)} sketched layers are unusable until trained: they are off by {min(errors):.2f} to"
+        f" {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune for example."
     ]

@@ -135,7 +135,7 @@ def test_what_a_word_asks_for_and_cannot_be_that_small_is_skipped(model):
 def test_sketches_are_of_the_asked_size_and_come_with_a_warning(model, ids, tmp_path, architecture):
     dense = model(architecture)
     weights = {name: layer.module.weight.detach().clone() for name, layer in layers_of(dense).items() if layer.role}
-    with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are a start for training.*lpcompress finetune"):
+    with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are unusable until trained.*lpcompress finetune"):
         report = compress(dense, layers=["all"], method="sketch", ratio=0.3, seed=1)
     [embedding] = report.skipped
     assert "word_embedding" in embedding and "cannot be sketched with profit" in report.skipped[embedding]
