@@ -166,7 +166,7 @@ class LpCompressQuantizer(HfQuantizer):
 
 
 def require_loaded(name: str, module: Any) -> None:
-    """Raise unless the checkpoint held every tensor of a compressed layer, and sound ones.
+    """Raise CheckpointError unless the checkpoint held every tensor of a compressed layer, undamaged.
 
     transformers only warns of missing tensors and leaves noise in them. Offloaded tensors cannot be judged.
     """
@@ -185,8 +185,8 @@ def require_loaded(name: str, module: Any) -> None:
 def align(module: nn.Module) -> None:
     """Move tensors away from the odd addresses at which a mapped file has them.
 
-    Some matrix products round by the address of their operands; moved, a loaded model gives the numbers of the
-    one that was saved.
+    Some matrix products round differently depending on the address of their operands. Once moved, a loaded model gives
+    the same numbers as the one that was saved.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:

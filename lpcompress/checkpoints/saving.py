@@ -117,7 +117,7 @@ def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, *
 
 
 def write_stub(model: Any, directory: Path) -> None:
-    """Add code that imports lpcompress, for users who load with `trust_remote_code=True`."""
+    """Add a file of code that imports lpcompress when a checkpoint is loaded with `trust_remote_code=True`."""
     cls = type(model).__name__
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
     config["auto_map"] = {name: f"{STUB}.{cls}" for name in auto_classes(model)}

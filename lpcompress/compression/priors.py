@@ -1,4 +1,4 @@
-"""How often a row of an embedding is looked up, guessed from the tokenizer alone.
+"""Row weights of a word embedding: how often each token occurs, estimated from the tokenizer alone.
 
 A token's share of running text falls like one over its frequency rank (Zipf's law), and tokenizers keep their
 tokens in an order, or with numbers, that tell the rank: WordPiece by id, byte-level BPE by merge, SentencePiece unigram
@@ -56,7 +56,7 @@ class RowWeights:
 
 
 def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) -> RowWeights:
-    """Resolve what the user asked for: `zipf`, `uniform`, or a file of token counts.
+    """Return the row weights that the user asked for: `zipf`, `uniform`, or a file of token counts.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) ->
 
 
 def zipf(tokenizer: Any | None, rows: int, exponent: float) -> RowWeights:
-    """Guess each token's share of running text from the tokenizer, to the power `exponent`."""
+    """Estimate each token's share of running text from the tokenizer, and return it to the power `exponent`."""
     model = _model(tokenizer)
     if tokenizer is None or model.get("type") not in SHARES:
         return RowWeights(None, "uniform (the tokenizer says nothing about frequencies)")

@@ -1,7 +1,7 @@
 """Models whose tensors stay in files and are read one layer at a time, by the hooks of accelerate.
 
-transformers loads such a model with `device_map={"": "disk"}` and writes it shard by shard; what is here lends a
-layer out with its tensors and moves the tensors of new layers to files too.
+transformers loads such a model with `device_map={"": "disk"}` and writes it shard by shard. This module brings the
+tensors of one module into memory for a while, and moves those of new modules to files too.
 """
 
 import logging
@@ -58,7 +58,7 @@ def editable(module: nn.Module) -> Iterator[None]:
 
 
 def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Let `module` have `tensors`, its own, in a file that lasts as long as the module."""
+    """Move the tensors of `module`, whose values are `tensors`, to a file that lasts as long as the module."""
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
     from accelerate.utils import OffloadedWeightsLoader
 

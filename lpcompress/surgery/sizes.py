@@ -1,4 +1,4 @@
-"""What modules and models store, in numbers and in bytes."""
+"""What modules and models take up in a checkpoint, in numbers and in bytes."""
 
 from collections.abc import Iterable
 
