@@ -135,14 +135,14 @@ def compressed(tiny_model, random_factorization):
     """A function (architecture, head, kind) -> a model with a compressed word embedding, and its name."""
 
     def make(architecture="bert", head="classifier", kind="sparse", seed=0, **config):
-        from lpcompress.checkpoints.quantizer import install
+        from lpcompress.checkpoints.quantizer import replace_layers
         from lpcompress.nn import from_factorization
         from lpcompress.surgery.finding import find_layers
 
         model = tiny_model(architecture, head, **config)
-        [(name, layer)] = find_layers(model, ["embedding"]).items()
-        factorization = random_factorization(kind, *layer.weight.shape, seed)
-        install(model, {name: (from_factorization(factorization, layer), {"method": kind, "p": 1.0})})
+        [layer] = find_layers(model, ["embedding"]).values()
+        factorization = random_factorization(kind, *layer.matrix().shape, seed)
+        replace_layers(model, {layer: (from_factorization(factorization, layer.module), {"method": kind, "p": 1.0})})
         return model
 
     return make

@@ -1,19 +1,20 @@
 """From one checkpoint to a smaller one: load, compress, score, write."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpcompress.checkpoints import loading, saving
-from lpcompress.checkpoints.files import REPORT_FILE, directory_of, file_bytes, largest_shard
-from lpcompress.compression import report, whole_model
+from lpcompress.checkpoints.files import directory_of, file_bytes, largest_shard
+from lpcompress.compression import whole_model
+from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.records import LayerPreview
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.plan import Plan
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError
-from lpcompress.presentation import as_json
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
 
@@ -43,7 +44,9 @@ class Conversion:
     device: str | None = None
     progress: Progress = silent
 
-    def convert(self, target: Path, how: Saving, task: str | None = None) -> "tuple[dict[str, Any], Evaluation | None]":
+    def convert(
+        self, target: Path, how: Saving, task: str | None = None
+    ) -> "tuple[CheckpointReport, Evaluation | None]":
         """Compress the checkpoint into a directory.
 
         Parameters
@@ -55,8 +58,8 @@ class Conversion:
 
         Returns
         -------
-        tuple of dict and Evaluation or None
-            The report, as `lpcompress.json` holds it; the scores. The same in every process.
+        tuple of CheckpointReport and Evaluation or None
+            The content of `lpcompress.json`; the scores. The same in every process.
 
         Raises
         ------
@@ -78,27 +81,22 @@ class Conversion:
         directory = directory_of(self.model)
         before = file_bytes(directory) if directory else 0
         done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **self._common)
-        kind = type(loaded).__name__
-        files = report.companion_files(done, model=self.model, out=target, before=before, auto_class=kind)
         scores = exam.after() if exam else None
-
-        def texts(directory: Path) -> dict[str, str]:
-            written = files(directory)
-            if scores is None:
-                return written
-            from lpcompress.evaluation.card import with_scores
-
-            record = json.loads(written[REPORT_FILE]) | {"glue": scores.document()}
-            card = with_scores(written[report.CARD_FILE], scores, target.name)
-            return {REPORT_FILE: as_json(record) + "\n", report.CARD_FILE: card}
-
         self.progress(f"saving {target}")
-        options = how.model_dump() | {"max_shard_size": how.max_shard_size or largest_shard(self.model)}
-        workers.main_alone(lambda: saving.save(loaded, tokenizer, target, texts, **options))
-        written = workers.main_alone(lambda: (target / REPORT_FILE).read_text(encoding="utf-8"))
-        return json.loads(workers.from_main(written)), scores
 
-    def foresee(self, out: Path | None = None, overwrite: bool = False) -> list[dict[str, Any]]:
+        def save() -> CheckpointReport:
+            with saving.new_checkpoint(target, how.overwrite) as directory:
+                saving.write(directory, loaded, tokenizer, how.max_shard_size or largest_shard(self.model), how.stub)
+                sizes = {"before": before, "after": file_bytes(directory)}
+                glue = scores.document() if scores else None
+                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, **sizes)
+                report.write(directory)
+                (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
+            return report
+
+        return workers.from_main(workers.main_alone(save)), scores
+
+    def foresee(self, out: Path | None = None, overwrite: bool = False) -> list[LayerPreview]:
         """Say what `convert` would do to each layer, without a fit.
 
         Parameters
@@ -110,8 +108,7 @@ class Conversion:
 
         Returns
         -------
-        list of dict
-            See `compression.records.Preview`.
+        list of LayerPreview
         """
         if out:
             self._workers.main_alone(lambda: _refuse_existing_file(out, overwrite))
@@ -121,6 +118,16 @@ class Conversion:
         if out:
             self._workers.main_alone(lambda: out.write_text(found.plan.to_yaml(), encoding="utf-8"))
         return found.layers
+
+    @staticmethod
+    def _card(report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
+        """Return the model card, with the scores in it if there are any."""
+        card = model_card(report, type(loaded).__name__)
+        if scores is None:
+            return card
+        from lpcompress.evaluation.card import with_scores
+
+        return with_scores(card, scores, Path(report.out).name)
 
     @cached_property
     def _workers(self) -> Workers:

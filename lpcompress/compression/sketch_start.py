@@ -1,4 +1,4 @@
-"""From a dense layer to a sketched one of a given size, as a start for training."""
+"""Sketched layers made from dense ones, to be trained."""
 
 import hashlib
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def sketched_like(
     seed: int,
     start: str = "nearest",
 ) -> Any:
-    """Return the sketched layer that is to be trained in the place of a dense one.
+    """Return a sketched layer for the place of a dense one. It is unusable until trained.
 
     Parameters
     ----------

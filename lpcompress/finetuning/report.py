@@ -1,14 +1,16 @@
 """A fine-tuning run for people: a table, and the files beside the weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import file_bytes
-from lpcompress.compression.report import CARD_FILE, REPORT_FILE, model_card
+from lpcompress.checkpoints.files import REPORT_FILE, file_bytes
+from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.presentation import as_json, plain_table, points
@@ -17,27 +19,28 @@ RECORD_FILE = "finetuning.json"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # Jinja's, which torch brings with it
 
 
-def companion_files(record: Record, source: Path | None, directory: Path, model: Any) -> dict[str, str]:
-    """Return names and texts of the files that stand beside the weights: record, model card, report.
+def write_companions(directory: Path, record: Record, source: Path | None, model: Any) -> None:
+    """Write record, model card and, for a compressed model, its report beside the weights.
 
     Parameters
     ----------
+    directory : Path
+        Holds the new weight files, whose size the report states.
     record : Record
     source : Path or None
         Directory of the model that was trained; its report, if it is compressed, is taken over.
-    directory : Path
-        Holds the new weight files, whose size the report states.
     model : PreTrainedModel
     """
-    texts = {RECORD_FILE: as_json(record) + "\n"}
+    (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
     path = source / REPORT_FILE if source else None
-    if path is None or not path.is_file():
-        return texts | {CARD_FILE: _card(record)}
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    size = {"out": record.out, "file_bytes_after": file_bytes(directory)}
-    summary |= size | {"warnings": [], "finetuning": record.sentence}
-    summary.pop("glue", None)  # scores of the model as it was before
-    return texts | {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, type(model).__name__)}
+    card = _card(record)
+    if path and path.is_file():
+        before = CheckpointReport.from_document(json.loads(path.read_text(encoding="utf-8")))
+        changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
+        report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores of the model as it was
+        report.write(directory)
+        card = model_card(report, type(model).__name__)
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def finetuning_table(record: Record) -> Table:

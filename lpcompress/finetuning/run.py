@@ -18,7 +18,7 @@ from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.setup import Setup
 from lpcompress.finetuning.lesson import Lesson, teacher_of
 from lpcompress.finetuning.record import Record
-from lpcompress.finetuning.report import companion_files
+from lpcompress.finetuning.report import write_companions
 from lpcompress.finetuning.state import State
 from lpcompress.finetuning.training import frozen
 from lpcompress.glue.data import HUB, Rows, load_rows
@@ -173,11 +173,9 @@ def tune(
 
 def _save(record: Record, classifier: Classifier, source: Path | None, target: Path, overwrite: bool) -> None:
     """Write the checkpoint, its record and its card."""
-
-    def texts(directory: Path) -> dict[str, str]:
-        return companion_files(record, source, directory, classifier.model)
-
-    saving.save(classifier.model, classifier.tokenizer, target, texts, overwrite=overwrite)
+    with saving.new_checkpoint(target, overwrite) as directory:
+        saving.write(directory, classifier.model, classifier.tokenizer)
+        write_companions(directory, record, source, classifier.model)
 
 
 def _one_task(name: str) -> Task:

@@ -19,7 +19,9 @@ from lpcompress.errors import LpCompressError
 from lpcompress.evaluation.prediction import Encoded
 from lpcompress.finetuning.learner import Learner
 from lpcompress.progress import Progress
-from lpcompress.surgery import finding, swapping
+from lpcompress.surgery.finding import WORDS
+from lpcompress.surgery.layer import layers_of
+from lpcompress.surgery.swapping import trained_as_before
 
 SAVES = 5  # how often a run keeps what a resumed one can go on from
 
@@ -54,7 +56,7 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
     LpCompressError
         If a pattern matches nothing, or nothing is left to train.
     """
-    with swapping.trained_as_before(model):
+    with trained_as_before(model):
         for pattern in patterns:
             for parameter in _named(model, pattern):
                 parameter.requires_grad_(False)
@@ -65,14 +67,14 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
 
 def _named(model: Any, pattern: str) -> list[Tensor]:
     """Return the parameters that a word or a wildcard stands for."""
-    parameters, modules = dict(model.named_parameters()), finding.all_layers(model)
-    asks = finding.WORDS.get(pattern)
+    parameters, layers = dict(model.named_parameters()), layers_of(model)
+    asks = WORDS.get(pattern)
     chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
-    for name, module in modules.items():
-        if asks(model, name, module) if asks else fnmatchcase(name, pattern):
-            chosen += module.parameters()
+    for name, layer in layers.items():
+        if asks(layer) if asks else fnmatchcase(name, pattern):
+            chosen += layer.module.parameters()
     if not chosen:
-        near = get_close_matches(pattern, [*modules, *parameters], n=1, cutoff=0.3)
+        near = get_close_matches(pattern, [*layers, *parameters], n=1, cutoff=0.3)
         hint = f" Nearest: {near[0]!r}." if near else ""
         raise LpCompressError(f"freeze {pattern!r} matched nothing in this {type(model).__name__}.{hint}")
     return chosen

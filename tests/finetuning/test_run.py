@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 import lpcompress
 from lpcompress.checkpoints import loading, saving
-from lpcompress.compression.report import companion_files
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
 from lpcompress.finetuning.run import finetune
@@ -30,8 +30,9 @@ def compressed_classifier(tiny_classifier, tmp_path):
         model, tokenizer = loading.load(str(dense))
         done = compress(model, ratio=0.3, method=method, layers=layers, tokenizer=tokenizer)
         done = replace(done, warnings=["not trained yet"])
-        files = companion_files(done, model=str(dense), out=small, before=1, auto_class="AutoModel")
-        saving.save(model, tokenizer, small, files)
+        with saving.new_checkpoint(small) as directory:
+            saving.write(directory, model, tokenizer)
+            CheckpointReport.of(done, model=str(dense), out=small, before=1, after=1).write(directory)
         return small, dense
 
     return make

@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 
-from lpcompress.errors import BudgetError, LpCompressError, NotConvergedWarning
+from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning
 from lpcompress.processes import Alone, deal, spread
 
 SCRIPT = """
 import json, sys, warnings
-from lpcompress.errors import BudgetError, LpCompressError, NotConvergedWarning
+from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning
 from lpcompress.processes import spread
 from lpcompress.processes import Workers, joined_processes
 
@@ -30,7 +30,7 @@ def told(work):
 
 def warn(name, *_):
     for text in ("all alike", name, name):
-        warnings.warn(text, NotConvergedWarning)
+        warnings.warn(text, NeedsTrainingWarning)
 
 
 def fail(name, *_):
@@ -97,7 +97,7 @@ def test_two_processes_say_what_one_says(tmp_path, two_processes):
             warnings.simplefilter("default")
             for name in names:
                 for text in ("all alike", name, name):
-                    warnings.warn(text, NotConvergedWarning, stacklevel=1)
+                    warnings.warn(text, NeedsTrainingWarning, stacklevel=1)
         return [f"{each.category.__name__}: {each.message}" for each in said]
 
     assert warned["warnings"] == second[1]["warnings"] == warn("abcd")
