@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from interpreters import Interpreters
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from lpcompress.cli import app
@@ -154,11 +155,24 @@ def ids():
     return tokens
 
 
-@pytest.fixture
-def fresh_python():
-    """A function (script, *arguments) -> the finished process of a new interpreter without network."""
+@pytest.fixture(scope="session")
+def interpreters():
+    """Interpreters that need not import torch and transformers again."""
+    made = Interpreters(ROOT)
+    yield made
+    made.stop()
 
-    def start(script, *arguments, **environment):
+
+@pytest.fixture
+def fresh_python(interpreters):
+    """A function (script, *arguments) -> the finished process of an interpreter of its own, without network.
+
+    It starts from nothing if it is `cold`, or is given an environment that imports read.
+    """
+
+    def start(script, *arguments, cold=False, **environment):
+        if not (cold or environment):
+            return interpreters.run("-c", script, *arguments)
         env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
         command = [sys.executable, "-c", script, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
@@ -166,22 +180,36 @@ def fresh_python():
     return start
 
 
-@pytest.fixture
-def two_processes():
-    """A function (*arguments) -> the finished launcher of two processes that share a run on the CPU."""
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
-    def start(*arguments, launcher=("torch.distributed.run",)):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+
+@pytest.fixture
+def two_processes(interpreters):
+    """A function (*arguments) -> the finished run of two processes that share it on the CPU.
+
+    They are started as torchrun does, or really by a launcher: ("torch.distributed.run",) or accelerate's.
+    """
+
+    def start(*arguments, launcher=None):
+        port = free_port()
+        if launcher is None:
+            shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            each = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+            kind, *arguments = arguments if arguments[0] == "-m" else ("", *arguments)
+            return interpreters.run(kind, *arguments, environments=each)
+        flags = (
+            ("--main_process_port", "--num_processes")
+            if "accelerate" in launcher[0]
+            else (
+                "--master-port",
+                "--nproc-per-node",
+            )
+        )
         env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        command = [
-            "-m",
-            *launcher,
-            "--main_process_port" if "accelerate" in launcher[0] else "--master-port",
-            str(port),
-        ]
-        command += ["--num_processes" if "accelerate" in launcher[0] else "--nproc-per-node", "2", *map(str, arguments)]
+        command = ["-m", *launcher, flags[0], port, flags[1], "2", *map(str, arguments)]
         return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=300)
 
     return start

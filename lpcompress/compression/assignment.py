@@ -12,10 +12,9 @@ from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import LayerPlan, Plan
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.methods import DEFAULT_RATIO
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery import finding
@@ -109,7 +108,7 @@ def assign(
     measured, weights = workers.together(look)
     moments = measured.moments if measured else {}
     if limit is not None:
-        if plan.method not in (*CURVES, "auto"):
+        if plan.method != AUTO and not METHODS[plan.method].curve:
             raise PlanError(
                 f"method {plan.method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
             )

@@ -1,6 +1,5 @@
 """Fitting one layer: its factors, the module that holds them, and the record of what was done."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,20 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.compression.records import LayerRecord, Task
-from lpcompress.compression.sketch_start import sketchable_matrix
 from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
-from lpcompress.factor.methods.sketch import largest_sketch, nearest_sketch
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.formats.signs import LARGEST_SEED
-from lpcompress.nn import FactoredMatrix, from_factorization, window_of
+from lpcompress.methods import METHODS, resolve
+from lpcompress.nn import FactoredMatrix, from_factorization
 from lpcompress.surgery.matrices import matrix_of, row_of_zeros
 from lpcompress.surgery.sizes import bytes_beside, stored
-
-LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
 
 
 def replace_layer(
@@ -64,10 +59,10 @@ def replace_layer(
     after = stored(replacement)
     record = LayerRecord(
         name=name,
-        kind=replacement.role,
+        kind=replacement.word,
         shape=[n, d],
         method=choice.method,
-        p=2.0 if choice.method in LEAST_SQUARES else settings.p,
+        p=settings.p if METHODS[choice.method].honours_p else 2.0,
         clusters=len(fitted.ranks),
         ranks=fitted.ranks,
         rows=fitted.rows,
@@ -120,19 +115,11 @@ def fit(
     progress: Callable[[str], None],
     whitener: Whitener | None,
 ) -> Choice:
-    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
-
-    A sketch is no method of `choose`: it is bound to a kind of layer, and to be trained. Its signs follow from the
-    seed and the name, so that every layer has its own, whichever others are asked for.
-    """
-    if method != "sketch":
-        return choose(matrix, method, share, settings, row_weights, progress, whitener)
-    sketchable_matrix(module)
-    progress("sketching")
-    window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
-    digest = hashlib.sha256(f"{settings.seed} {name}".encode()).digest()
-    seed = int.from_bytes(digest[:5]) % LARGEST_SEED
-    return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
+    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved."""
+    of_layers = METHODS[method].layer_fit if method in METHODS else ""
+    if of_layers:
+        return Choice(method, resolve(of_layers)(name, module, matrix, share, settings, progress), {})
+    return choose(matrix, method, share, settings, row_weights, progress, whitener)
 
 
 @dataclass(frozen=True)

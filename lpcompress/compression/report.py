@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lpcompress.checkpoints.files import REPORT_FILE, file_bytes
 from lpcompress.compression.records import CompressionReport
+from lpcompress.nn import noun_of
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, short_list
 from lpcompress.version import __version__
 
@@ -23,7 +24,6 @@ OF_OUTPUTS = "of a calibrated layer's outputs on such text"
 CANDIDATES = "the errors of all candidates that auto tried stand in the JSON report"
 MOST_CHOICES = 4  # told in full below the table
 
-KINDS = {"embedding": "embedding", "linear": "linear layer", "conv": "convolution"}
 
 DATA_FREE = "No data was used for that."
 CALIBRATED = "{texts} unlabelled texts were used for that ({source})."
@@ -229,7 +229,7 @@ def _error(error: float | None) -> str:
 def _counted(layers: list[dict[str, Any]]) -> str:
     """Return how many layers of each kind there are."""
     counts = Counter(layer["kind"] for layer in layers)
-    words = [f"{count} {KINDS[kind]}{'s' * (count > 1)}" for kind, count in counts.items()]
+    words = [f"{count} {noun_of(kind)}{'s' * (count > 1)}" for kind, count in counts.items()]
     return " and ".join(words)
 
 

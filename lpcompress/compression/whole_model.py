@@ -18,6 +18,7 @@ from lpcompress.compression.records import CompressionReport, LayerRecord, Previ
 from lpcompress.config.plan import Plan
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor.problem import Settings
+from lpcompress.methods import METHODS
 from lpcompress.processes import Alone, Workers, checked_device
 from lpcompress.progress import Callback, Progress
 from lpcompress.surgery import finding
@@ -171,7 +172,7 @@ def _asked(
 
 def warnings_of(records: list[LayerRecord]) -> list[str]:
     """Return what people must know before they use the result."""
-    errors = [record.error_fro for record in records if record.method == "sketch"]
+    errors = [record.error_fro for record in records if METHODS[record.method].needs_training]
     if not errors:
         return []
     return [

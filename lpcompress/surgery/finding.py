@@ -66,7 +66,7 @@ WORDS: dict[str, Callable[[Any, str, nn.Module], bool]] = {
 def role_name(layer: nn.Module) -> str | None:
     """Return embedding, linear or conv; None for layers that cannot be factored."""
     role = role_of(layer)
-    return role.role if role else None
+    return role.word if role else None
 
 
 def in_body(model: Any, name: str) -> bool:

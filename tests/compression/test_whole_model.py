@@ -15,7 +15,8 @@ from lpcompress.checkpoints import loading
 from lpcompress.compression.whole_model import compress, count_parameters, preview
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
-from lpcompress.factor.choice import AUTO, NEGLIGIBLE
+from lpcompress.factor.choice import NEGLIGIBLE
+from lpcompress.methods import candidates
 from lpcompress.nn import TiedHead, is_compressed_module, role_of
 from lpcompress.surgery.finding import all_layers
 
@@ -226,7 +227,7 @@ def test_the_norm_is_passed_on(model, method):
 
 def test_auto_keeps_the_best_candidate_and_reports_all(model):
     [layer] = compress(model(), ratio=0.8).layers
-    assert tuple(layer.candidates) == AUTO
+    assert tuple(layer.candidates) == candidates()
     assert layer.candidates[layer.method] == min(layer.candidates.values())
     [layer] = compress(model(), ratio=0.5, method="svd").layers
     assert layer.candidates == {}

@@ -9,13 +9,6 @@ from lpcompress.factor import factorize
 from lpcompress.factor.encoding import encode
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget
-from lpcompress.formats.packing import pack_bits, pack_levels, unpack_bits, unpack_levels
-
-
-@given(rows=st.integers(1, 20), columns=st.integers(1, 70), seed=st.integers(0, 99))
-def test_bits_survive_packing(rows, columns, seed):
-    bits = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) < 0.4
-    assert torch.equal(unpack_bits(pack_bits(bits))[:, :columns], bits)
 
 
 @settings(deadline=None, max_examples=25)
@@ -73,15 +66,6 @@ def test_one_bit_is_the_sign_with_the_mean_magnitude():
     for row in range(200):
         small = matrix[row][~support[row]].abs()
         torch.testing.assert_close(dense[row][~support[row]].abs(), small.mean().expand_as(small))
-
-
-@given(columns=st.integers(1, 40), bits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99))
-def test_levels_survive_packing(columns, bits, seed):
-    drawn = torch.randint(2**bits, (5, columns), generator=torch.Generator().manual_seed(seed))
-    levels = drawn + 0.5 - 2 ** (bits - 1)
-    packed = pack_levels(levels, bits)
-    assert packed.shape == (5, -(-columns * bits // 8))
-    assert torch.equal(unpack_levels(packed, bits, torch.float32)[:, :columns], levels)
 
 
 def test_bits_are_kept_where_they_pay_and_only_there():
