@@ -1,5 +1,4 @@
-"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, fresh interpreters, the
-command line."""
+"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, interpreters."""
 
 import json
 import os

@@ -129,11 +129,10 @@ class Examination:
 
     def _logits(self, model: Any, name: str) -> list[np.ndarray]:
         """Return the logits of every split."""
-        values = []
+        values, progress = [], self._setup.progress.under(f"{self.task.key}: ")
         for rows, encoded in zip(self.splits, self._encoded, strict=True):
             split = f", {rows.split}" if len(self.splits) > 1 else ""
-            tell = partial(self._setup.progress, f"{self.task.key}: {name}{split}")
-            values.append(logits(model, encoded, self._setup.workers, tell))
+            values.append(logits(model, encoded, self._setup.workers, progress, name + split))
         return values
 
     def _kept(self, extra: dict[str, Any], make: Callable[[], Outcome]) -> Outcome:

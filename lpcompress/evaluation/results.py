@@ -4,7 +4,6 @@ pydantic writes and reads the dataclasses as they are declared, so that no key i
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -41,6 +40,21 @@ class Outcome:
     labels: LabelMap
     compression: CompressionReport | None
     seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """Return the outcome as JSON has it."""
+        return OUTCOME.dump_python(self, mode="json")
+
+    @staticmethod
+    def from_document(document: Any) -> "Outcome":
+        """Return the outcome that `document` told of.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            If a key is missing, or a value is of another type; a ValueError.
+        """
+        return OUTCOME.validate_python(document)
 
 
 @dataclass(frozen=True)
@@ -110,27 +124,8 @@ class TaskResult:
         """
         if self.reason is not None:
             return {"status": self.status, "model": self.model, "reason": self.reason}
-        entry = as_json_types(self)
+        entry = TASK_RESULT.dump_python(self, mode="json")
         return {key: value for key, value in entry.items() if key not in ("reason", "predictions") or value}
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Return what writes and reads a dataclass; making one takes long."""
-    return TypeAdapter(kind)
-
-
-def as_json_types(value: Any) -> Any:
-    """Return a dataclass as the dicts, lists, numbers and strings that JSON has."""
-    return _adapter(type(value)).dump_python(value, mode="json")
-
-
-def outcome_from(content: Any) -> Outcome:
-    """Return the `Outcome` of which `as_json_types` made `content`.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a key is missing, or a value is of another type; a ValueError.
-    """
-    return _adapter(Outcome).validate_python(content)
+OUTCOME, TASK_RESULT = TypeAdapter(Outcome), TypeAdapter(TaskResult)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lpcompress.atomic import write_atomically
-from lpcompress.evaluation.results import Outcome, as_json_types, outcome_from
+from lpcompress.evaluation.results import Outcome
 
 
 class Store:
@@ -30,14 +30,14 @@ class Store:
         if not self._resume or not path.exists():
             return None
         try:
-            return outcome_from(json.loads(path.read_text(encoding="utf-8"))["outcome"])
+            return Outcome.from_document(json.loads(path.read_text(encoding="utf-8"))["outcome"])
         except (ValueError, KeyError, TypeError):
             warnings.warn(f"{path} is garbled and is made again.", stacklevel=2)
             return None
 
     def keep(self, task: str, key: dict[str, Any], outcome: Outcome) -> None:
         """Write an outcome, and its key for people to read."""
-        document = {"key": key, "outcome": as_json_types(outcome)}
+        document = {"key": key, "outcome": outcome.document()}
         write_atomically(self._path(task, key), json.dumps(document, allow_nan=False) + "\n")
 
     def _path(self, task: str, key: dict[str, Any]) -> Path:

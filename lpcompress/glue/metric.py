@@ -1,4 +1,4 @@
-"""GLUE's metrics for programs built on `evaluate`, whose own need the Hub: `evaluate.load("glue", ...)` downloads code."""
+"""GLUE's metrics for programs built on `evaluate`, whose `evaluate.load("glue", ...)` downloads code from the Hub."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""GLUE's metrics, in points from 0 to 100: those of scikit-learn and SciPy, and NumPy twins quick enough to bootstrap."""
+"""GLUE's metrics, in points from 0 to 100: those of scikit-learn and SciPy, and NumPy twins for the bootstrap."""
 
 import warnings
 from collections.abc import Iterable, Mapping
