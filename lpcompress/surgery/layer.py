@@ -113,11 +113,11 @@ class Layer:
         Returns
         -------
         Tensor of shape (n, d)
-            Only to be read: the layer's own weight, unless it has a padding row or is on another device.
+            Only to be read: it is the layer's own weight, unless it was moved or its padding row had to be blanked.
         """
         own = self.matrix()
         matrix = own.to(device or own.device)
-        if self.padding_idx is None:
+        if self.padding_idx is None or not matrix[self.padding_idx].any():
             return matrix
         matrix = matrix.clone() if matrix is own else matrix
         matrix[self.padding_idx] = 0

@@ -49,6 +49,9 @@ def test_what_is_fitted_has_zeros_for_padding_and_the_layers_own_weight_is_not_t
     assert embedding.padding_idx == 0 and linear.padding_idx is None
     assert not fitted[0].any() and torch.equal(fitted[1:], embedding.matrix()[1:])
     assert bool((embedding.module.weight == 3).all())
+    with torch.no_grad():
+        embedding.module.weight[0] = 0
+    assert embedding.matrix_to_fit().data_ptr() == embedding.module.weight.data_ptr()
     assert linear.matrix_to_fit().data_ptr() == linear.module.weight.data_ptr()  # no copy where none is needed
 
 
