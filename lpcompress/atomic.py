@@ -4,12 +4,61 @@ import glob
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lpcompress.errors import LpCompressError
 
 
-def put_in_place(temporary: Path, out: Path) -> None:
+@contextmanager
+def atomic_directory(out: Path) -> Iterator[Path]:
+    """Lend out a new directory that takes the place of `out` when the block has ended well.
+
+    It is a hidden sibling of `out` until then. If the block raises, or the process is killed, `out` stays as it was.
+
+    Parameters
+    ----------
+    out : Path
+        Parents that do not exist are made. What is there already is removed only when the new directory is in place.
+
+    Yields
+    ------
+    Path
+        The directory to write to.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> out = Path(tempfile.mkdtemp()) / "results"
+    >>> with atomic_directory(out) as directory:
+    ...     _ = (directory / "report.json").write_text("{}")
+    ...     out.exists()
+    False
+    >>> [file.name for file in out.iterdir()]
+    ['report.json']
+    """
+    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        mode = temporary.stat().st_mode & 0o666  # what the umask grants; the writer of safetensors grants less
+        for file in [*temporary.rglob("*"), temporary]:
+            if file.is_file():
+                file.chmod(mode)
+            flush(file)
+        _put_in_place(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
     """Rename the complete directory to `out`, and only then remove what was there."""
     old = out.with_name(f".{out.name}.old-{os.getpid()}")
     if out.exists():
@@ -25,7 +74,7 @@ def put_in_place(temporary: Path, out: Path) -> None:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove the hidden siblings of killed runs; give back an old checkpoint that was never replaced."""
+    """Remove the hidden siblings of killed runs; give back an old directory that was never replaced."""
     for sibling in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
         match = re.fullmatch(r"\.(tmp|old)-(\d+)", sibling.name.removeprefix(f".{out.name}"))
         if match is None or is_running(int(match[2])):
@@ -59,7 +108,7 @@ def flush(path: Path) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise unless results can be written to `path` and beside it; meant to be called before the long work."""
+    """Raise LpCompressError unless a file for results can be written to `path`; to be called before the long work."""
     parent = next(each for each in path.resolve().parents if each.exists())
     if path.is_dir():
         raise LpCompressError(f"{path} must be a file for the results. It is a directory.")
@@ -69,6 +118,12 @@ def refuse_unwritable(path: Path) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it holds, at any moment, the old text or the new one; remove what killed runs left.
+
+    Parameters
+    ----------
+    path : Path
+        Parents that do not exist are made.
+    text : str
 
     Raises
     ------

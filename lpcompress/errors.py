@@ -24,11 +24,11 @@ class PlanError(LpCompressError):
 
 
 class UnsuitableError(LpCompressError):
-    """A layer that the asked method is not for; other layers may do."""
+    """The method does not support this layer."""
 
 
 class BudgetError(UnsuitableError):
-    """Nothing that a method can build is as small as was asked."""
+    """The method cannot build anything as small as was asked."""
 
 
 class CheckpointError(LpCompressError):
@@ -39,9 +39,5 @@ class MissingCheckpointError(CheckpointError):
     """There is no checkpoint of this name, neither here nor on the Hub."""
 
 
-class NotConvergedWarning(UserWarning):
-    """An iteration stopped at its limit; the result is usable but could be better."""
-
-
 class NeedsTrainingWarning(UserWarning):
-    """What was made is a start for training, and no good before."""
+    """The result is unusable until trained."""

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpcompress.checkpoints import files, loading
-from lpcompress.compression.report import layer_table
+from lpcompress.compression.report import CheckpointReport, layer_table
 from lpcompress.errors import CheckpointError
 from lpcompress.factor.linalg import gram
 from lpcompress.formats.packing import CHUNK
 from lpcompress.nn import CompressedEmbedding, FactoredMatrix
 from lpcompress.presentation import dimensions, megabytes, plain_table
-from lpcompress.surgery import finding
+from lpcompress.surgery.layer import input_embedding
 
 TINY = torch.finfo(torch.float64).tiny
 SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
@@ -153,7 +153,7 @@ def layer_groups(model: nn.Module) -> list[LayerGroup]:
 
 def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
     """Return the spectrum of the word embedding, multiplied out if it is factored."""
-    module = finding.input_embedding(model)
+    module = input_embedding(model)
     if not isinstance(module, nn.Embedding):
         return None
     name = next(name for name, other in model.named_modules() if other is module)
@@ -260,5 +260,5 @@ def inspection_tables(found: Inspection) -> list[Table]:
         spectrum.caption = f"kurtosis of the entries {found.embedding.kurtosis:.1f} (normal distribution: 3)"
         tables.append(spectrum)
     if found.report:
-        tables.append(layer_table(found.report))
+        tables.append(layer_table(CheckpointReport.from_document(found.report)))
     return tables

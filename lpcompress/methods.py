@@ -2,6 +2,9 @@
 
 Functions are named as text, "module:function", and imported when they are needed, so that `--help` and the check of a
 plan need no torch.
+
+To add a method, write a file in `factor.methods` with its fit, and its curve if layers are to share a size of the model
+by it, and put a row here.
 """
 
 import importlib
@@ -25,9 +28,13 @@ class Method:
     help : str
         What it does, in a line.
     fit : str
-        Home of the function that fits a matrix; empty for a method that is bound to a kind of layer.
+        Home of the function that fits a matrix: (matrix, budget, settings, whitener) -> Factorization. Empty for a
+        method with a `layer_fit`.
+    layer_fit : str
+        Home of the function that fits a layer, for a method that must know more of it than its matrix.
     curve : str
-        Home of the function that tells its error at many sizes; empty if a size of the model cannot be shared by it.
+        Home of the function that returns its error at many sizes: (matrix, budget, settings, whitener) -> Curve. Empty
+        if layers cannot share a size of the model by it.
     candidate : bool
         Whether `auto` tries it.
     candidate_under_size : bool
@@ -45,6 +52,7 @@ class Method:
     name: str
     help: str
     fit: str = ""
+    layer_fit: str = ""
     curve: str = ""
     candidate: bool = False
     candidate_under_size: bool = False
@@ -71,14 +79,14 @@ METHODS = {
             "several subspaces whose dimensions differ; rows that matter get more",
             fit="lpcompress.factor.methods.adaptive:adaptive",
             curve="lpcompress.factor.methods.adaptive:adaptive_curve",
-            candidate=True,
+            candidate=True,  # not under a size of the model: it would be fitted at every size, and loses to sparse
             demo_p=2.0,
         ),
         Method(
             "lp",
             "one subspace, entrywise l_p error; p = 1 is robust to outliers",
             fit="lpcompress.factor.methods.lp:lp",
-            curve="lpcompress.factor.methods.svd:low_rank_curve",
+            curve="lpcompress.factor.methods.svd:low_rank_curve",  # the loss in other norms goes with that in l_2
             candidate=True,
             candidate_under_size=True,
             one_subspace=True,
@@ -88,13 +96,13 @@ METHODS = {
             "messi",
             "several subspaces of one dimension (projective clustering)",
             fit="lpcompress.factor.methods.messi:messi",
-            curve="lpcompress.factor.methods.messi:messi_curve",
+            curve="lpcompress.factor.methods.messi:messi_curve",  # no candidate: adaptive's equal ranks never won
             demo_p=2.0,
         ),
         Method(
             "svd",
             "one subspace, least squares: the baseline",
-            fit="lpcompress.factor.methods.svd:svd",
+            fit="lpcompress.factor.methods.svd:svd",  # no candidate: it is lp with p = 2
             curve="lpcompress.factor.methods.svd:low_rank_curve",
             honours_p=False,
             one_subspace=True,
@@ -103,6 +111,7 @@ METHODS = {
         Method(
             "sketch",
             "random sketches of linear layers and convolutions, unusable until trained",
+            layer_fit="lpcompress.compression.sketch_start:fit_layer",
             honours_p=False,
             one_subspace=True,
             needs_training=True,
@@ -111,8 +120,24 @@ METHODS = {
 }
 
 
+def candidates(under_size: bool = False) -> tuple[str, ...]:
+    """Return the methods that `auto` tries, in this order.
+
+    Parameters
+    ----------
+    under_size : bool, default=False
+        Whether layers share a size of the model.
+
+    Examples
+    --------
+    >>> candidates()
+    ('sparse', 'adaptive', 'lp')
+    """
+    return tuple(name for name, row in METHODS.items() if (row.candidate_under_size if under_size else row.candidate))
+
+
 def resolve(home: str) -> Any:
-    """Return what a home such as "package.module:name" names.
+    """Import and return what a home such as "package.module:name" names.
 
     Parameters
     ----------

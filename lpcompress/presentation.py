@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -11,22 +12,58 @@ MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
 
 def as_json(result: object) -> str:
-    """Return a result, dataclasses in it included, as one JSON document; NaN raises ValueError."""
-    return json.dumps(result, indent=2, allow_nan=False, default=asdict)
+    """Return a result as one JSON document; NaN raises ValueError.
+
+    Dataclasses become what their method `document` returns, if they have one, else all of their fields.
+    """
+    return json.dumps(result, indent=2, allow_nan=False, default=_document)
+
+
+def _document(value: Any) -> Any:
+    return value.document() if hasattr(value, "document") else asdict(value)
 
 
 def dimensions(shape: list[int]) -> str:
-    """Return a shape as people read it."""
+    """Return a shape as people read it.
+
+    Examples
+    --------
+    >>> dimensions([30522, 384])
+    '30,522 x 384'
+    """
     return " x ".join(f"{size:,}" for size in shape)
 
 
 def megabytes(count: int) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes as people read it.
+
+    Examples
+    --------
+    >>> megabytes(90868376)
+    '90.9 MB'
+    """
     return f"{count / 1e6:,.1f} MB"
 
 
+def points(value: float | None) -> str:
+    """Return a score in points as people read it; a dash where there is none.
+
+    Examples
+    --------
+    >>> points(83.456), points(None)
+    ('83.46', '-')
+    """
+    return "-" if value is None else f"{value:.2f}"
+
+
 def short_list(numbers: list[int]) -> str:
-    """Return the numbers in a line, the tail of a long list as dots."""
+    """Return the numbers in a line, the tail of a long list as dots.
+
+    Examples
+    --------
+    >>> short_list([323, 367]), short_list(list(range(9)))
+    ('323, 367', '0, 1, 2, 3, 4, 5, ... (9)')
+    """
     shown = ", ".join(map(str, numbers[:MOST_RANKS]))
     return shown + (f", ... ({len(numbers)})" if len(numbers) > MOST_RANKS else "")
 

@@ -1,11 +1,13 @@
-"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, fresh interpreters."""
+"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, interpreters."""
 
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from interpreters import Interpreters
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from lpcompress.cli import app
+from lpcompress.cli.terminal import DEBUG
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import index_dtype, pack_bits
@@ -129,14 +134,14 @@ def compressed(tiny_model, random_factorization):
     """A function (architecture, head, kind) -> a model with a compressed word embedding, and its name."""
 
     def make(architecture="bert", head="classifier", kind="sparse", seed=0, **config):
-        from lpcompress.checkpoints.quantizer import install
+        from lpcompress.checkpoints.quantizer import replace_layers
         from lpcompress.nn import from_factorization
         from lpcompress.surgery.finding import find_layers
 
         model = tiny_model(architecture, head, **config)
-        [(name, layer)] = find_layers(model, ["embedding"]).items()
-        factorization = random_factorization(kind, *layer.weight.shape, seed)
-        install(model, {name: (from_factorization(factorization, layer), {"method": kind, "p": 1.0})})
+        [layer] = find_layers(model, ["embedding"]).values()
+        factorization = random_factorization(kind, *layer.matrix().shape, seed)
+        replace_layers(model, {layer: (from_factorization(factorization, layer.module), {"method": kind, "p": 1.0})})
         return model
 
     return make
@@ -150,11 +155,24 @@ def ids():
     return tokens
 
 
-@pytest.fixture
-def fresh_python():
-    """A function (script, *arguments) -> the finished process of a new interpreter without network."""
+@pytest.fixture(scope="session")
+def interpreters():
+    """Interpreters that need not import torch and transformers again."""
+    made = Interpreters(ROOT)
+    yield made
+    made.stop()
 
-    def start(script, *arguments, **environment):
+
+@pytest.fixture
+def fresh_python(interpreters):
+    """A function (script, *arguments) -> the finished process of an interpreter of its own, without network.
+
+    It starts from nothing if it is `cold`, or is given an environment that imports read.
+    """
+
+    def start(script, *arguments, cold=False, **environment):
+        if not (cold or environment):
+            return interpreters.run("-c", script, *arguments)
         env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
         command = [sys.executable, "-c", script, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
@@ -162,22 +180,36 @@ def fresh_python():
     return start
 
 
-@pytest.fixture
-def two_processes():
-    """A function (*arguments) -> the finished launcher of two processes that share a run on the CPU."""
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
-    def start(*arguments, launcher=("torch.distributed.run",)):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+
+@pytest.fixture
+def two_processes(interpreters):
+    """A function (*arguments) -> the finished run of two processes that share it on the CPU.
+
+    They are started as torchrun does, or really by a launcher: ("torch.distributed.run",) or accelerate's.
+    """
+
+    def start(*arguments, launcher=None):
+        port = free_port()
+        if launcher is None:
+            shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            each = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+            kind, *arguments = arguments if arguments[0] == "-m" else ("", *arguments)
+            return interpreters.run(kind, *arguments, environments=each)
+        flags = (
+            ("--main_process_port", "--num_processes")
+            if "accelerate" in launcher[0]
+            else (
+                "--master-port",
+                "--nproc-per-node",
+            )
+        )
         env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        command = [
-            "-m",
-            *launcher,
-            "--main_process_port" if "accelerate" in launcher[0] else "--master-port",
-            str(port),
-        ]
-        command += ["--num_processes" if "accelerate" in launcher[0] else "--nproc-per-node", "2", *map(str, arguments)]
+        command = ["-m", *launcher, flags[0], port, flags[1], "2", *map(str, arguments)]
         return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=300)
 
     return start
@@ -245,3 +277,24 @@ def tiny_classifier(tiny_model, tokenizer, tmp_path):
         return directory
 
     return make
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as a shell would: exit code, stdout, stderr."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv(DEBUG, "")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lpcompress", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    yield call
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Whether the Hub answers: any response counts, silence and refused connections do not."""
+"""Whether the Hub answers (any response counts, silence and refused connections do not), and what is done if not."""
 
 import http.server
 import socket
@@ -57,3 +57,39 @@ def test_nobody_there(endpoint):
 def test_offline_nobody_is_asked(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert not hub.answers()
+
+
+def test_a_hub_that_does_not_answer_is_given_up_on(fresh_python):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        script = """
+import time
+from lpcompress import errors, hub
+from lpcompress.checkpoints import loading
+assert hub.PROBE_SECONDS <= 5  # and the client adds about three
+hub.PROBE_SECONDS = 1
+start = time.monotonic()
+try:
+    loading.load("roberta-base")
+except errors.CheckpointError as error:
+    print(error)
+assert time.monotonic() - start < 7
+"""
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = fresh_python(script, HF_HUB_OFFLINE="0", HF_ENDPOINT=endpoint, HF_HOME="/nonexistent")
+    assert done.returncode == 0, done.stderr
+    assert "the Hub cannot be reached" in done.stdout
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_cached_model_loads_without_the_hub(compressed, tmp_path, fresh_python, offline):
+    home = tmp_path / "hub" / "models--user--model"
+    compressed().save_pretrained(home / "snapshots" / "abc")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("abc")
+    script = """
+from lpcompress.checkpoints import files, loading
+model, _ = loading.load("user/model")
+print(type(model.get_input_embeddings()).__name__, files.directory_of("user/model").name)
+"""
+    done = fresh_python(script, HF_HOME=str(tmp_path), HF_HUB_OFFLINE=offline, HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.stdout == "SparseCodedEmbedding abc\n", done.stderr

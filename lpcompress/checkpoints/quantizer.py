@@ -17,6 +17,7 @@ from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import BareWeight, FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.surgery import swapping
 from lpcompress.surgery.folding import fold_permutations
+from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.offloading import stored_tensor
 from lpcompress.surgery.resizing import follow_resizing, restore_resizing
 from lpcompress.version import __version__
@@ -63,12 +64,11 @@ class LpCompressConfig(QuantizationConfigMixin):
     def refresh(self, model: nn.Module) -> None:
         """Write down the sizes that the layers of `model` have now; forget layers that are dense again."""
         present = {}
-        for name, entry in self.layers.items():
-            found = swapping.locate(model, name)
-            if found is None:  # a layer of a head that this model does not have
-                present[name] = entry
-            elif is_compressed_module(found[1]):
-                present[name] = {**entry, **spec_of(found[1])}  # type: ignore[arg-type]
+        for name, layer in swapping.locate(model, self.layers).items():
+            if layer is None:  # a layer of a head that this model does not have
+                present[name] = self.layers[name]
+            elif layer.is_compressed:
+                present[name] = {**self.layers[name], **spec_of(layer.module)}
         self.layers = present
 
 
@@ -88,21 +88,21 @@ class LpCompressQuantizer(HfQuantizer):
         self.bare: list[str] = []  # relative names of the bare weights that are rebuilt
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
-        layers = {name: swapping.locate(model, name) for name in self.quantization_config.layers}
+        layers = swapping.locate(model, self.quantization_config.layers)
         if layers and not any(layers.values()):
             raise CheckpointError(
                 f"the checkpoint's compressed layers {', '.join(layers)} must be layers of the model."
                 f" This {type(model).__name__} has none of them; load the checkpoint with the class in its config.json."
             )
-        for name, found in layers.items():
-            if found is None:
+        for name, layer in layers.items():
+            if layer is None:
                 continue
-            full_name, plain = found
+            plain = layer.module
             try:
                 module = build(self.quantization_config.layers[name], plain)
             except LpCompressError as error:
                 raise CheckpointError(f"config.json, quantization_config.layers[{name!r}]: {error}") from None
-            swapping.swap(model, full_name, module)
+            layer.replace(module)
             if isinstance(plain, BareWeight):
                 self.bare.append(name)
         swapping.retie(model)
@@ -166,7 +166,7 @@ class LpCompressQuantizer(HfQuantizer):
 
 
 def require_loaded(name: str, module: Any) -> None:
-    """Raise unless the checkpoint held every tensor of a compressed layer, and sound ones.
+    """Raise CheckpointError unless the checkpoint held every tensor of a compressed layer, undamaged.
 
     transformers only warns of missing tensors and leaves noise in them. Offloaded tensors cannot be judged.
     """
@@ -185,23 +185,28 @@ def require_loaded(name: str, module: Any) -> None:
 def align(module: nn.Module) -> None:
     """Move tensors away from the odd addresses at which a mapped file has them.
 
-    Some matrix products round by the address of their operands; moved, a loaded model gives the numbers of the
-    one that was saved.
+    Some matrix products round differently depending on the address of their operands. Once moved, a loaded model gives
+    the same numbers as the one that was saved.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
             tensor.data = tensor.data.clone()
 
 
-def install(model: Any, replacements: Mapping[str, tuple[FactoredMatrix, dict[str, Any]]]) -> None:
+def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix, dict[str, Any]]]) -> None:
     """Replace layers of `model` in place, so that `model.save_pretrained` writes a compressed checkpoint.
 
     Parameters
     ----------
     model : PreTrainedModel
-    replacements : mapping
-        Name of the layer in `model` -> the module from `nn.from_factorization` and a JSON-able dict that
-        says how it came about (method, p).
+    replacements : mapping of Layer to (FactoredMatrix, dict)
+        Layer of `model` -> the module from `nn.from_factorization`, and how it came about (method, p), which is
+        written to `config.json`.
+
+    Raises
+    ------
+    LpCompressError
+        If the model is quantized by another method; nothing is replaced then.
     """
     config = getattr(model.config, "quantization_config", None) or LpCompressConfig()
     if not isinstance(config, LpCompressConfig):
@@ -209,11 +214,11 @@ def install(model: Any, replacements: Mapping[str, tuple[FactoredMatrix, dict[st
             f"the model must not be quantized by another method. Got a {type(config).__name__}; start from the dense"
             " model."
         )
-    for name, (module, _) in replacements.items():
-        swapping.swap(model, name, module)
+    for layer, (module, _) in replacements.items():
+        layer.replace(module)
     fold_permutations(model)
-    for name, (module, provenance) in replacements.items():
-        config.layers[swapping.relative_name(model, name)] = {**provenance, **spec_of(module)}
+    for layer, (module, provenance) in replacements.items():
+        config.layers[swapping.relative_name(model, layer.name)] = {**provenance, **spec_of(module)}
     swapping.retie(model)
     follow_resizing(model)
     model.tie_weights()

@@ -2,26 +2,27 @@
 
 import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from lpcompress.atomic import flush, put_in_place, remove_leftovers
+from lpcompress.atomic import atomic_directory, remove_leftovers
 from lpcompress.checkpoints.files import CONFIG, is_compressed
-from lpcompress.checkpoints.loading import load, quiet_offloading
+from lpcompress.checkpoints.loading import load
 from lpcompress.errors import CheckpointError
+from lpcompress.surgery.offloading import quiet_offloading
 
 STUB = "modeling_lpcompress"
 
 
 def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
-    """Raise if `save` could not write to `out`; meant to be called before the long work.
+    """Raise CheckpointError if `save` could not write to `out`; to be called before the long work.
 
-    What earlier, killed runs left behind beside `out` is tidied up first.
-    An empty directory may be written to. With `overwrite` a checkpoint may, but nothing else.
+    What earlier, killed runs left behind beside `out` is tidied up first. An empty directory may be written to. With
+    `overwrite` a checkpoint may be replaced, but nothing else.
     """
     out = Path(out).resolve()
     parent = next(p for p in (*out.parents, out) if p.exists())  # the root has no parents
@@ -36,66 +37,87 @@ def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
         raise CheckpointError(f"{out} is not a checkpoint (no {CONFIG}), so --overwrite does not replace it.")
 
 
-def save(
-    model: Any,
-    tokenizer: Any,
-    out: str | Path,
-    extra_files: dict[str, str] | Callable[[Path], dict[str, str]] | None = None,
-    overwrite: bool = False,
-    max_shard_size: int | str | None = None,
-    stub: bool = False,
-) -> None:
-    """Write a checkpoint: all of it, or nothing.
+@contextmanager
+def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Lend out a directory that becomes the checkpoint `out` when the block has ended well: all of it, or nothing.
 
-    Everything is written to a hidden sibling directory, which is renamed when it is complete. What an
-    earlier, killed run left behind is removed.
+    What an earlier, killed run left behind is removed first.
+
+    Parameters
+    ----------
+    out : str or Path
+    overwrite : bool, default=False
+        Replace the checkpoint in `out`; it is removed only when the new one is complete.
+
+    Yields
+    ------
+    Path
+        The directory to write to.
+
+    Raises
+    ------
+    CheckpointError
+        If `out` exists, or cannot be written.
+    """
+    out = Path(out).resolve()
+    refuse_existing(out, overwrite)
+    try:
+        with atomic_directory(out) as directory:
+            yield directory
+    except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{out} cannot be written: {reason}. Nothing was left behind.") from error
+
+
+def write(
+    directory: Path, model: Any, tokenizer: Any, max_shard_size: int | str | None = None, stub: bool = False
+) -> None:
+    """Write the files of a model and of its tokenizer into a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        As `new_checkpoint` lends it out.
+    model : PreTrainedModel
+    tokenizer : tokenizer or None
+    max_shard_size : int or str, optional
+        As in `save_pretrained`: the most bytes of a weight file.
+    stub : bool, default=False
+        Add a file of code with which `trust_remote_code=True` imports lpcompress by itself.
+    """
+    sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
+    with quiet_offloading():
+        model.save_pretrained(directory, **sharding)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+    if stub:
+        write_stub(model, directory)
+
+
+def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, **options: Any) -> None:
+    """Write a checkpoint: all of it, or nothing.
 
     Parameters
     ----------
     model : PreTrainedModel
     tokenizer : tokenizer or None
     out : str or Path
-    extra_files : dict or callable, optional
-        File name -> text of what is written beside the weights, or the function that returns it, given the
-        directory once the weights are in it.
     overwrite : bool, default=False
-        Replace the checkpoint in `out`; it is removed only when the new one is complete.
-    max_shard_size : int or str, optional
-        As in `save_pretrained`.
-    stub : bool, default=False
-        Add a file of code with which `trust_remote_code=True` imports lpcompress by itself.
+        See `new_checkpoint`.
+    **options
+        `max_shard_size` and `stub`, as for `write`.
+
+    Raises
+    ------
+    CheckpointError
+        If `out` exists, or cannot be written.
     """
-    out = Path(out).resolve()
-    refuse_existing(out, overwrite)
-    sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        with quiet_offloading():
-            model.save_pretrained(temporary, **sharding)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
-        if stub:
-            write_stub(model, temporary)
-        files = extra_files(temporary) if callable(extra_files) else extra_files or {}
-        for name, text in files.items():
-            (temporary / name).write_text(text, encoding="utf-8")
-        mode = temporary.stat().st_mode & 0o666  # what the umask grants; the writer of safetensors grants less
-        for file in [*temporary.rglob("*"), temporary]:
-            if file.is_file():
-                file.chmod(mode)
-            flush(file)
-        put_in_place(temporary, out)
-    except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{out} cannot be written: {reason}. Nothing was left behind.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_checkpoint(out, overwrite) as directory:
+        write(directory, model, tokenizer, **options)
 
 
 def write_stub(model: Any, directory: Path) -> None:
-    """Add code that imports lpcompress, for users who load with `trust_remote_code=True`."""
+    """Add a file of code that imports lpcompress when a checkpoint is loaded with `trust_remote_code=True`."""
     cls = type(model).__name__
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
     config["auto_map"] = {name: f"{STUB}.{cls}" for name in auto_classes(model)}

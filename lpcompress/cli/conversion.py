@@ -1,20 +1,25 @@
 """From one checkpoint to a smaller one: load, compress, score, write."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lpcompress.checkpoints import loading, saving
-from lpcompress.checkpoints.files import REPORT_FILE, directory_of, file_bytes, largest_shard
-from lpcompress.compression import report, whole_model
+from lpcompress.checkpoints.files import directory_of, file_bytes, largest_shard
+from lpcompress.compression import whole_model
+from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.records import LayerPreview
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.plan import Plan
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from lpcompress.evaluation.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Conversion:
 
     def convert(
         self, target: Path, how: Saving, task: str | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    ) -> "tuple[CheckpointReport, Evaluation | None]":
         """Compress the checkpoint into a directory.
 
         Parameters
@@ -53,8 +58,8 @@ class Conversion:
 
         Returns
         -------
-        tuple of dict and dict or None
-            The report, as `lpcompress.json` holds it; the scores, as from `eval_glue`. The same in every process.
+        tuple of CheckpointReport and Evaluation or None
+            The content of `lpcompress.json`; the scores. The same in every process.
 
         Raises
         ------
@@ -69,27 +74,29 @@ class Conversion:
         self.progress(f"loading {self.model}")
         exam = None
         if task:
-            from lpcompress.evaluation.benchmark import BeforeAfter  # 90 MB of datasets that nobody else needs
+            from lpcompress.evaluation.before_after import BeforeAfter  # 90 MB of datasets that nobody else needs
 
             exam = BeforeAfter(self.model, task, self.scoring, workers=workers, progress=self.progress)
         loaded, tokenizer = (exam.model, exam.tokenizer) if exam else self._load()
         directory = directory_of(self.model)
         before = file_bytes(directory) if directory else 0
         done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **self._common)
-        kind = type(loaded).__name__
-        files = report.companion_files(done, model=self.model, out=target, before=before, auto_class=kind)
         scores = exam.after() if exam else None
-        if scores:
-            from lpcompress.evaluation.report import with_scores
-
-            files = with_scores(files, scores, target.name)
         self.progress(f"saving {target}")
-        options = how.model_dump() | {"max_shard_size": how.max_shard_size or largest_shard(self.model)}
-        workers.main_alone(lambda: saving.save(loaded, tokenizer, target, files, **options))
-        written = workers.main_alone(lambda: (target / REPORT_FILE).read_text(encoding="utf-8"))
-        return json.loads(workers.from_main(written)), scores
 
-    def foresee(self, out: Path | None = None, overwrite: bool = False) -> list[dict[str, Any]]:
+        def save() -> CheckpointReport:
+            with saving.new_checkpoint(target, how.overwrite) as directory:
+                saving.write(directory, loaded, tokenizer, how.max_shard_size or largest_shard(self.model), how.stub)
+                sizes = {"before": before, "after": file_bytes(directory)}
+                glue = scores.document() if scores else None
+                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, **sizes)
+                report.write(directory)
+                (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
+            return report
+
+        return workers.from_main(workers.main_alone(save)), scores
+
+    def foresee(self, out: Path | None = None, overwrite: bool = False) -> list[LayerPreview]:
         """Say what `convert` would do to each layer, without a fit.
 
         Parameters
@@ -101,8 +108,7 @@ class Conversion:
 
         Returns
         -------
-        list of dict
-            See `compression.records.Preview`.
+        list of LayerPreview
         """
         if out:
             self._workers.main_alone(lambda: _refuse_existing_file(out, overwrite))
@@ -112,6 +118,16 @@ class Conversion:
         if out:
             self._workers.main_alone(lambda: out.write_text(found.plan.to_yaml(), encoding="utf-8"))
         return found.layers
+
+    @staticmethod
+    def _card(report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
+        """Return the model card, with the scores in it if there are any."""
+        card = model_card(report, type(loaded).__name__)
+        if scores is None:
+            return card
+        from lpcompress.evaluation.card import with_scores
+
+        return with_scores(card, scores, Path(report.out).name)
 
     @cached_property
     def _workers(self) -> Workers:

@@ -1,7 +1,7 @@
 """`lpcompress eval-glue`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from lpcompress.cli.terminal import Terminal
 from lpcompress.config.plan import FIT, Plan
 from lpcompress.config.saving import OUTPUT
 from lpcompress.config.scoring import SCORING, Scoring, wishes
+
+if TYPE_CHECKING:
+    from lpcompress.evaluation.evaluation import Evaluation
 
 TemplateArgument = Annotated[
     str,
@@ -62,7 +65,7 @@ def eval_glue(
     """
     compared = words(methods)
     plan = _with_file(plan, config, scoring, compared) if config else plan
-    wishes(plan, scoring, compared, {})  # a wrong wish is refused before the long imports
+    plans, scoring = wishes(plan, scoring, compared, {})  # a wrong wish is refused before the long imports
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.evaluation import benchmark, report
@@ -70,11 +73,9 @@ def eval_glue(
 
     where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
     with terminal.progress() as progress, joined_processes():
-        document = benchmark.eval_glue(
-            model, tasks or "all", plan=plan, scoring=scoring, methods=compared, progress=progress, **where
-        )
-    terminal.show(presentation.as_json(document) if as_json else report.glue_table(document))
-    return verdict(document, terminal)
+        found = benchmark.evaluate(model, tasks or "all", plans, scoring, progress=progress, **where)
+    terminal.show(presentation.as_json(found) if as_json else report.glue_table(found))
+    return verdict(found, terminal)
 
 
 def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list[str]) -> Plan:
@@ -87,20 +88,8 @@ def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list
     return Plan(**merged)
 
 
-def verdict(document: dict[str, Any], terminal: Terminal) -> int:
-    """Return the exit code of an evaluation whose results were written, and say which gates failed.
-
-    Parameters
-    ----------
-    document : dict
-        As from `eval_glue`.
-    terminal : Terminal
-    """
-    documents = (document.get("methods") or {"": document}).items()
-    broken = [
-        f"{name} {line}".strip() for name, each in documents for line in (each["gates"] or {}).get("failures", ())
-    ]
-    for line in broken:
+def verdict(evaluation: "Evaluation", terminal: Terminal) -> int:
+    """Return the exit code of an evaluation whose results were written, and say which gates failed."""
+    for line in evaluation.failures:
         terminal.complain(f"Gate: {line}")
-    failed = any(entry["status"] == "failed" for _, each in documents for entry in each["tasks"].values())
-    return 3 if broken else int(failed)
+    return 3 if evaluation.failures else int(evaluation.failed)

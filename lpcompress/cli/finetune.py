@@ -46,5 +46,5 @@ def finetune(
 
     where: dict[str, Any] = {"distill": distill, "device": device, "resume": resume, "overwrite": overwrite}
     with terminal.progress() as progress, joined_processes():
-        document = run.finetune(model, task, out, recipe=recipe, scoring=scoring, progress=progress, **where)
-    terminal.show(presentation.as_json(document) if as_json else report.finetuning_table(document))
+        record = run.tune(model, task, out, recipe, scoring, progress=progress, **where)
+    terminal.show(presentation.as_json(record) if as_json else report.finetuning_table(record))

@@ -5,22 +5,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from lpcompress.compression.one_layer import replace_layer
+from lpcompress.compression.one_layer import Replacement, fit_layer
 from lpcompress.compression.records import LayerRecord, Task
 from lpcompress.errors import LpCompressError, UnsuitableError
 from lpcompress.factor.problem import Settings
 from lpcompress.formats.sizes import Spec
-from lpcompress.nn import FactoredMatrix, build, spec_of
+from lpcompress.nn import build, spec_of
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
-from lpcompress.surgery import finding
-from lpcompress.surgery.matrices import matrix_of
-from lpcompress.surgery.offloading import ScratchDirectory, is_offloaded, offload, save_tensors
+from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.offloading import ScratchDirectory, offload, save_tensors
 
 
 @dataclass(frozen=True)
@@ -29,36 +27,27 @@ class Job:
 
     Attributes
     ----------
-    model : PreTrainedModel
+    layers : mapping of str to Layer
+        By name.
     tasks : mapping of str to Task
-        By the layers' names, in the order of the model.
+        By the names of the layers that are to be fitted, in the order of the model.
     optional : frozenset of str
-        Layers that may stay as they are if they are unsuitable.
+        Layers that may stay as they are if the method does not support them or cannot reach the size.
     settings : Settings
     device : str, torch.device or None
-        Where to factor; None is where the layer is.
+        Where to fit; None is where the layer is.
     tell : Progress
+    compare : bool
+        Whether to fit plain SVD beside each, for the report.
     """
 
-    model: Any
+    layers: Mapping[str, Layer]
     tasks: Mapping[str, Task]
     optional: frozenset[str]
     settings: Settings
     device: str | torch.device | None
     tell: Progress
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """The module for the place of a layer, and what was done."""
-
-    record: LayerRecord
-    module: FactoredMatrix
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """How it came about, for `config.json`."""
-        return {"method": self.record.method, "p": self.record.p, "row_weights": self.record.row_weights}
+    compare: bool = True
 
 
 def fit_layers(job: Job, workers: Workers) -> dict[str, Replacement | UnsuitableError]:
@@ -80,15 +69,14 @@ def fit_layers(job: Job, workers: Workers) -> dict[str, Replacement | Unsuitable
     Raises
     ------
     LpCompressError
-        If a layer cannot be replaced, or the processes do not see the same files.
+        If a layer that is not optional cannot be fitted, or the processes do not see the same files.
     """
-    layers = finding.all_layers(job.model)
-    entries = {name: matrix_of(layers[name]).numel() for name in job.tasks}
+    entries = {name: job.layers[name].matrix().numel() for name in job.tasks}
     if workers.count == 1:
         return spread(entries, partial(_fit_here, job), workers)
     with common_folder(workers) as folder:
         found = spread(entries, partial(_fit_into, folder, job), workers)
-        return workers.together(lambda: {name: _received(folder, job.model, name, it) for name, it in found.items()})
+        return workers.together(lambda: {name: _received(folder, job.layers[name], it) for name, it in found.items()})
 
 
 @contextmanager
@@ -115,14 +103,13 @@ def common_folder(workers: Workers) -> Iterator[Path]:
 
 
 def _fit(job: Job, name: str, done: int, total: int) -> Replacement | UnsuitableError:
-    """Fit one layer; return why it is left as it is, if that may be."""
+    """Fit one layer; where it is optional, return the error that says why it stays as it is."""
 
     def say(doing: str) -> None:
         job.tell(f"{name}: {doing}", done, total)
 
     try:
-        with finding.lend_layer(job.model, name) as layer:
-            return Replacement(*replace_layer(name, layer, job.tasks[name], job.settings, job.device, say))
+        return fit_layer(job.layers[name], job.tasks[name], job.settings, job.device, say, job.compare)
     except UnsuitableError as error:
         if name not in job.optional:
             raise
@@ -132,7 +119,7 @@ def _fit(job: Job, name: str, done: int, total: int) -> Replacement | Unsuitable
 def _fit_here(job: Job, name: str, done: int, total: int) -> Replacement | UnsuitableError:
     """Fit one layer, and keep the result where the layer is."""
     outcome = _fit(job, name, done, total)
-    if isinstance(outcome, Replacement) and is_offloaded(finding.owner_of(job.model, name)):
+    if isinstance(outcome, Replacement) and job.layers[name].is_offloaded:
         offload(outcome.module, outcome.module.state_dict())
     return outcome
 
@@ -147,14 +134,14 @@ def _fit_into(folder: Path, job: Job, name: str, done: int, total: int) -> tuple
 
 
 def _received(
-    folder: Path, model: Any, name: str, found: tuple[LayerRecord, Spec] | UnsuitableError
+    folder: Path, layer: Layer, found: tuple[LayerRecord, Spec] | UnsuitableError
 ) -> Replacement | UnsuitableError:
-    """Build what some process has left in a file."""
+    """Build the module whose tensors some process has left in a file."""
     if isinstance(found, UnsuitableError):
         return found
     record, spec = found
-    module, tensors = build(spec, finding.all_layers(model)[name]), load_file(folder / name)
-    if is_offloaded(finding.owner_of(model, name)):
+    module, tensors = build(spec, layer.module), load_file(folder / layer.name)
+    if layer.is_offloaded:
         offload(module, tensors)
     else:
         module.load_state_dict(tensors)

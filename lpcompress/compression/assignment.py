@@ -1,10 +1,8 @@
-"""What every layer is asked before anything is fitted: method, size, row weights, statistics of its inputs."""
+"""Settling, before anything is fitted, the method, size, row weights and input statistics of every layer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from torch import nn
 
 from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
@@ -12,15 +10,13 @@ from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import LayerPlan, Plan
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.factor.curves import CURVES
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.methods import DEFAULT_RATIO
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
-from lpcompress.surgery import finding
-from lpcompress.surgery.matrices import matrix_of
-from lpcompress.surgery.sizes import header_bytes, stored, tensor_bytes
+from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.sizes import header_bytes, tensor_bytes
 
 EMBEDDING = 10.0
 """Sensitivity to the word embedding where none was measured, that to a linear layer being 1. On classifiers for MRPC
@@ -56,7 +52,7 @@ class Assignment:
 
 def assign(
     model: Any,
-    found: Mapping[str, nn.Module],
+    found: Mapping[str, Layer],
     plan: Plan,
     *,
     text: str | Iterable[str] | None,
@@ -102,18 +98,17 @@ def assign(
         if text is not None:
             measured = calibrate(model, found, text, data, tokenizer, settings.seed, limit is not None, tell)
         return measured, {
-            name: _weights(model, module, measured, plan.row_weights, tokenizer, power)
-            for name, module in found.items()
+            name: _weights(model, layer, measured, plan.row_weights, tokenizer, power) for name, layer in found.items()
         }
 
     measured, weights = workers.together(look)
     moments = measured.moments if measured else {}
     if limit is not None:
-        if plan.method not in (*CURVES, "auto"):
+        if plan.method != AUTO and not METHODS[plan.method].curve:
             raise PlanError(
                 f"method {plan.method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
             )
-        shares = _within(model, limit, whole, found, plan.method, settings, weights, measured, workers, tell)
+        shares = _within(limit, whole, found, plan.method, settings, weights, measured, workers, tell)
     elif plan.allocation is not None:
         shares = _as_planned(plan.allocation, found)
     else:
@@ -126,10 +121,9 @@ def assign(
 
 
 def _within(
-    model: Any,
     limit: int,
     whole: int,
-    found: Mapping[str, nn.Module],
+    found: Mapping[str, Layer],
     method: str,
     settings: Settings,
     weights: Mapping[str, RowWeights],
@@ -143,19 +137,18 @@ def _within(
         tell(f"{name}: drawing its error curve", done, total)
         moment = measured.moments.get(name) if measured else None
         whitener = Whitener.of(moment) if moment is not None else None
-        with finding.lend_layer(model, name) as lent:
-            return layer_curves(lent, method, settings, weights[name].values, whitener)
+        with found[name].lend() as layer:
+            return layer_curves(layer, method, settings, weights[name].values, whitener)
 
-    sizes = {name: stored(module)[1] for name, module in found.items()}
+    sizes = {name: layer.stored()[1] for name, layer in found.items()}
     curves = spread(sizes, draw, workers)
     others = whole - sum(sizes.values())
-    embedding = finding.input_embedding(model)
     sensitivity = measured.sensitivities if measured else {}
-    guess = {name: EMBEDDING if module is embedding else 1.0 for name, module in found.items()}
+    guess = {name: EMBEDDING if layer.is_word_embedding else 1.0 for name, layer in found.items()}
     return share_out(curves, guess | sensitivity, limit - others)
 
 
-def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, nn.Module]) -> dict[str, Share]:
+def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, Layer]) -> dict[str, Share]:
     """Return the shares that a plan records."""
     unknown = sorted(set(allocation) - set(found))
     if unknown:
@@ -167,10 +160,10 @@ def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, nn.Modu
 
 
 def _weights(
-    model: Any, module: nn.Module, measured: Calibration | None, wish: str, tokenizer: Any | None, exponent: float
+    model: Any, layer: Layer, measured: Calibration | None, wish: str, tokenizer: Any | None, exponent: float
 ) -> RowWeights:
     """Return the row weights of a layer; counted tokens take the place of the prior, not of a user's own counts."""
-    if measured and wish == "zipf" and module is finding.input_embedding(model):
-        prior = weights_of(model, module, wish, tokenizer, 1.0)
-        return measured.row_weights(prior, matrix_of(module).shape[0], exponent)
-    return weights_of(model, module, wish, tokenizer, exponent)
+    if measured and wish == "zipf" and layer.is_word_embedding:
+        prior = weights_of(model, layer, wish, tokenizer, 1.0)
+        return measured.row_weights(prior, layer.matrix().shape[0], exponent)
+    return weights_of(model, layer, wish, tokenizer, exponent)

@@ -1,9 +1,9 @@
-"""One size for the whole model: which of its layers gets how many bytes, and by which method."""
+"""Sharing one size for the whole model: how many bytes each layer gets, and by which method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lpcompress.compression.records import Share
 from lpcompress.errors import BudgetError
@@ -12,8 +12,7 @@ from lpcompress.factor.choice import weighted
 from lpcompress.factor.curves import curves_of
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.surgery.matrices import matrix_of, row_of_zeros
-from lpcompress.surgery.sizes import bytes_beside, stored
+from lpcompress.surgery.layer import Layer
 
 HALF_A_BYTE = 0.5  # so that a ratio, turned into bytes again, is not rounded to one byte less
 
@@ -47,7 +46,7 @@ class LayerCurves:
 
 
 def layer_curves(
-    module: nn.Module,
+    layer: Layer,
     method: str,
     settings: Settings,
     row_weights: Tensor | None,
@@ -57,20 +56,20 @@ def layer_curves(
 
     Parameters
     ----------
-    module : nn.Module
+    layer : Layer
+        With its tensors in memory.
     method : str
     settings : Settings
     row_weights : Tensor of shape (n,) or None
     whitener : Whitener, optional
         Losses are those of products with the layer's inputs.
     """
-    matrix, beside = matrix_of(module), bytes_beside(module)
-    with row_of_zeros(matrix, getattr(module, "padding_idx", None)):
-        work = weighted(matrix, row_weights)[0].clone()
+    matrix, beside = layer.matrix_to_fit(), layer.bytes_beside()
+    work = weighted(matrix, row_weights)[0]
     budget = Budget(matrix.numel() * matrix.element_size(), matrix.element_size())
     found = curves_of(work, method, budget, settings, whitener)
     return LayerCurves(
-        before=stored(module)[1],
+        before=layer.stored()[1],
         by_method={
             name: Curve.through((size + beside, loss) for size, loss in curve.points()) for name, curve in found.items()
         },

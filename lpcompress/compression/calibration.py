@@ -1,4 +1,4 @@
-"""What unlabelled text says of a model: which tokens occur, what its layers see, which of them matter."""
+"""Statistics of a model on unlabelled text: token counts, inputs of layers, and which layers matter."""
 
 import json
 from collections import Counter
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lpcompress.checkpoints import loading
+from lpcompress.checkpoints.tokenizers import tokenizer_beside
 from lpcompress.compression.moments import statistics_of
 from lpcompress.compression.priors import RowWeights
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.tasks import chosen
 from lpcompress.progress import Progress
 from lpcompress.surgery.architectures import longest_text
+from lpcompress.surgery.layer import Layer
 
 GLUE = "glue:"
 MOST_TEXTS = 512
@@ -61,7 +62,7 @@ class Calibration:
 
 def calibrate(
     model: Any,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, Layer],
     source: str | Iterable[str],
     data: str,
     tokenizer: Any | None,
@@ -69,13 +70,13 @@ def calibrate(
     sensitivities: bool,
     tell: Progress,
 ) -> Calibration:
-    """Run text through a model and watch.
+    """Run text through a model and measure its statistics.
 
     Parameters
     ----------
     model : PreTrainedModel
-    layers : mapping of name to nn.Module
-        Those that will be compressed; second moments are taken of all but the embedding.
+    layers : mapping of name to Layer
+        Those that will be compressed. Second moments are taken of all but embeddings.
     source : str or iterable of str
         File, `glue:TASK`, or the texts themselves; the first `MOST_TEXTS` are used.
     data : str
@@ -94,7 +95,7 @@ def calibrate(
         If there is no text or no tokenizer.
     """
     texts, name = read_texts(source, data)
-    tokenizer = tokenizer or loading.tokenizer_beside(model)
+    tokenizer = tokenizer or tokenizer_beside(model)
     if tokenizer is None:
         raise LpCompressError("calibration needs the tokenizer of the model, and none was found. Pass tokenizer.")
     longest = min(MOST_TOKENS, longest_text(model, tokenizer))
@@ -103,7 +104,7 @@ def calibrate(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        looked_up = all(isinstance(layer, nn.Embedding) for layer in layers.values())  # counts say it all then
+        looked_up = all(layer.role == "embedding" for layer in layers.values())  # counts say it all then
         moments, measured = ({}, {}) if looked_up else statistics_of(model, layers, encoded, seed, sensitivities, tell)
     finally:
         for module, training in modes.items():

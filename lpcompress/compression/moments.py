@@ -1,4 +1,4 @@
-"""What the matrices of layers are multiplied by while a model runs, and how far its output moves with each product."""
+"""Second moments of layer inputs, and sensitivity of the model's output to each layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,32 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lpcompress.nn import BareWeight
 from lpcompress.progress import Progress
-from lpcompress.surgery import swapping
-from lpcompress.surgery.matrices import inputs_of, outputs_of
+from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.swapping import trained_as_before
 
-See = Callable[[str, nn.Module, Tensor, Tensor], None]
-"""Takes the name of a layer, the layer, what it is given and what it returns."""
+See = Callable[[Layer, Tensor, Tensor], None]
+"""Takes a layer, what it is given and what it returns."""
 
 
 def statistics_of(
-    model: Any, layers: Mapping[str, nn.Module], encoded: Sequence[Any], seed: int, sensitivities: bool, tell: Progress
+    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, sensitivities: bool, tell: Progress
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Run texts through a model, and backwards too if sensitivities are asked for, and watch its layers.
+    """Run texts through a model and watch its layers; run it backwards too if sensitivities are asked for.
 
-    The output is the first that the model returns: logits, or the mean hidden state of a text. Its derivatives are
-    those of a sum of its numbers with random signs, whose squares have the squared Jacobian's mean.
+    The output is the first thing the model returns: logits, or hidden states, of which the mean over a text is taken.
+    Derivatives are those of the sum of its numbers with random signs; their squares are on average those of the
+    Jacobian.
 
-    A moment takes all products alike. Weighted by those derivatives it made linear layers that are `svd` slightly
-    better (logits of an MRPC classifier, half of the model removed: .28 of their variance moved, not .32), but those
-    that are rounded to two bits far worse (.41 to .76, not .22): few products count then, and the others go astray.
+    A moment weights all products equally. Weighting them by those derivatives made `svd` fits slightly better (logits
+    of an MRPC classifier with half of the model removed moved by .28 of their variance instead of .32) but layers
+    rounded to two bits far worse (.41 to .76 instead of .22): the fit then ignores most inputs.
 
     Parameters
     ----------
     model : PreTrainedModel
-    layers : mapping of name to nn.Module
-        Plain layers of the model. Those that do not run are left out.
+    layers : mapping of name to Layer
+        Plain layers of the model. Those that do not run are left out of the result.
     encoded : sequence of mapping
         What the model is given: one text at a time, so that none is padded.
     seed : int
@@ -62,18 +62,19 @@ def statistics_of(
     seen: dict[str, int] = {}
     moved: dict[str, float] = {}
 
-    def see(name: str, layer: nn.Module, given: Tensor, output: Tensor) -> None:
-        if not isinstance(layer, nn.Embedding):
-            inputs = inputs_of(layer, given).detach().float()
+    def see(layer: Layer, given: Tensor, output: Tensor) -> None:
+        name = layer.name
+        if layer.role != "embedding":
+            inputs = layer.inputs_of(given).detach().float()
             totals.setdefault(name, inputs.new_zeros(inputs.shape[1], inputs.shape[1])).addmm_(inputs.T, inputs)
             seen[name] = seen.get(name, 0) + len(inputs)
         if not output.requires_grad:
             return
-        products, bias = outputs_of(layer, output.detach()).float(), getattr(layer, "bias", None)
+        products, bias = layer.outputs_of(output.detach()).float(), getattr(layer.module, "bias", None)
         energies = (products if bias is None else products - bias.float()).square().sum(dim=1)
 
         def feel(gradient: Tensor) -> None:
-            slopes = outputs_of(layer, gradient).float().square().mean(dim=1)
+            slopes = layer.outputs_of(gradient).float().square().mean(dim=1)
             moved[name] = moved.get(name, 0.0) + float(slopes @ energies)
 
         output.register_hook(feel)
@@ -96,39 +97,39 @@ def statistics_of(
 
 @contextmanager
 def _derivatives_by_outputs(model: Any) -> Iterator[None]:
-    """Have derivatives taken by the outputs of layers, and by no parameter, for a while."""
-    with torch.enable_grad(), swapping.trained_as_before(model):
+    """Have derivatives taken with respect to the outputs of layers, and to no parameter, for a while."""
+    with torch.enable_grad(), trained_as_before(model):
         model.requires_grad_(False)
         yield
 
 
 @contextmanager
-def watched(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
-    """Tell of every product by the matrix of one of `layers`, for a while."""
-    bare: dict[Tensor, tuple[str, BareWeight]] = {}  # by identity
+def watched(layers: Mapping[str, Layer], see: See) -> Iterator[None]:
+    """Call `see` for every product with the matrix of one of `layers`, for a while."""
+    bare: dict[Tensor, Layer] = {}  # by identity
     with ExitStack() as hooks:
-        for name, layer in layers.items():
-            if isinstance(layer, BareWeight):
-                bare[layer.weight] = name, layer
+        for layer in layers.values():
+            if layer.equation:
+                bare[layer.module.weight] = layer
             else:
-                hooks.callback(layer.register_forward_hook(_telling(see, name)).remove)
+                hooks.callback(layer.module.register_forward_hook(_telling(see, layer)).remove)
         with _BareProducts(bare, see):
             yield
 
 
-def _telling(see: See, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _telling(see: See, layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         output = _differentiable(output)
-        see(name, layer, inputs[0], output)
+        see(layer, inputs[0], output)
         return output
 
     return hook
 
 
 def _differentiable(output: Tensor) -> Tensor:
-    """Return an output by which derivatives are taken, if any are, even where nothing before it has one.
+    """Return an output with respect to which derivatives can be taken, even where nothing before it has one.
 
-    It is no leaf, so that the model may change it in place.
+    It is not a leaf, so the model may change it in place.
     """
     if output.requires_grad or not torch.is_grad_enabled():
         return output
@@ -136,9 +137,9 @@ def _differentiable(output: Tensor) -> Tensor:
 
 
 class _BareProducts(TorchFunctionMode):
-    """Tells of the products by bare weights, which no hook of a module sees."""
+    """Calls `see` for the products with bare weights, for which there is no module to hook."""
 
-    def __init__(self, weights: Mapping[Tensor, tuple[str, BareWeight]], see: See) -> None:
+    def __init__(self, weights: Mapping[Tensor, Layer], see: See) -> None:
         super().__init__()
         self.weights, self.see = weights, see
 
@@ -148,8 +149,8 @@ class _BareProducts(TorchFunctionMode):
         output = function(*args, **(kwargs or {}))
         match args:
             case (str(equation), Tensor() as hidden, nn.Parameter() as weight) if weight in self.weights:
-                name, layer = self.weights[weight]
+                layer = self.weights[weight]
                 if function is torch.einsum and equation == layer.equation:
                     output = _differentiable(output)
-                    self.see(name, layer, hidden, output)
+                    self.see(layer, hidden, output)
         return output

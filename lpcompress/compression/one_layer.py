@@ -1,138 +1,41 @@
 """Fitting one layer: its factors, the module that holds them, and the record of what was done."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lpcompress.compression.records import LayerRecord, Task
-from lpcompress.compression.sketch_start import sketchable_matrix
 from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
-from lpcompress.factor.methods.sketch import largest_sketch, nearest_sketch
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.formats.signs import LARGEST_SEED
-from lpcompress.nn import FactoredMatrix, from_factorization, window_of
-from lpcompress.surgery.matrices import matrix_of, row_of_zeros
-from lpcompress.surgery.sizes import bytes_beside, stored
+from lpcompress.methods import METHODS, resolve
+from lpcompress.nn import FactoredMatrix, from_factorization
+from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.sizes import stored
 
-LEAST_SQUARES = ("svd", "sketch")  # methods to which p means nothing
-
-
-def replace_layer(
-    name: str,
-    module: nn.Module,
-    task: Task,
-    settings: Settings,
-    device: str | torch.device | None,
-    progress: Callable[[str], None],
-) -> tuple[LayerRecord, FactoredMatrix]:
-    """Factor one layer; return the record and the module for its place.
-
-    What is stored beside the factors counts in the size: the factors get what it leaves. An embedding's padding row
-    is taken out of the fit too.
-    """
-    began, padding = time.perf_counter(), getattr(module, "padding_idx", None)
-    matrix = matrix_of(module)
-    matrix = matrix.to(device or matrix.device)
-    n, d = matrix.shape
-    row_weights, before = task.weights.values, stored(module)
-    whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
-    share = share_of_matrix(name, module, task.share.ratio)
-    with row_of_zeros(matrix, padding):
-        try:
-            choice = fit(name, module, matrix, task.share.method, share, settings, row_weights, progress, whitener)
-        except LpCompressError as error:
-            raise type(error)(f"{name}: {error}") from None
-        fitted = choice.factorization
-        errors = errors_of(matrix, fitted, settings.p, row_weights, whitener)
-        svd_errors: Errors | None = None
-        if choice.method == "svd" and row_weights is None and whitener is None:
-            svd_errors = errors  # it is what would be compared with
-        else:
-            progress("fitting SVD for comparison")
-            with suppress(LpCompressError):
-                svd_errors = errors_of(matrix, factorize(matrix, "svd", share), settings.p, row_weights, whitener)
-    replacement = from_factorization(fitted, like=module)
-    after = stored(replacement)
-    record = LayerRecord(
-        name=name,
-        kind=replacement.role,
-        shape=[n, d],
-        method=choice.method,
-        p=2.0 if choice.method in LEAST_SQUARES else settings.p,
-        clusters=len(fitted.ranks),
-        ranks=fitted.ranks,
-        rows=fitted.rows,
-        parameters_before=before[0],
-        parameters_after=after[0],
-        bytes_before=before[1],
-        bytes_after=after[1],
-        removed=1 - after[1] / before[1],
-        row_weights=task.weights.source,
-        error_fro=errors.frobenius,
-        error_p=errors.p,
-        error_weighted=errors.weighted,
-        svd_error_fro=svd_errors.frobenius if svd_errors else None,
-        svd_error_weighted=svd_errors.weighted if svd_errors else None,
-        candidates=choice.errors,
-        seconds=time.perf_counter() - began,
-        error_calibrated=errors.calibrated,
-        svd_error_calibrated=svd_errors.calibrated if svd_errors else None,
-    )
-    return record, replacement
+Say = Callable[[str], None]
+"""Takes a few words on what begins."""
 
 
-def share_of_matrix(name: str, module: nn.Module, ratio: float) -> float:
-    """Return which share of its matrix' bytes the factors must save, so that the layer loses `ratio` of its own.
+@dataclass(frozen=True)
+class Replacement:
+    """The module for the place of a layer, and the record of how it came about."""
 
-    Raises
-    ------
-    LpCompressError
-        If `ratio` is no share.
-    BudgetError
-        If what is stored beside the matrix leaves nothing for factors.
-    """
-    if not 0 < ratio < 1:
-        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
-    (_, before), beside, matrix = stored(module), bytes_beside(module), matrix_of(module)
-    left = (1 - ratio) * before - beside
-    if left <= 0:
-        raise BudgetError(f"{name}: {beside / before:.2%} of its bytes are not factored. Ask for a smaller ratio.")
-    return 1 - left / (matrix.numel() * matrix.element_size())
+    record: LayerRecord
+    module: FactoredMatrix
 
-
-def fit(
-    name: str,
-    module: nn.Module,
-    matrix: Tensor,
-    method: str,
-    share: float,
-    settings: Settings,
-    row_weights: Tensor | None,
-    progress: Callable[[str], None],
-    whitener: Whitener | None,
-) -> Choice:
-    """Fit `matrix` of the layer called `name`, so that `share` of its bytes is saved.
-
-    A sketch is no method of `choose`: it is bound to a kind of layer, and to be trained. Its signs follow from the
-    seed and the name, so that every layer has its own, whichever others are asked for.
-    """
-    if method != "sketch":
-        return choose(matrix, method, share, settings, row_weights, progress, whitener)
-    sketchable_matrix(module)
-    progress("sketching")
-    window, n_bytes = window_of(module), int((1 - share) * matrix.numel() * matrix.element_size())
-    digest = hashlib.sha256(f"{settings.seed} {name}".encode()).digest()
-    seed = int.from_bytes(digest[:5]) % LARGEST_SEED
-    return Choice(method, nearest_sketch(matrix, largest_sketch(matrix, n_bytes, 1, window), 1, seed, window), {})
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What `config.json` says of its making."""
+        return {"method": self.record.method, "p": self.record.p, "row_weights": self.record.row_weights}
 
 
 @dataclass(frozen=True)
@@ -145,14 +48,158 @@ class Errors:
     calibrated: float | None
 
 
-def errors_of(
-    matrix: Tensor, fitted: Factorization, p: float, row_weights: Tensor | None, whitener: Whitener | None = None
-) -> Errors:
-    """Return the relative errors; the factors are multiplied out once for all of them."""
-    dense = fitted.dense()
-    return Errors(
-        frobenius=relative_error(matrix, dense),
-        p=relative_error(matrix, dense, p),
-        weighted=relative_error(matrix, dense, 2.0, row_weights),
-        calibrated=whitener.relative_error(matrix.float(), dense.float()) if whitener else None,
+@dataclass(frozen=True)
+class Measure:
+    """How errors of one layer are measured.
+
+    Attributes
+    ----------
+    p : float
+    row_weights : Tensor of shape (n,) or None
+    whitener : Whitener or None
+        For the errors of products with the layer's inputs.
+    """
+
+    p: float
+    row_weights: Tensor | None
+    whitener: Whitener | None
+
+    def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
+        """Return the errors of `fitted` in the place of `matrix`; the factors are multiplied out once for all."""
+        dense = fitted.dense()
+        return Errors(
+            frobenius=relative_error(matrix, dense),
+            p=relative_error(matrix, dense, self.p),
+            weighted=relative_error(matrix, dense, 2.0, self.row_weights),
+            calibrated=self.whitener.relative_error(matrix.float(), dense.float()) if self.whitener else None,
+        )
+
+
+def fit_layer(
+    layer: Layer,
+    task: Task,
+    settings: Settings,
+    device: str | torch.device | None,
+    say: Say,
+    compare: bool = True,
+) -> Replacement:
+    """Fit the factors of one layer. The model is not changed.
+
+    What is stored beside the factors counts in the size: the factors get what it leaves. The padding row of an
+    embedding is kept apart, and the fit sees zeros in its place.
+
+    Parameters
+    ----------
+    layer : Layer
+        A plain layer; its tensors may stay in files.
+    task : Task
+    settings : Settings
+    device : str, torch.device or None
+        Where to fit; None is where the layer is.
+    say : callable (str)
+        Told in a few words what begins.
+    compare : bool, default=True
+        Fit plain SVD at the same size too and record its errors. Without it `svd_error_*` are None.
+
+    Raises
+    ------
+    LpCompressError
+        If the layer cannot be fitted; its name is in the message.
+    """
+    began = time.perf_counter()
+    with layer.lend():
+        matrix = layer.matrix_to_fit(device)
+    share = share_of_matrix(layer, task.share.ratio)
+    whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
+    measure = Measure(settings.p, task.weights.values, whitener)
+    try:
+        choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure, say)
+    except LpCompressError as error:
+        raise type(error)(f"{layer.name}: {error}") from None
+    errors = measure.errors(matrix, choice.factorization)
+    if choice.method == "svd" and measure.row_weights is None and whitener is None:
+        baseline: Errors | None = errors  # it is plain SVD itself
+    else:
+        baseline = errors_of_svd(matrix, share, measure, say) if compare else None
+    with layer.lend():
+        module = from_factorization(choice.factorization, like=layer.module)
+    record = record_of(layer, task, settings, module, choice, errors, baseline, time.perf_counter() - began)
+    return Replacement(record, module)
+
+
+def share_of_matrix(layer: Layer, ratio: float) -> float:
+    """Return which share of its matrix' bytes the factors must save, so that the layer loses `ratio` of its own.
+
+    Raises
+    ------
+    LpCompressError
+        If `ratio` is no share.
+    BudgetError
+        If what is stored beside the matrix leaves nothing for factors.
+    """
+    if not 0 < ratio < 1:
+        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
+    (_, before), beside, matrix = layer.stored(), layer.bytes_beside(), layer.matrix()
+    left = (1 - ratio) * before - beside
+    if left <= 0:
+        raise BudgetError(
+            f"{layer.name}: {beside / before:.2%} of its bytes are not factored. Ask for a smaller ratio."
+        )
+    return 1 - left / (matrix.numel() * matrix.element_size())
+
+
+def fit_matrix(
+    layer: Layer, matrix: Tensor, method: str, share: float, settings: Settings, measure: Measure, say: Say
+) -> Choice:
+    """Fit the matrix of a layer so that `share` of its bytes is saved."""
+    fit = METHODS[method].layer_fit if method in METHODS else ""
+    if fit:
+        return Choice(method, resolve(fit)(layer.name, layer.module, matrix, share, settings, say), {})
+    return choose(matrix, method, share, settings, measure.row_weights, say, measure.whitener)
+
+
+def errors_of_svd(matrix: Tensor, share: float, measure: Measure, say: Say) -> Errors | None:
+    """Return the errors of plain SVD, all rows and inputs alike, at the same size; None where not even rank 1 fits."""
+    say("fitting SVD for comparison")
+    with suppress(LpCompressError):
+        return measure.errors(matrix, factorize(matrix, "svd", share))
+    return None
+
+
+def record_of(
+    layer: Layer,
+    task: Task,
+    settings: Settings,
+    module: FactoredMatrix,
+    choice: Choice,
+    errors: Errors,
+    baseline: Errors | None,
+    seconds: float,
+) -> LayerRecord:
+    """Return the record of what was done to `layer`, in whose place `module` will stand."""
+    before, after, fitted = layer.stored(), stored(module), choice.factorization
+    return LayerRecord(
+        name=layer.name,
+        kind=module.word,
+        shape=list(fitted.shape),
+        method=choice.method,
+        p=settings.p if METHODS[choice.method].honours_p else 2.0,
+        clusters=len(fitted.ranks),
+        ranks=fitted.ranks,
+        rows=fitted.rows,
+        parameters_before=before[0],
+        parameters_after=after[0],
+        bytes_before=before[1],
+        bytes_after=after[1],
+        removed=1 - after[1] / before[1],
+        row_weights=task.weights.source,
+        error_fro=errors.frobenius,
+        error_p=errors.p,
+        error_weighted=errors.weighted,
+        svd_error_fro=baseline.frobenius if baseline else None,
+        svd_error_weighted=baseline.weighted if baseline else None,
+        candidates=choice.errors,
+        seconds=seconds,
+        error_calibrated=errors.calibrated,
+        svd_error_calibrated=baseline.calibrated if baseline else None,
     )

@@ -1,4 +1,4 @@
-"""How often a row of an embedding is looked up, guessed from the tokenizer alone.
+"""Row weights of a word embedding: how often each token occurs, estimated from the tokenizer alone.
 
 A token's share of running text falls like one over its frequency rank (Zipf's law), and tokenizers keep their
 tokens in an order, or with numbers, that tell the rank: WordPiece by id, byte-level BPE by merge, SentencePiece unigram
@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from lpcompress.checkpoints import loading
+from lpcompress.checkpoints.tokenizers import tokenizer_beside
 from lpcompress.errors import LpCompressError
-from lpcompress.surgery import finding
-from lpcompress.surgery.matrices import matrix_of
+from lpcompress.surgery.layer import Layer
 
 
 def exponent_for(ratio: float) -> float:
-    """Return the power of a token's share of text that is its row's weight: 1/2, and up to 1 beyond 80 % removed.
+    """Return the exponent applied to token frequency to get row weights: 1/2, rising to 1 beyond 80 % removed.
 
-    Measured by how far logits move, without labels: up to 80 % removed, powers between 0.5 and 0.75 are within a few
-    per cent of each other and better than 1; beyond, little is left to spend on rare tokens, and 0.75 at 90 % is better
-    than 0.5 and 0.9.
+    Measured by how far logits move, without labels: up to 80 % removed, exponents between 0.5 and 0.75 are within a few
+    per cent of each other and better than 1. Beyond that little is left to spend on rare tokens: at 90 %, 0.75 is
+    better than 0.5 and 0.9.
     """
     return min(1.0, 0.5 + 2.5 * max(0.0, ratio - 0.8))
 
@@ -58,7 +56,7 @@ class RowWeights:
 
 
 def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) -> RowWeights:
-    """Resolve what the user asked for: `zipf`, `uniform`, or a file of token counts.
+    """Return the row weights that the user asked for: `zipf`, `uniform`, or a file of token counts.
 
     Parameters
     ----------
@@ -68,7 +66,7 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) ->
         Rows of the embedding; those beyond the vocabulary are unused.
     tokenizer : PreTrainedTokenizerBase or None
     exponent : float
-        Power of a token's share of text that is its row's weight.
+        Exponent applied to token frequency.
 
     Raises
     ------
@@ -83,7 +81,7 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) ->
 
 
 def zipf(tokenizer: Any | None, rows: int, exponent: float) -> RowWeights:
-    """Guess each token's share of running text from the tokenizer, to the power `exponent`."""
+    """Estimate each token's share of running text from the tokenizer, and return it to the power `exponent`."""
     model = _model(tokenizer)
     if tokenizer is None or model.get("type") not in SHARES:
         return RowWeights(None, "uniform (the tokenizer says nothing about frequencies)")
@@ -183,12 +181,10 @@ SHARES: dict[str, tuple[str, Shares]] = {
 }
 
 
-def weights_of(
-    model: PreTrainedModel, module: nn.Module, wish: str, tokenizer: Any | None, exponent: float
-) -> RowWeights:
-    """Return the row weights of one layer: the tokenizer speaks of the word embedding alone."""
-    if module is not finding.input_embedding(model):
+def weights_of(model: Any, layer: Layer, wish: str, tokenizer: Any | None, exponent: float) -> RowWeights:
+    """Return the row weights of one layer of a model: uniform for all but the word embedding."""
+    if not layer.is_word_embedding:
         return RowWeights(None, "uniform")
     if tokenizer is None and wish == "zipf":
-        tokenizer = loading.tokenizer_beside(model)
-    return row_weights(wish, matrix_of(module).shape[0], tokenizer, exponent)
+        tokenizer = tokenizer_beside(model)
+    return row_weights(wish, layer.matrix().shape[0], tokenizer, exponent)

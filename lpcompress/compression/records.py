@@ -1,4 +1,4 @@
-"""What compression is asked and what it did, layer by layer."""
+"""What is asked of the layers of a model, and what was done to them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,14 +27,44 @@ class Share:
     loss: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerRecord:
     """What was done to one layer: an entry of `layers` in the report.
 
-    `removed` is the share of bytes; errors are relative, `error_weighted` with each row's square multiplied by
-    its row weight, `error_calibrated` that of products with the layer's inputs (None without calibration); `svd_*` are
-    those of plain SVD (all rows and all inputs alike) at the same size, None where not even rank 1 fits; `candidates`
-    are the errors that `auto` compared.
+    Attributes
+    ----------
+    name : str
+    kind : str
+        Its role: embedding, linear or conv.
+    shape : list of int
+        Of its matrix.
+    method : str
+    p : float
+        The norm of the fit.
+    clusters : int
+    ranks, rows : list of int
+        Dimension of each cluster's subspace, and how many rows are in it.
+    parameters_before, parameters_after : int
+        Stored floating-point numbers.
+    bytes_before, bytes_after : int
+        Everything that is stored: indices, masks, a bias and a padding row included.
+    removed : float
+        Share of the bytes that is gone.
+    row_weights : str
+        Where the weights of the rows come from.
+    error_fro : float
+        ||A - B||_F / ||A||_F.
+    error_p : float
+        The same in the entrywise l_p norm.
+    error_weighted : float
+        As `error_fro`, with each row's square multiplied by its row weight.
+    error_calibrated : float or None
+        Error of the products with the layer's inputs; None without calibration.
+    svd_error_fro, svd_error_weighted, svd_error_calibrated : float or None
+        The same of plain SVD, all rows and inputs alike, at the same size; None where not even rank 1 fits.
+    candidates : dict of str to float
+        The errors that `auto` compared, by method.
+    seconds : float
     """
 
     name: str
@@ -54,9 +84,9 @@ class LayerRecord:
     error_fro: float
     error_p: float
     error_weighted: float
-    svd_error_fro: float | None
-    svd_error_weighted: float | None
-    candidates: dict[str, float]
+    svd_error_fro: float | None = None
+    svd_error_weighted: float | None = None
+    candidates: dict[str, float] = field(default_factory=dict)
     seconds: float
     error_calibrated: float | None = None
     svd_error_calibrated: float | None = None
@@ -64,7 +94,7 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class Task:
-    """What one layer is asked.
+    """What is asked of one layer.
 
     Attributes
     ----------
@@ -81,10 +111,22 @@ class Task:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What was done to a model. Parameters are stored floating-point numbers, tied ones counted once.
+    """What was done to a model.
 
-    `skipped` are layers that only a word asked for and that nothing smaller can hold, and why;
-    `warnings` are what to know before use; `calibration` is the `source` and the number of `texts`, if there were any.
+    Attributes
+    ----------
+    layers : list of LayerRecord
+        One for each layer that was replaced.
+    parameters_before, parameters_after : int
+        Stored floating-point numbers of the whole model, tied ones counted once.
+    seed : int
+    seconds : float
+    skipped : dict of str to str
+        Name of a chosen layer that stays as it is -> why.
+    warnings : list of str
+        What to know before use.
+    calibration : dict or None
+        `source` of the text and number of `texts`, if there was a calibration.
     """
 
     layers: list[LayerRecord]
@@ -98,16 +140,46 @@ class CompressionReport:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """What `compress` would do.
+class LayerPreview:
+    """What `compress` would do to one layer.
 
     Attributes
     ----------
-    layers : list of dict
-        One a layer that changes, with `method`, `bytes_before`, `bytes_budget` and more.
+    name : str
+    shape : list of int
+        Of its matrix.
+    method : str
+    bytes_before, bytes_budget : int
+        What it stores, and the most that it may store.
+    expected_error : float or None
+        Relative; None where no error curve was drawn.
+    svd_rank : int
+        The rank that the budget would buy plain SVD.
+    row_weights : str
+        Where the weights of the rows come from.
+    """
+
+    name: str
+    shape: list[int]
+    method: str
+    bytes_before: int
+    bytes_budget: int
+    expected_error: float | None
+    svd_rank: int
+    row_weights: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `compress` would do to a model.
+
+    Attributes
+    ----------
+    layers : list of LayerPreview
+        One for each layer that would change.
     plan : Plan
         Makes `compress` do it again; with a size of the model, every layer's method and ratio.
     """
 
-    layers: list[dict[str, Any]]
+    layers: list[LayerPreview]
     plan: Plan

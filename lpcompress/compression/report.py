@@ -1,153 +1,160 @@
-"""What was done, written down: JSON for machines, a table and a model card for people."""
+"""What was done to a checkpoint: `lpcompress.json` for machines, tables for people."""
 
-import resource
 import sys
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from huggingface_hub import ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import REPORT_FILE, file_bytes
-from lpcompress.compression.records import CompressionReport
+from lpcompress.checkpoints.files import REPORT_FILE
+from lpcompress.compression.records import CompressionReport, LayerPreview, LayerRecord
+from lpcompress.errors import CheckpointError
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, short_list
 from lpcompress.version import __version__
 
-CARD_FILE = "README.md"
 CAPTION = "error: relative, {error}; removed: share of stored bytes"
 BY_ROWS = "each row weighted by how much it counts"
 OF_OUTPUTS = "of a calibrated layer's outputs on such text"
 CANDIDATES = "the errors of all candidates that auto tried stand in the JSON report"
 MOST_CHOICES = 4  # told in full below the table
-
-KINDS = {"embedding": "embedding", "linear": "linear layer", "conv": "convolution"}
-
-DATA_FREE = "No data was used for that."
-CALIBRATED = "{texts} unlabelled texts were used for that ({source})."
-UNTRAINED = "Nothing was fine-tuned."
-BEFORE_TRAINING = " before that training"
-CARD = """\
-# {name}
-
-`{model}` with {what} replaced by factored forms, by lpcompress {version}.
-{data} {training} The weight files took {before} before and take {after} now.
-{warnings}
-| layer | shape | method | p | removed | error | SVD's error at this size |
-|---|---|---|---|---|---|---|
-{rows}
-
-*removed* is the share of the layer's stored bytes that is gone, every index and mask counted.
-*error* is relative{when}: {error} ({row_weights}).{skipped}
-
-## Loading
-
-```python
-import lpcompress  # pip install lpcompress; from here on transformers knows the format
-from transformers import {auto_class}
-
-model = {auto_class}.from_pretrained("{folder}")
-```
-
-**Without `import lpcompress` loading fails with a size mismatch, and that is meant. Never answer it with
-`ignore_mismatched_sizes=True`: the model then runs with random weights.** Scripts that pass this flag by
-themselves need the import too.
-
-For programs that cannot import it: `lpcompress densify {folder} OUT` writes a plain checkpoint,
-as large as the original. The full record is in `{report_file}`.
-"""
+SOMETIMES = ("finetuning", "glue")  # keys that are only written where there is something to say
 
 
-def as_dict(report: CompressionReport, *, model: str, out: Path | str, before: int, after: int) -> dict[str, Any]:
-    """Return the report under the keys that others script against.
+@dataclass(frozen=True, kw_only=True)
+class CheckpointReport:
+    """The content of `lpcompress.json`: what `CompressionReport` says, and the files before and after.
 
-    Parameters
+    Attributes
     ----------
-    report : CompressionReport
+    lpcompress_version : str
     model : str
         What was compressed, as the user named it.
-    out : Path or str
-        Where the result stands.
-    before, after : int
-        Bytes of the weight files.
-    """
-    return {
-        "lpcompress_version": __version__,
-        "model": model,
-        "out": str(out),
-        "seed": report.seed,
-        "seconds": round(report.seconds, 3),
-        "peak_rss_bytes": peak_rss_bytes(),
-        "parameters_before": report.parameters_before,
-        "parameters_after": report.parameters_after,
-        "file_bytes_before": before,
-        "file_bytes_after": after,
-        "layers": [asdict(layer) for layer in report.layers],
-        "calibration": report.calibration,
-        "skipped": report.skipped,
-        "warnings": report.warnings,
-    }
-
-
-def companion_files(
-    report: CompressionReport, *, model: str, out: Path, before: int, auto_class: str
-) -> Callable[[Path], dict[str, str]]:
-    """Return the function that writes report and model card once the weights are on disk.
-
-    They state the size of the weight files, which is known only then.
-
-    Parameters
-    ----------
-    report, model, out, before
-        As for `as_dict`.
-    auto_class : str
-        The transformers class that the card tells people to load with.
-
-    Returns
-    -------
-    callable
-        Takes the directory that holds the weights, returns file names and their text.
+    out : str
+        Where the result was written.
+    seed : int
+    seconds : float
+    peak_rss_bytes : int
+        The most memory that the process held; 0 where the system does not tell.
+    parameters_before, parameters_after : int
+        Stored floating-point numbers, tied ones counted once.
+    file_bytes_before, file_bytes_after : int
+        Of the weight files.
+    layers : sequence of LayerRecord
+    calibration, skipped, warnings
+        See `CompressionReport`.
+    finetuning : str or None
+        One sentence on the training that followed.
+    glue : dict or None
+        Scores before and after, as from `eval_glue`.
     """
 
-    def files(directory: Path) -> dict[str, str]:
-        summary = as_dict(report, model=model, out=out, before=before, after=file_bytes(directory))
-        return {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, auto_class)}
+    lpcompress_version: str = ""
+    model: str = ""
+    out: str = ""
+    seed: int = 0
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    parameters_before: int = 0
+    parameters_after: int = 0
+    file_bytes_before: int = 0
+    file_bytes_after: int = 0
+    layers: Sequence[LayerRecord] = ()
+    calibration: dict[str, Any] | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    finetuning: str | None = None
+    glue: dict[str, Any] | None = None
 
-    return files
+    @classmethod
+    def of(
+        cls, done: CompressionReport, *, model: str, out: Path, before: int, after: int, glue: Any | None = None
+    ) -> Self:
+        """Return the report of a checkpoint whose weight files took `before` bytes and take `after`."""
+        return cls(
+            lpcompress_version=__version__,
+            model=model,
+            out=str(out),
+            seed=done.seed,
+            seconds=round(done.seconds, 3),
+            peak_rss_bytes=peak_rss_bytes(),
+            parameters_before=done.parameters_before,
+            parameters_after=done.parameters_after,
+            file_bytes_before=before,
+            file_bytes_after=after,
+            layers=done.layers,
+            calibration=done.calibration,
+            skipped=done.skipped,
+            warnings=done.warnings,
+            glue=glue,
+        )
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `document` returned, today or in an older version; unknown keys are left out.
+
+        Raises
+        ------
+        CheckpointError
+            If the record of a layer is incomplete.
+        """
+        try:
+            layers = [LayerRecord(**_known(LayerRecord, layer)) for layer in document.get("layers", ())]
+        except TypeError as error:
+            raise CheckpointError(
+                f"{REPORT_FILE}: the record of a layer is incomplete ({error}). Delete the file to go on without it."
+            ) from None
+        return cls(**_known(cls, document) | {"layers": layers})
+
+    def document(self) -> dict[str, Any]:
+        """Return the report under the keys that others script against."""
+        return {key: value for key, value in asdict(self).items() if key not in SOMETIMES or value is not None}
+
+    def write(self, directory: Path) -> None:
+        """Write `lpcompress.json` into a directory."""
+        (directory / REPORT_FILE).write_text(as_json(self) + "\n", encoding="utf-8")
+
+
+def _known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `values` that are fields of a dataclass."""
+    return {each.name: values[each.name] for each in fields(cls) if each.name in values}
 
 
 def peak_rss_bytes() -> int:
-    """Return the most memory this process has held so far."""
+    """Return the most memory this process has held so far; 0 on Windows, which counts otherwise."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
-def layer_table(summary: dict[str, Any]) -> Table:
+def layer_table(report: CheckpointReport) -> Table:
     """Return a table of the compressed layers, with the error of plain SVD at the same size beside ours."""
-    size = f"{megabytes(summary['file_bytes_before'])} -> {megabytes(summary['file_bytes_after'])}"
-    table = plain_table(f"{summary['model']}: {size}")
-    chosen = [_choice(layer) for layer in summary["layers"] if len(layer["candidates"]) > 1]
-    notes = [CAPTION.format(error=_kinds_of_error(summary["layers"])), *_left_alone(summary)]
+    size = f"{megabytes(report.file_bytes_before)} -> {megabytes(report.file_bytes_after)}"
+    table = plain_table(f"{report.model}: {size}")
+    chosen = [_choice(layer) for layer in report.layers if len(layer.candidates) > 1]
+    notes = [CAPTION.format(error=kinds_of_error(report.layers)), *left_alone(report)]
     table.caption = "\n".join([*notes, *(chosen if len(chosen) <= MOST_CHOICES else [CANDIDATES])])
     for heading in ("layer", "shape", "method", "ranks"):
         table.add_column(heading, overflow="fold")
     for heading in ("removed", "error", "SVD's error"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for layer in summary["layers"]:
+    for layer in report.layers:
         table.add_row(
-            layer["name"],
-            dimensions(layer["shape"]),
-            f"{layer['method']}, p={layer['p']:g}",
-            short_list(layer["ranks"]),
-            f"{layer['removed']:.1%}",
-            *_errors(layer),
+            layer.name,
+            dimensions(layer.shape),
+            f"{layer.method}, p={layer.p:g}",
+            short_list(layer.ranks),
+            f"{layer.removed:.1%}",
+            *errors_of(layer),
         )
     return table
 
 
-def preview_table(layers: list[dict[str, Any]]) -> Table:
+def preview_table(layers: Sequence[LayerPreview]) -> Table:
     """Return the table of a dry run: what would be replaced, and what the asked size buys."""
     table = plain_table("would be replaced (nothing was written)")
     table.add_column("layer", overflow="fold")
@@ -155,69 +162,34 @@ def preview_table(layers: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
     for layer in layers:
         table.add_row(
-            layer["name"],
-            dimensions(layer["shape"]),
-            layer["method"],
-            f"{layer['bytes_before']:,}",
-            f"{layer['bytes_budget']:,}",
-            _error(layer["expected_error"]),
-            f"{layer['svd_rank']:,}",
-            layer["row_weights"],
+            layer.name,
+            dimensions(layer.shape),
+            layer.method,
+            f"{layer.bytes_before:,}",
+            f"{layer.bytes_budget:,}",
+            _error(layer.expected_error),
+            f"{layer.svd_rank:,}",
+            layer.row_weights,
         )
     return table
 
 
-def model_card(summary: dict[str, Any], auto_class: str) -> str:
-    """Return the text of the model card: what was done, how to load it, what not to do."""
-    rows = [
-        f"| `{layer['name']}` | {dimensions(layer['shape'])} | {layer['method']} | {layer['p']:g} "
-        f"| {layer['removed']:.1%} | {' | '.join(_errors(layer))} |"
-        for layer in summary["layers"]
-    ]
-    folder = Path(summary["out"]).name
-    local = Path(summary["model"]).exists()  # only a Hub id may stand in the card's metadata
-    data = ModelCardData(
-        base_model=None if local else summary["model"],
-        library_name="transformers",
-        tags=["lpcompress", "compression", "low-rank"],
-    )
-    text = CARD.format(
-        name=folder,
-        model=Path(summary["model"]).name if local else summary["model"],
-        what=_counted(summary["layers"]),
-        version=summary["lpcompress_version"],
-        before=megabytes(summary["file_bytes_before"]),
-        after=megabytes(summary["file_bytes_after"]),
-        rows="\n".join(rows),
-        data=CALIBRATED.format(**summary["calibration"]) if summary.get("calibration") else DATA_FREE,
-        training=summary.get("finetuning") or UNTRAINED,
-        when=BEFORE_TRAINING if summary.get("finetuning") else "",
-        error=_kinds_of_error(summary["layers"]),
-        skipped="".join(f"\n{note}." for note in _left_alone(summary)),
-        warnings="".join(f"\n**Warning:** {warning}\n" for warning in summary.get("warnings", [])),
-        row_weights=", ".join(sorted({layer["row_weights"] for layer in summary["layers"]})),
-        auto_class=auto_class,
-        folder=folder,
-        report_file=REPORT_FILE,
-    )
-    return f"---\n{data.to_yaml()}\n---\n\n{text}"
+def errors_of(layer: LayerRecord) -> tuple[str, str]:
+    """Return the error that the fit minimised, and plain SVD's, as cells of a table."""
+    if layer.error_calibrated is None:
+        return _error(layer.error_weighted), _error(layer.svd_error_weighted)
+    return _error(layer.error_calibrated), _error(layer.svd_error_calibrated)
 
 
-def _errors(layer: dict[str, Any]) -> tuple[str, str]:
-    """Return the error that the fit made small, and plain SVD's, as cells of a table."""
-    kind = "weighted" if layer.get("error_calibrated") is None else "calibrated"
-    return _error(layer[f"error_{kind}"]), _error(layer.get(f"svd_error_{kind}"))
-
-
-def _kinds_of_error(layers: list[dict[str, Any]]) -> str:
+def kinds_of_error(layers: Sequence[LayerRecord]) -> str:
     """Return what the errors of these layers mean."""
-    calibrated = [layer.get("error_calibrated") is not None for layer in layers]
+    calibrated = [layer.error_calibrated is not None for layer in layers]
     return "; ".join([BY_ROWS] * (not all(calibrated)) + [OF_OUTPUTS] * any(calibrated))
 
 
-def _left_alone(summary: dict[str, Any]) -> list[str]:
+def left_alone(report: CheckpointReport) -> list[str]:
     """Return a line on the chosen layers that stay as they are, if there are any."""
-    count = len(summary.get("skipped", ()))
+    count = len(report.skipped)
     return [f"{count:,} of the chosen layers stay as they are; why stands in {REPORT_FILE}"] if count else []
 
 
@@ -226,14 +198,7 @@ def _error(error: float | None) -> str:
     return "-" if error is None else f"{error:.4f}"
 
 
-def _counted(layers: list[dict[str, Any]]) -> str:
-    """Return how many layers of each kind there are."""
-    counts = Counter(layer["kind"] for layer in layers)
-    words = [f"{count} {KINDS[kind]}{'s' * (count > 1)}" for kind, count in counts.items()]
-    return " and ".join(words)
-
-
-def _choice(layer: dict[str, Any]) -> str:
+def _choice(layer: LayerRecord) -> str:
     """Return what `auto` tried for a layer, the best first."""
-    tried = sorted(layer["candidates"].items(), key=lambda item: item[1])
-    return f"{layer['name']}: tried " + ", ".join(f"{name} {error:.4f}" for name, error in tried)
+    tried = sorted(layer.candidates.items(), key=lambda item: item[1])
+    return f"{layer.name}: tried " + ", ".join(f"{name} {error:.4f}" for name, error in tried)

@@ -12,17 +12,19 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lpcompress.checkpoints import quantizer
-from lpcompress.compression.all_layers import Job, Replacement, fit_layers
+from lpcompress.compression.all_layers import Job, fit_layers
 from lpcompress.compression.assignment import assign
-from lpcompress.compression.records import CompressionReport, LayerRecord, Preview
+from lpcompress.compression.one_layer import Replacement
+from lpcompress.compression.records import CompressionReport, LayerPreview, LayerRecord, Preview, Task
 from lpcompress.config.plan import Plan
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor.problem import Settings
+from lpcompress.methods import METHODS
 from lpcompress.processes import Alone, Workers, checked_device
 from lpcompress.progress import Callback, Progress
 from lpcompress.surgery import finding
-from lpcompress.surgery.matrices import matrix_of
-from lpcompress.surgery.sizes import bytes_beside, count_parameters, stored
+from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.sizes import count_parameters
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ def compress(
     assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, workers=crew, tell=tell)
     optional = frozenset(name for name in found if not (assigned.settled or finding.is_named(name, plan.layers)))
     where = device or (workers.device if workers else None)
-    outcomes = fit_layers(Job(model, assigned.tasks, optional, settings, where, tell), crew)
+    outcomes = fit_layers(Job(found, assigned.tasks, optional, settings, where, tell), crew)
     refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, UnsuitableError)}
     if refused and len(refused) == len(found):
         raise refused.popitem()[1]
@@ -108,8 +110,8 @@ def compress(
         )
     for name, reason in skipped.items():
         log.info("%s: not replaced: %s", name, reason)
-    modules = {name: (each.module, each.provenance) for name, each in fitted.items()}
-    crew.together(lambda: quantizer.install(model, modules))
+    modules = {found[name]: (each.module, each.provenance) for name, each in fitted.items()}
+    crew.together(lambda: quantizer.replace_layers(model, modules))
     tell("done", len(found), len(found))
     cautions = warnings_of(records)
     for caution in cautions:
@@ -137,23 +139,7 @@ def preview(
     found = finding.find_layers(model, plan.layers)
     common: dict[str, Any] = {"workers": workers or Alone(), "tell": Progress.of(progress)}
     assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, **common)
-    rows = []
-    for name, task in assigned.tasks.items():
-        matrix, (_, before) = matrix_of(found[name]), stored(found[name])
-        n, d = matrix.shape
-        budget = int((1 - task.share.ratio) * before)
-        rows.append(
-            {
-                "name": name,
-                "shape": [n, d],
-                "method": task.share.method,
-                "bytes_before": before,
-                "bytes_budget": budget,
-                "expected_error": None if task.share.loss is None else task.share.loss**0.5,
-                "svd_rank": max(0, budget - bytes_beside(found[name])) // (matrix.element_size() * (n + d)),
-                "row_weights": task.weights.source,
-            }
-        )
+    rows = [_preview_of(found[name], task) for name, task in assigned.tasks.items()]
     if assigned.settled:
         plan = Plan.of(plan, {"allocation": assigned.allocation(), "exponent": assigned.exponent})
     return Preview(rows, plan)
@@ -169,13 +155,29 @@ def _asked(
     return Plan.of(plan, options), calibration
 
 
+def _preview_of(layer: Layer, task: Task) -> LayerPreview:
+    """Return what is asked of one layer, and what that leaves it."""
+    matrix, (_, before) = layer.matrix(), layer.stored()
+    n, d = matrix.shape
+    budget = int((1 - task.share.ratio) * before)
+    return LayerPreview(
+        name=layer.name,
+        shape=[n, d],
+        method=task.share.method,
+        bytes_before=before,
+        bytes_budget=budget,
+        expected_error=None if task.share.loss is None else task.share.loss**0.5,
+        svd_rank=max(0, budget - layer.bytes_beside()) // (matrix.element_size() * (n + d)),
+        row_weights=task.weights.source,
+    )
+
+
 def warnings_of(records: list[LayerRecord]) -> list[str]:
     """Return what people must know before they use the result."""
-    errors = [record.error_fro for record in records if record.method == "sketch"]
+    errors = [record.error_fro for record in records if METHODS[record.method].needs_training]
     if not errors:
         return []
     return [
-        f"the {len(errors)} sketched layers are a start for training, and no good before: they are off by"
-        f" {min(errors):.2f} to {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune"
-        " for example."
+        f"the {len(errors)} sketched layers are unusable until trained: they are off by {min(errors):.2f} to"
+        f" {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune for example."
     ]

@@ -1,12 +1,13 @@
 """The mean over tasks, and its formula in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lpcompress.evaluation.results import OK, TaskResult, primary_metrics
+from lpcompress.evaluation.comparison import primary_metrics
+from lpcompress.evaluation.results import OK, TaskResult
 from lpcompress.glue.tasks import TASKS
 
 METRIC_WORDS = {"matthews": "Matthews", "f1": "F1", "pearson": "Pearson", "spearman": "Spearman"}
@@ -14,7 +15,7 @@ METRIC_WORDS = {"matthews": "Matthews", "f1": "F1", "pearson": "Pearson", "spear
 
 @dataclass(frozen=True)
 class Average:
-    """Means over tasks, in points; None where there is nothing to take the mean of.
+    """Means over tasks, in points; None where there is nothing to average.
 
     Attributes
     ----------
@@ -24,6 +25,8 @@ class Average:
         The standard error takes the tasks' errors to be independent.
     average_recovery : float or None
         Quotient of the averages.
+    formula : str
+        How the average is made, for people to check against another paper's.
     """
 
     tasks: list[str]
@@ -32,31 +35,51 @@ class Average:
     average_drop: float | None = None
     average_drop_se: float | None = None
     average_recovery: float | None = None
+    formula: str = ""
 
 
-def average(results: Mapping[str, TaskResult], without: str | None = None) -> Average:
-    """Return the means over the tasks that were scored."""
+def average(
+    results: Mapping[str, TaskResult], primary: Mapping[str, str] | None = None, without: str | None = None
+) -> Average:
+    """Average over the tasks that were scored.
+
+    Parameters
+    ----------
+    results : mapping of str to TaskResult
+        By task.
+    primary : mapping of str to str, optional
+        Task -> the one metric that is its score.
+    without : str, optional
+        A task to leave out.
+
+    Examples
+    --------
+    >>> mean = average({"rte": TaskResult(OK, score=60.0), "sst2": TaskResult(OK, score=90.0)})
+    >>> mean.average, mean.formula
+    (75.0, 'average over 2 of 9 tasks = (RTE accuracy + SST-2 accuracy) / 2')
+    """
     chosen = {key: result for key, result in results.items() if result.status == OK and key != without}
+    tasks, words = list(chosen), formula(list(chosen), primary or {})
     if not chosen:
-        return Average([])
+        return Average(tasks, formula=words)
     score = float(np.mean([result.score for result in chosen.values()]))
     if any(result.drop is None for result in chosen.values()):
-        return Average(list(chosen), score)
+        return Average(tasks, score, formula=words)
     baseline = float(np.mean([result.baseline_score for result in chosen.values()]))
     error = math.hypot(*(result.se or 0.0 for result in chosen.values())) / len(chosen)
     recovery = score / baseline if baseline > 0 else None
-    return Average(list(chosen), score, baseline, baseline - score, error, recovery)
+    return Average(tasks, score, baseline, baseline - score, error, recovery, words)
 
 
-def formula(tasks: list[str], primary: dict[str, str]) -> str:
-    """Return how the average of these tasks is made, for people to check against another paper's."""
+def formula(tasks: Sequence[str], primary: Mapping[str, str]) -> str:
+    """Return how the average of these tasks is made, in words."""
     if not tasks:
         return "no task was scored"
     terms = " + ".join(_term(key, primary) for key in tasks)
     return f"average over {len(tasks)} of {len(TASKS)} tasks = ({terms}) / {len(tasks)}"
 
 
-def _term(key: str, primary: dict[str, str]) -> str:
+def _term(key: str, primary: Mapping[str, str]) -> str:
     task = TASKS[key]
     names = primary_metrics(task, primary)
     words = [METRIC_WORDS.get(name, name.replace("accuracy_mm", "mismatched accuracy")) for name in names]

@@ -1,38 +1,35 @@
 """The papers' protocol: score each task's model, compress it, score it again, without fine-tuning."""
 
-import json
-import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lpcompress import hub
 from lpcompress.atomic import refuse_unwritable, write_atomically
 from lpcompress.compression import whole_model
+from lpcompress.compression.records import CompressionReport
 from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import Scoring, wishes
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.evaluation.document import document
-from lpcompress.evaluation.examination import ITSELF, Examination, Setup, Variant, evaluate_task, labels_of
-from lpcompress.evaluation.gates import Gates, limits
+from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.comparison import refuse_unknown
+from lpcompress.evaluation.evaluation import Evaluation
+from lpcompress.evaluation.gates import Gates
 from lpcompress.evaluation.prediction import MAX_LENGTH
-from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult, checked_primary
+from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult
+from lpcompress.evaluation.setup import Setup, Variant
 from lpcompress.evaluation.store import Store
 from lpcompress.evaluation.templates import models_of
 from lpcompress.glue.data import HUB
 from lpcompress.glue.labels import read_label_map
-from lpcompress.glue.statistics import RESAMPLES
-from lpcompress.glue.tasks import TASKS, Task, chosen
+from lpcompress.glue.tasks import Task, chosen
+from lpcompress.presentation import as_json
 from lpcompress.processes import Workers
 from lpcompress.progress import Callback, Progress
-from lpcompress.version import __version__
+from lpcompress.version import versions
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scikit-learn", "scipy", "numpy")
 PARTS = ".parts"  # ends the name of the directory of finished tasks, beside the results
 
 
@@ -96,14 +93,47 @@ def eval_glue(
     LpCompressError
         If no task could be scored, or the results cannot be written.
     """
-    wanted, (plans, scoring) = chosen(tasks), wishes(plan, scoring, methods, options)
-    gates = Gates(limits(scoring.max_drop), limits(scoring.min_recovery))
+    plans, scoring = wishes(plan, scoring, methods, options)
+    where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
+    return evaluate(model, tasks, plans, scoring, progress=progress, **where).document()
+
+
+def evaluate(
+    model: str | Path,
+    tasks: str | Iterable[str],
+    plans: Mapping[str, Plan],
+    scoring: Scoring,
+    *,
+    baseline: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    progress: Callback | None = None,
+) -> Evaluation:
+    """Do the work of `eval_glue`, and return it as an object.
+
+    Parameters
+    ----------
+    model, tasks, baseline, out, resume, device, progress
+        As for `eval_glue`.
+    plans : mapping of str to Plan
+        By name of the method; empty where nothing is to be compressed.
+    scoring : Scoring
+
+    Raises
+    ------
+    PlanError, LpCompressError
+        As `eval_glue` does.
+    """
+    wanted, gates = chosen(tasks), Gates.of(scoring)
+    refuse_unknown(scoring.primary)
     if gates and not (plans or baseline):
         raise PlanError("max_drop and min_recovery need something to compare with. Give a ratio or a baseline.")
     if baseline and plans:
+        asked = [key for key in next(iter(plans.values())).given() if key != "seed"]
         raise PlanError(
             "baseline is for a model that has been compressed before. One that is compressed here is its own baseline."
-            f" Leave out baseline, or {', '.join(options) or 'what asks for compression'}."
+            f" Leave out baseline, or {', '.join(asked) or 'what asks for compression'}."
         )
     if resume and not out:
         raise PlanError(
@@ -114,102 +144,35 @@ def eval_glue(
     if out:
         refuse_unwritable(Path(out))
     models = models_of(str(model), wanted)
-    baselines = models_of(str(baseline), wanted) if baseline else {}
+    baselines = models_of(str(baseline), wanted) if baseline else None
     setup = Setup(
-        workers=Workers(device),
-        data=scoring.data,
-        limit=scoring.limit,
-        batch_size=scoring.batch_size,
-        label_map=scoring.label_map,
-        primary=checked_primary(scoring.primary),
-        seed=scoring.seed,
+        Workers(device),
+        scoring,
         store=Store(Path(f"{out}{PARTS}"), resume) if out else None,
         context={"max_length": MAX_LENGTH, "versions": versions()},
         progress=Progress.of(progress),
     )
-    results = _evaluate(wanted, models, baselines if baseline else None, setup, plans)
+    results = _scored(wanted, models, baselines, setup, plans)
     reference = baseline or (model if plans else None)
-    combined = _document(str(model), str(reference) if reference else None, results, setup, plans, gates)
+    evaluation = Evaluation.of(str(model), str(reference) if reference else None, results, setup, plans)
     if out:
-        text = json.dumps(combined, indent=2, allow_nan=False) + "\n"
+        text = as_json(evaluation) + "\n"
         setup.workers.main_alone(lambda: write_atomically(Path(out), text))
-    return combined
+    return evaluation
 
 
-class BeforeAfter:
-    """The scores of one model before and after it is compressed in place.
-
-    The model is loaded and scored as it stands when this is made.
-
-    Parameters
-    ----------
-    model : str
-        Hub id or directory, fine-tuned on the task.
-    task : str
-    scoring : Scoring
-    workers : Workers
-        Each of them makes one of these.
-    progress : Progress
-
-    Attributes
-    ----------
-    model, tokenizer
-        What was loaded.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        task: str,
-        scoring: Scoring,
-        *,
-        workers: Workers,
-        progress: Progress,
-    ) -> None:
-        tasks = chosen(task)
-        if len(tasks) > 1 or tasks[0].key not in TASKS:
-            raise PlanError(f"one model is scored on one task, one of {', '.join(TASKS)}. Got {task!r}.")
-        self._name, self._task = model, tasks[0]
-        self._gates = Gates(limits(scoring.max_drop), limits(scoring.min_recovery))
-        self._setup = Setup(
-            workers,
-            scoring.data,
-            scoring.limit,
-            scoring.batch_size,
-            scoring.label_map,
-            checked_primary(scoring.primary),
-            scoring.seed,
-            progress=progress,
-        )
-        self._exam = Examination(self._task, model, self._setup)
-        with nullcontext() if scoring.data != HUB else hub.asked_once():
-            self._plain = self._exam.plain()
-        self.model, self.tokenizer = self._exam.classifier.model, self._exam.classifier.tokenizer
-
-    def after(self) -> dict[str, Any]:
-        """Score the model as it is now and return the document, as from `eval_glue`."""
-        outcome = self._exam.outcome(self.model, lambda _: labels_of(self._plain), name="compressed")
-        results = {ITSELF: {self._task.key: self._exam.compared(outcome, self._plain)}}
-        return _document(self._name, self._name, results, self._setup, {}, self._gates)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that numbers may depend on."""
-    return {"lpcompress": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
-def _evaluate(
+def _scored(
     tasks: Sequence[Task],
     models: Mapping[str, str | None],
     baselines: Mapping[str, str | None] | None,
     setup: Setup,
     plans: Mapping[str, Plan],
 ) -> dict[str, dict[str, TaskResult]]:
-    """Return the results of every task, by name of the plan (or of the model itself) and task."""
+    """Return the results of every task, by name of the plan (or `ITSELF`) and task."""
     variants = [_variant(name, plan, setup) for name, plan in plans.items()]
     results: dict[str, dict[str, TaskResult]] = {name: {} for name in plans or [ITSELF]}
     named = [name for name in (*models.values(), *(baselines or {}).values()) if name]
-    local = setup.data != HUB and all(Path(name).exists() for name in named)
+    local = setup.scoring.data != HUB and all(Path(name).exists() for name in named)
     with nullcontext() if local else hub.asked_once():
         for task in tasks:
             model, baseline = models[task.key], baselines[task.key] if baselines else None
@@ -234,44 +197,16 @@ def _complain(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
         )
     for name, key, result in found:
         if result.status == FAILED:
-            warnings.warn(f"{' '.join(filter(None, (key, name)))} failed: {result.reason}", stacklevel=4)
+            warnings.warn(f"{' '.join(filter(None, (key, name)))} failed: {result.reason}", stacklevel=5)
 
 
 def _variant(name: str, plan: Plan, setup: Setup) -> Variant:
-    def prepare(model: Any, tokenizer: Any, progress: Progress) -> dict[str, Any]:
-        where: dict[str, Any] = {"data": setup.data, "workers": setup.workers}
-        report = whole_model.compress(model, plan, tokenizer=tokenizer, progress=progress, **where)
-        return {"plan": plan.model_dump(mode="json"), **asdict(report)}
+    """Return the variant that a plan makes; the store's key holds the plan, and what its file of row weights says."""
+
+    def prepare(model: Any, tokenizer: Any, progress: Progress) -> CompressionReport:
+        where: dict[str, Any] = {"data": setup.scoring.data, "workers": setup.workers}
+        return whole_model.compress(model, plan, tokenizer=tokenizer, progress=progress, **where)
 
     counts = Path(plan.row_weights)
     content = counts.read_text(encoding="utf-8") if counts.is_file() else None
     return Variant(name, prepare, {"compression": plan.model_dump(mode="json"), "row_weights": content})
-
-
-def _document(
-    model: str,
-    baseline: str | None,
-    results: Mapping[str, Mapping[str, TaskResult]],
-    setup: Setup,
-    plans: Mapping[str, Plan],
-    gates: Gates,
-) -> dict[str, Any]:
-    """Return the document of the first plan, with those of all under `methods` if there are several."""
-    settings = {
-        "data": setup.data,
-        "limit": setup.limit,
-        "batch_size": setup.batch_size,
-        "max_length": MAX_LENGTH,
-        "label_map": setup.label_map and str(setup.label_map),
-        "primary": setup.primary,
-        "resamples": RESAMPLES,
-        "seed": setup.seed,
-        "device": setup.workers.device.type,
-    }
-    about = {"versions": versions(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
-    documents = {}
-    for name, found in results.items():
-        plan = {"compression": plans[name].model_dump(mode="json") if name in plans else None}
-        documents[name] = document(model, baseline, found, settings | plan, gates, **about)
-    first = next(iter(documents.values()))
-    return first | {"methods": documents} if len(documents) > 1 else first

@@ -1,4 +1,4 @@
-"""Loading a model that was fine-tuned on a GLUE task; one without a trained head is refused."""
+"""Loading models that were fine-tuned on a GLUE task; one without a trained head is refused."""
 
 import hashlib
 from collections.abc import Iterator
@@ -149,7 +149,7 @@ def fingerprint(directory: Path, tokenizer: Any) -> str:
 
 
 def _set_outputs(config: Any, stored: dict[str, tuple[int, ...]], head: set[str]) -> None:
-    """Make the number of labels that of the stored head: old configs name it in a field that is ignored today."""
+    """Set the number of labels to that of the stored head: old configs have it in a field that is ignored today."""
     rows = {stored[key][0] for key in head if key in stored}
     if len(rows) == 1 and config.num_labels not in rows:
         config.num_labels = rows.pop()
@@ -166,7 +166,7 @@ def _name_outputs(config: Any, task: Task) -> None:
 
 @contextmanager
 def _drawing(seed: int | None) -> Iterator[None]:
-    """Have weights that are drawn follow from `seed`, and leave torch's global generator as it was."""
+    """Draw weights from `seed`, and leave torch's global generator as it was."""
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)

@@ -1,10 +1,12 @@
-"""What a drop must not exceed and a recovery must reach."""
+"""Gates: the most that a score may drop, the least that it must recover."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
 from numbers import Real
+from typing import Self
 
+from lpcompress.config.scoring import Scoring
 from lpcompress.errors import PlanError
 from lpcompress.evaluation.averages import Average
 from lpcompress.evaluation.results import FAILED, OK, TaskResult
@@ -20,7 +22,12 @@ def limits(wish: Limits) -> dict[str, float]:
     Raises
     ------
     PlanError
-        If one is for something else.
+        If one is not a number, or for something that has no score.
+
+    Examples
+    --------
+    >>> limits(1.5), limits({"average": 1.0, "rte": 3.0})
+    ({'': 1.5}, {'average': 1.0, 'rte': 3.0})
     """
     if wish is None:
         return {}
@@ -46,6 +53,17 @@ class Gates:
 
     max_drop: Mapping[str, float]
     min_recovery: Mapping[str, float]
+
+    @classmethod
+    def of(cls, scoring: Scoring) -> Self:
+        """Return the gates that a user asks for.
+
+        Raises
+        ------
+        PlanError
+            If a limit is for something that has no score.
+        """
+        return cls(limits(scoring.max_drop), limits(scoring.min_recovery))
 
     def __bool__(self) -> bool:
         return bool(self.max_drop or self.min_recovery)

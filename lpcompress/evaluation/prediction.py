@@ -1,7 +1,7 @@
-"""From rows to logits: tokenise once, put rows of like length into a batch, share the batches among processes."""
+"""From rows to logits: tokenise once, batch rows of similar length, share the batches among processes."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import DataCollatorWithPadding
 from lpcompress.errors import LpCompressError
 from lpcompress.glue.data import Rows
 from lpcompress.processes import Workers
+from lpcompress.progress import Progress, silent
 from lpcompress.surgery.architectures import reads_padding
 
 MAX_LENGTH = 128  # tokens, as in run_glue.py
@@ -20,7 +21,7 @@ CHUNK = 1000  # rows tokenised at a time: a tokenizer's own result takes far mor
 
 @dataclass(frozen=True)
 class Encoded:
-    """The token ids of a data set, without padding, one row behind the other.
+    """The token ids of a data set, without padding, all rows in one array.
 
     Attributes
     ----------
@@ -99,9 +100,9 @@ def _chunks(rows: Rows) -> Iterator[list[list[str]]]:
 
 
 def logits(
-    model: Any, encoded: Encoded, workers: Workers, progress: Callable[[float, float], None] | None = None
+    model: Any, encoded: Encoded, workers: Workers, progress: Progress = silent, description: str = "scoring"
 ) -> np.ndarray:
-    """Return what a classifier says of every row.
+    """Return the logits of every row.
 
     Each process takes every `workers.count`-th batch. A batch is the same however many they are, and so are its
     logits: padding changes the last digits of a floating-point sum.
@@ -112,8 +113,8 @@ def logits(
         On the workers' device.
     encoded : Encoded
     workers : Workers
-    progress : callable (done, total), optional
-        Told of finished batches.
+    progress : Progress, optional
+        Told of `description` after each batch.
 
     Returns
     -------
@@ -131,8 +132,7 @@ def logits(
             features = {name: values for name, values in encoded.tensors(rows).items() if name in known}
             output = model(**{name: values.to(model.device) for name, values in features.items()})
             results.append(output.logits.float().cpu().numpy())
-            if progress:
-                progress(done, len(mine))
+            progress(description, done, len(mine))
         return results
 
     model.eval()

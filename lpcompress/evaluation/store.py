@@ -1,9 +1,8 @@
-"""One file for each (task, model, settings): what a killed run had finished, a resumed one need not do again."""
+"""One file for each (task, model, settings), so that a resumed run repeats nothing that a killed one had finished."""
 
 import hashlib
 import json
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,19 @@ class Store:
         self._directory, self._resume = directory, resume
 
     def recall(self, task: str, key: dict[str, Any]) -> Outcome | None:
-        """Return what was kept under exactly this key, None if there is nothing."""
+        """Return the outcome that was kept under exactly this key, None if there is none."""
         path = self._path(task, key)
         if not self._resume or not path.exists():
             return None
         try:
-            return Outcome(**json.loads(path.read_text(encoding="utf-8"))["outcome"])
+            return Outcome.from_document(json.loads(path.read_text(encoding="utf-8"))["outcome"])
         except (ValueError, KeyError, TypeError):
             warnings.warn(f"{path} is garbled and is made again.", stacklevel=2)
             return None
 
     def keep(self, task: str, key: dict[str, Any], outcome: Outcome) -> None:
         """Write an outcome, and its key for people to read."""
-        document = {"key": key, "outcome": asdict(outcome)}
+        document = {"key": key, "outcome": outcome.document()}
         write_atomically(self._path(task, key), json.dumps(document, allow_nan=False) + "\n")
 
     def _path(self, task: str, key: dict[str, Any]) -> Path:

@@ -25,6 +25,11 @@ def models_of(source: str, tasks: Sequence[Task]) -> dict[str, str | None]:
     ------
     PlanError
         If one model is to stand for several tasks, or the file is not such a map.
+
+    Examples
+    --------
+    >>> models_of("textattack/roberta-base-{TASK}", [TASKS["sst2"], TASKS["mrpc"]])
+    {'sst2': 'textattack/roberta-base-SST-2', 'mrpc': 'textattack/roberta-base-MRPC'}
     """
     if any(placeholder in source for placeholder in PLACEHOLDERS):
         return {task.key: _filled(source, task) for task in tasks}

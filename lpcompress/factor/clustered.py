@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget
+from lpcompress.factor.robust import project, refit
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.packing import CHUNK, index_dtype
 
@@ -103,19 +104,21 @@ def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
     return Clustered(store, torch.cat([basis for _, basis in kept]), offsets, clusters)
 
 
-def fit_like(target: Tensor, previous: Clustered, budget: Budget) -> Clustered:
+@refit.register
+def _refit(like: Clustered, target: Tensor, budget: Budget) -> Clustered:
     """Fit each cluster's subspace to its rows anew, with the same rows and rank."""
-    labels, bases = previous.labels, []
-    for cluster, rank in enumerate(previous.ranks):
+    labels, bases = like.labels, []
+    for cluster, rank in enumerate(like.ranks):
         _, axes = principal_axes(target[labels == cluster], target.dtype)
         bases.append(axes[:, :rank].T.to(target.dtype).contiguous())
     return assemble(target, labels, bases)
 
 
-def project_like(target: Tensor, previous: Clustered, budget: Budget) -> None:
+@project.register
+def _project(like: Clustered, target: Tensor, budget: Budget) -> None:
     """Overwrite the rows of each cluster by their projection on the subspace of its rank that fits them best."""
-    labels = previous.labels
-    for cluster, rank in enumerate(previous.ranks):
+    labels = like.labels
+    for cluster, rank in enumerate(like.ranks):
         members = torch.nonzero(labels == cluster).squeeze(1)
         rows = target[members]
         _, axes = principal_axes(rows, target.dtype)

@@ -6,6 +6,7 @@ from torch import Tensor
 from lpcompress.factor.compensation import Compensation
 from lpcompress.factor.levels import fit_levels, nearest_levels
 from lpcompress.factor.problem import Budget
+from lpcompress.factor.robust import project, refit
 from lpcompress.formats.packing import BLOCK, CHUNK, index_dtype, pack_bits, pack_levels
 from lpcompress.formats.sparse import SparseCoded
 
@@ -65,14 +66,16 @@ def encode(
     )
 
 
-def fit_like(target: Tensor, previous: SparseCoded, budget: Budget) -> SparseCoded:
+@refit.register
+def _refit(like: SparseCoded, target: Tensor, budget: Budget) -> SparseCoded:
     """Code the rows anew in the same basis."""
-    return encode(target, previous.basis, budget, previous.bits)
+    return encode(target, like.basis, budget, like.bits)
 
 
-def project_like(target: Tensor, previous: SparseCoded, budget: Budget) -> None:
+@project.register
+def _project(like: SparseCoded, target: Tensor, budget: Budget) -> None:
     """Overwrite the rows by what codes in the same basis can say of them."""
-    basis, bits = previous.basis, previous.bits
+    basis, bits = like.basis, like.bits
     threshold = _threshold_for(target, basis, budget, bits)
     for rows in target.split(CHUNK):
         codes = _codes(rows, basis)

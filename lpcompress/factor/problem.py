@@ -1,8 +1,12 @@
-"""What every method is asked: how many bytes it may store, and the settings they share."""
+"""What every method is asked: how many bytes it may store, and the settings that all methods share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
 
-from lpcompress.errors import BudgetError
+from torch import Tensor
+
+from lpcompress.errors import BudgetError, LpCompressError, as_per_cent
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,25 @@ class Budget:
 
     n_bytes: int
     item: int
+
+    @classmethod
+    def of(cls, matrix: Tensor, ratio: float) -> "Budget":
+        """Return what is left of a matrix when the share `ratio` of its bytes is removed.
+
+        Raises
+        ------
+        LpCompressError
+            If `ratio` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import torch
+        >>> Budget.of(torch.zeros(100, 25), ratio=0.75)
+        Budget(n_bytes=2500, item=4)
+        """
+        refuse_ratio(ratio)
+        item = matrix.element_size()
+        return cls(int((1 - ratio) * matrix.numel() * item), item)
 
     def rank(self, rows: int, columns: int) -> int:
         """Return the largest rank whose two factors fit: floor(numbers / (n + d)).
@@ -42,21 +65,67 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """What a number must be.
+
+    Attributes
+    ----------
+    kind : type
+        `Real` or `Integral`.
+    least, most : float
+        Both included.
+    optional : bool
+        Whether None will do too.
+    """
+
+    kind: type
+    least: float = float("-inf")
+    most: float = float("inf")
+    optional: bool = False
+
+    def refuse(self, name: str, value: Any) -> None:
+        """Raise LpCompressError unless `value` is what the argument `name` must be."""
+        if value is None and self.optional:
+            return
+        if not isinstance(value, self.kind):
+            what = ("a whole number" if self.kind is Integral else "a number") + " or None" * self.optional
+            raise LpCompressError(f"{name} must be {what}. Got a {type(value).__name__}.")
+        if not self.least <= value <= self.most:  # type: ignore[operator]
+            limits = f"at least {self.least}" if self.most == float("inf") else f"between {self.least} and {self.most}"
+            raise LpCompressError(f"{name} must be {limits}. Got {value}.")
+
+
+BOUNDS = {
+    "p": Bound(Real, least=1, most=2),
+    "clusters": Bound(Integral, least=1, optional=True),
+    "seed": Bound(Integral),
+    "starts": Bound(Integral, least=1),
+    "distance_power": Bound(Real, least=1, most=2),
+}
+"""What the settings must be."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the user may choose, the same for all methods.
 
     Attributes
     ----------
-    p : float
-        Entrywise norm in which the error is measured, in [1, 2].
-    clusters : int or None
-        Number of subspaces; None lets the method choose.
-    seed : int
+    p : float, default=2.0
+        Entrywise norm in which the error is measured.
+    clusters : int, optional
+        Number of subspaces; by default the method chooses.
+    seed : int, default=0
         Seed of every random draw.
-    starts : int
+    starts : int, default=3
         Random starts of `messi`.
-    distance_power : float
-        `messi` minimises the sum of row distances to this power q, in [1, 2].
+    distance_power : float, default=2.0
+        `messi` minimises the sum of row distances to this power q.
+
+    Raises
+    ------
+    LpCompressError
+        If one is not what `BOUNDS` says.
     """
 
     p: float = 2.0
@@ -64,3 +133,17 @@ class Settings:
     seed: int = 0
     starts: int = 3
     distance_power: float = 2.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            BOUNDS[field.name].refuse(field.name, getattr(self, field.name))
+
+
+def refuse_ratio(ratio: Any) -> None:
+    """Raise LpCompressError unless `ratio` is a share that can be removed."""
+    if not isinstance(ratio, Real):
+        raise LpCompressError(f"ratio must be a number. Got a {type(ratio).__name__}.")
+    if not 0 < float(ratio) < 1:
+        raise LpCompressError(
+            f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}{as_per_cent(float(ratio))}"
+        )

@@ -1,22 +1,21 @@
-"""Fitting a matrix where its products with real inputs count, not its entries."""
+"""Activation-aware fits: the error that counts is that of products with real inputs, not of entries."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from lpcompress.errors import LpCompressError
 from lpcompress.factor.norms import relative_error
+from lpcompress.factor.problem import Budget, Settings
 from lpcompress.formats.base import Factorization
-from lpcompress.formats.clustered import Clustered
-from lpcompress.formats.low_rank import LowRank
-from lpcompress.formats.sparse import SparseCoded
 
 Fitted = TypeVar("Fitted", bound=Factorization)
-BASES: dict[type[Factorization], str] = {LowRank: "right", Clustered: "bases", SparseCoded: "basis"}
-"""Kind of result -> the field that holds its basis vectors."""
 
-DAMPING = 1e-3  # of the mean of the diagonal: directions that the text did not show are not free
+DAMPING = 1e-3  # share of the diagonal's mean that is added to it: directions that the text did not show are not free
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,36 @@ class Whitener:
         return (matrix.double() @ self.root).to(matrix.dtype)
 
     def relative_error(self, matrix: Tensor, dense: Tensor) -> float:
-        """Return the relative error of the products with the inputs, if `dense` stands in the place of `matrix`."""
+        """Return the relative error of the products with inputs when `dense` replaces `matrix`."""
         return relative_error(self(matrix), self(dense))
 
     def undo(self, fitted: Fitted) -> Fitted:
-        """Return the factorization of A L^-1, given that of A in a basis: nothing else changes."""
-        field = BASES[type(fitted)]
+        """Return the factorization of A L^-1, given that of A: the basis alone changes."""
+        field = fitted.directions
+        if field is None:
+            raise LpCompressError(f"a {type(fitted).__name__} has no basis, so it cannot be fitted to inputs.")
         rows: Tensor = getattr(fitted, field)
         changed: dict[str, Any] = {field: (rows.double() @ self.inverse).to(rows.dtype)}
         return replace(fitted, **changed)
+
+
+def whitened(fit: Callable[[Tensor, Budget, Settings], Fitted]) -> Callable[..., Fitted]:
+    """Let a least-squares fit minimise the error of products with inputs: fit the whitened matrix, un-whiten the basis.
+
+    Parameters
+    ----------
+    fit : callable (matrix, budget, settings) -> Factorization
+        Of a form that has `directions`.
+
+    Returns
+    -------
+    callable (matrix, budget, settings, whitener=None) -> Factorization
+    """
+
+    @wraps(fit)
+    def fit_seen(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None = None) -> Fitted:
+        if whitener is None:
+            return fit(matrix, budget, settings)
+        return whitener.undo(fit(whitener(matrix), budget, settings))
+
+    return fit_seen

@@ -1,4 +1,4 @@
-"""A classifier and its loss, which may also follow a dense teacher."""
+"""A classifier and its training loss, with or without a teacher."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,10 @@ class Teacher:
 
 
 class Learner(nn.Module):
-    """A classifier and its loss.
+    """A classifier and its loss, as the Trainer wants it.
 
-    Wrapped so, its tensors keep their own names in what the Trainer saves to be resumed.
+    With a teacher the loss is (1 - soft) * cross entropy + soft * divergence from the teacher's logits + hidden *
+    relative squared distance of the hidden states, the last only between models of the same sizes.
 
     Parameters
     ----------
@@ -72,6 +73,18 @@ def call(model: Any, features: Mapping[str, Tensor], hidden: bool) -> Any:
 
 def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     """Return T^2 KL(wanted || ours) of the softened classes, the mean over rows; squared distance for one output.
+
+    Parameters
+    ----------
+    logits, wanted : Tensor of shape (rows, outputs)
+    temperature : float
+        T, by which both are divided.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    >>> divergence(logits, logits, temperature=2.0).item(), divergence(logits, logits.flip(1), 2.0).item() > 0
+    (0.0, True)
 
     References
     ----------

@@ -1,86 +1,68 @@
 """A fine-tuning run for people: a table, and the files beside the weights."""
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import file_bytes
-from lpcompress.compression.report import CARD_FILE, REPORT_FILE, model_card
+from lpcompress.checkpoints.files import REPORT_FILE, file_bytes
+from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.report import CheckpointReport
+from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
-from lpcompress.presentation import as_json, plain_table
+from lpcompress.presentation import as_json, plain_table, points
 
 RECORD_FILE = "finetuning.json"
-CARD = """\
-# {name}
-
-{sentence}
-"""
+TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # Jinja's, which torch brings with it
 
 
-def companion_files(document: dict[str, Any], source: Path | None, model: Any) -> Callable[[Path], dict[str, str]]:
-    """Return the function that writes record and model card once the weights are on disk.
+def write_companions(directory: Path, record: Record, source: Path | None, model: Any) -> None:
+    """Write record, model card and, for a compressed model, its report beside the weights.
 
     Parameters
     ----------
-    document : dict
-        As from `finetuning.finetune`.
+    directory : Path
+        Holds the new weight files, whose size the report states.
+    record : Record
     source : Path or None
         Directory of the model that was trained; its report, if it is compressed, is taken over.
     model : PreTrainedModel
     """
-
-    def files(directory: Path) -> dict[str, str]:
-        record = {RECORD_FILE: as_json(document) + "\n"}
-        path = source / REPORT_FILE if source else None
-        if path is None or not path.is_file():
-            return record | {CARD_FILE: _card(document)}
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        size = {"out": document["out"], "file_bytes_after": file_bytes(directory)}
-        summary |= size | {"warnings": [], "finetuning": sentence(document)}
-        summary.pop("glue", None)  # scores of the model as it was before
-        return record | {REPORT_FILE: as_json(summary) + "\n", CARD_FILE: model_card(summary, type(model).__name__)}
-
-    return files
+    (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
+    path = source / REPORT_FILE if source else None
+    card = _card(record)
+    if path and path.is_file():
+        before = CheckpointReport.from_document(json.loads(path.read_text(encoding="utf-8")))
+        changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
+        report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores of the model as it was
+        report.write(directory)
+        card = model_card(report, type(model).__name__)
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
 
-def sentence(document: dict[str, Any]) -> str:
-    """Return what was done and what it came to, in a sentence."""
-    settings, before = document["settings"], document["score_before"]
-    teacher = f", following `{Path(document['distill']).name}`," if document["distill"] else ""
-    steps = f"{settings['max_steps']:,} steps" if settings["max_steps"] else f"{settings['epochs']:g} epochs"
-    start = "with a new head" if before is None else f"from a score of {before:.2f}"
-    return (
-        f"Fine-tuned on {settings['train_rows']:,} rows of GLUE's {document['task']} ({settings['split']}){teacher} for"
-        f" {steps}, {start}: {document['score']:.2f} points on {document['n']:,} rows of the development set."
-    )
-
-
-def finetuning_table(document: dict[str, Any]) -> Table:
+def finetuning_table(record: Record) -> Table:
     """Return the table of a run."""
-    table = plain_table(f"{document['out']}: {document['model']}, fine-tuned on {document['task']}")
-    table.caption = sentence(document)
-    for heading in ("before", "after", "gain ± se", "on the training rows", "teacher", "mean loss"):
+    table = plain_table(f"{record.out}: {record.model}, fine-tuned on {record.task}")
+    table.caption = record.sentence
+    cells = {
+        "before": points(record.score_before),
+        "after": points(record.score),
+        "gain ± se": "-" if record.gain is None else f"{record.gain:.2f} ± {record.se:.2f}",
+        "on the training rows": points(record.train_score),
+        "teacher": points(record.teacher_score),
+        "mean loss": f"{record.trained.train_loss:.4f}",
+    }
+    for heading in cells:
         table.add_column(heading, justify="right")
-    gain = "-" if document["gain"] is None else f"{document['gain']:.2f} ± {document['se']:.2f}"
-    table.add_row(
-        _points(document["score_before"]),
-        _points(document["score"]),
-        gain,
-        _points(document["train_score"]),
-        _points(document["teacher_score"]),
-        f"{document['train_loss']:.4f}",
-    )
+    table.add_row(*cells.values())
     return table
 
 
-def _points(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _card(document: dict[str, Any]) -> str:
+def _card(record: Record) -> str:
+    """Return the model card of a dense model."""
     data = ModelCardData(library_name="transformers", datasets=[REPOSITORY], tags=["lpcompress"])
-    return f"---\n{data.to_yaml()}\n---\n\n" + CARD.format(name=Path(document["out"]).name, sentence=sentence(document))
+    words = {"name": Path(record.out).name, "sentence": record.sentence}
+    return f"{ModelCard.from_template(data, template_path=str(TEMPLATE), **words)}\n"

@@ -1,37 +1,32 @@
 """Fine-tune a dense or compressed classifier on a GLUE task: scored before and after, a checkpoint like any other."""
 
-import json
-import shutil
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lpcompress import hub
-from lpcompress.atomic import write_atomically
-from lpcompress.checkpoints import files, saving
+from lpcompress.checkpoints import saving
+from lpcompress.checkpoints.files import directory_of
 from lpcompress.config.recipe import Recipe
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.evaluation.benchmark import versions
 from lpcompress.evaluation.classifier import Classifier
-from lpcompress.evaluation.examination import Examination, Setup, labels_of
-from lpcompress.evaluation.prediction import encode, logits
-from lpcompress.evaluation.results import Outcome, TaskResult, checked_primary
-from lpcompress.finetuning.learner import Learner, Teacher
-from lpcompress.finetuning.report import companion_files
-from lpcompress.finetuning.training import Examples, frozen, train
+from lpcompress.evaluation.comparison import refuse_unknown
+from lpcompress.evaluation.examination import Examination
+from lpcompress.evaluation.results import Outcome
+from lpcompress.evaluation.setup import Setup
+from lpcompress.finetuning.lesson import Lesson, teacher_of
+from lpcompress.finetuning.record import Record
+from lpcompress.finetuning.report import write_companions
+from lpcompress.finetuning.state import State
+from lpcompress.finetuning.training import frozen
 from lpcompress.glue.data import HUB, Rows, load_rows
 from lpcompress.glue.labels import LabelMap
-from lpcompress.glue.metrics import compute, score
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.processes import Workers
 from lpcompress.progress import Callback, Progress
-
-STATE = ".training"  # ends the name of the directory, beside the output, from which a run is resumed
-SETTINGS = "settings.json"
+from lpcompress.version import versions
 
 
 def finetune(
@@ -92,60 +87,95 @@ def finetune(
     LpCompressError
         If model, teacher or rows cannot be read, or the result cannot be written.
     """
-    began, wanted = time.perf_counter(), _one_task(task)
     to_score = {key: options.pop(key) for key in [*options] if key in Scoring.model_fields.keys() - Recipe.model_fields}
     recipe, scoring = Recipe.of(recipe, options), Scoring.of(scoring, to_score)
-    data, target = scoring.data, Path(out).resolve()
-    setup = Setup(
-        Workers(device),
-        data,
-        scoring.limit,
-        scoring.batch_size,
-        scoring.label_map,
-        checked_primary(scoring.primary),
-        scoring.seed,
-        progress=Progress.of(progress),
-    )
-    setup.workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
-    if recipe.mixed_precision == "fp16" and setup.workers.device.type == "cpu":
+    where: dict[str, Any] = {"device": device, "resume": resume, "overwrite": overwrite, "progress": progress}
+    return tune(model, task, out, recipe, scoring, distill=distill, **where).document()
+
+
+def tune(
+    model: str | Path,
+    task: str,
+    out: str | Path,
+    recipe: Recipe,
+    scoring: Scoring,
+    *,
+    distill: str | Path | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callback | None = None,
+) -> Record:
+    """Do the work of `finetune`, and return its record as an object.
+
+    Parameters
+    ----------
+    model, task, out, recipe, scoring, distill, device, resume, overwrite, progress
+        As for `finetune`.
+
+    Raises
+    ------
+    PlanError, LpCompressError
+        As `finetune` does.
+    """
+    began, wanted, target = time.perf_counter(), _one_task(task), Path(out).resolve()
+    refuse_unknown(scoring.primary)
+    setup = Setup(Workers(device), scoring, progress=Progress.of(progress))
+    workers, state = setup.workers, State.of(target)
+    workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
+    if recipe.mixed_precision == "fp16" and workers.device.type == "cpu":
         raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
-    with nullcontext() if data != HUB else hub.asked_once():
-        rows = _labelled(load_rows(wanted, recipe.split, data, recipe.train_limit))
+    with nullcontext() if scoring.data != HUB else hub.asked_once():
+        rows = _labelled(load_rows(wanted, recipe.split, scoring.data, recipe.train_limit))
         exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)
         before = None if exam.classifier.new_head else exam.plain()
         guide = Examination(wanted, str(distill), setup) if distill else None
-        guided = guide and guide.plain()
+        guided = guide.plain() if guide else None
     classifier, labels = exam.classifier, _labels(wanted, before)
-    settings = _settings(recipe, rows, classifier, labels, guide.classifier if guide else None, setup)
-    state = target.with_name(target.name + STATE)
-    teacher = _teacher(guide.classifier, labels_of(guided), classifier, labels) if guide and guided else None
+    teacher = teacher_of(guide.classifier, guided.labels, classifier, labels) if guide and guided else None
+    lesson = Lesson(classifier, rows, labels, recipe, teacher)
+    settings = lesson.settings(guide.classifier.fingerprint if guide else None, workers.count)
     with frozen(classifier.model, recipe.freeze):
-        setup.workers.main_alone(lambda: _prepare(state, settings, resume, overwrite))
-        done = _train(classifier, rows, labels, teacher, recipe, state, setup)
-    _refuse_diverged(classifier, recipe, state, setup)
+        workers.main_alone(lambda: state.prepare(settings, resume, overwrite))
+        trained = lesson.train(state.directory, setup)
+    if lesson.diverged:
+        workers.main_alone(state.forget)  # there is nothing that a run could be resumed from
+        raise LpCompressError(
+            "training diverged: weights are NaN or infinite. Lower the learning rate, which is"
+            f" {recipe.learning_rate:g}."
+        )
     after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
-    document = {
-        "model": str(model),
-        "task": wanted.key,
-        "out": str(out),
-        "head": "new" if classifier.new_head else "kept",
-        "distill": distill and str(distill),
-        **_scores(exam.compared(after, before), before),
-        "teacher_score": guide and guided and guide.compared(guided).score,
-        "train_score": _train_score(wanted, classifier, rows, labels, setup),
-        **done,
-        "settings": settings,
-        "versions": versions(),
-        "seconds": round(time.perf_counter() - began, 3),
-    }
+    result = exam.compared(after, before)
+    record = Record(
+        model=str(model),
+        task=wanted.key,
+        out=str(out),
+        head="new" if classifier.new_head else "kept",
+        distill=str(distill) if distill else None,
+        n=result.n,
+        metrics=result.metrics,
+        score=result.score,
+        score_before=result.baseline_score,
+        metrics_before=before.metrics if before else None,
+        gain=None if result.drop is None else -result.drop,
+        se=result.se,
+        teacher_score=guide.compared(guided).score if guide and guided else None,
+        train_score=lesson.score(setup),
+        trained=trained,
+        settings=settings,
+        versions=versions(),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+    workers.main_alone(lambda: _save(record, classifier, directory_of(str(model)), target, overwrite))
+    workers.main_alone(state.forget)
+    return record
 
-    def save() -> None:
-        texts = companion_files(document, files.directory_of(str(model)), classifier.model)
-        saving.save(classifier.model, classifier.tokenizer, target, texts, overwrite=overwrite)
-        shutil.rmtree(state, ignore_errors=True)
 
-    setup.workers.main_alone(save)
-    return document
+def _save(record: Record, classifier: Classifier, source: Path | None, target: Path, overwrite: bool) -> None:
+    """Write the checkpoint, its record and its card."""
+    with saving.new_checkpoint(target, overwrite) as directory:
+        saving.write(directory, classifier.model, classifier.tokenizer)
+        write_companions(directory, record, source, classifier.model)
 
 
 def _one_task(name: str) -> Task:
@@ -153,23 +183,6 @@ def _one_task(name: str) -> Task:
     if len(tasks) > 1 or tasks[0].key not in TASKS:
         raise PlanError(f"a model is fine-tuned on one task, one of {', '.join(TASKS)}. Got {name!r}.")
     return tasks[0]
-
-
-def _settings(
-    recipe: Recipe, rows: Rows, classifier: Classifier, labels: LabelMap, teacher: Classifier | None, setup: Setup
-) -> dict[str, Any]:
-    """Return what the trained weights depend on: a resumed run must have the same."""
-    return recipe.model_dump(exclude={"train_limit"}) | {
-        "freeze": list(recipe.freeze),
-        "task": rows.task.key,
-        "split": rows.split,
-        "train_rows": len(rows),
-        "data": rows.fingerprint,
-        "model": classifier.fingerprint,
-        "outputs": labels.order and list(labels.order),
-        "teacher": teacher and teacher.fingerprint,
-        "processes": setup.workers.count,
-    }
 
 
 def _labelled(rows: Rows) -> Rows:
@@ -180,96 +193,4 @@ def _labelled(rows: Rows) -> Rows:
 
 def _labels(task: Task, before: Outcome | None) -> LabelMap:
     """Return what the outputs mean: what they meant before, for a new head the data set's order."""
-    if before:
-        return labels_of(before)
-    return LabelMap(tuple(range(len(task.classes))) or None, "new head")
-
-
-def _prepare(state: Path, settings: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Make the directory of a run, or check that the one that is there is of the same settings."""
-    path, found = state / SETTINGS, state.exists()
-    if found and resume:
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        changed = [key for key, value in settings.items() if kept.get(key) != value]
-        if changed:
-            raise LpCompressError(
-                f"{state} is of a run with other settings ({', '.join(changed)}). Repeat that run's options, or leave"
-                " out --resume and pass --overwrite to begin again."
-            )
-        return
-    if found and not overwrite:
-        raise LpCompressError(
-            f"{state} is of a run that was ended. Pass --resume to go on, or --overwrite to forget it."
-        )
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True)
-    write_atomically(path, json.dumps(settings, indent=2) + "\n")
-
-
-def _teacher(guide: Classifier, meant: LabelMap, classifier: Classifier, labels: LabelMap) -> Teacher:
-    """Return the teacher with its outputs in the student's order."""
-    if guide.tokenizer.get_vocab() != classifier.tokenizer.get_vocab():
-        raise LpCompressError(
-            f"{guide.name}: a teacher must have the tokenizer of {classifier.name}. Name what it was made from."
-        )
-    outputs = [meant.order.index(label) for label in labels.order] if meant.order and labels.order else [0]
-    return Teacher(guide.model.float(), outputs)
-
-
-def _train(
-    classifier: Classifier,
-    rows: Rows,
-    labels: LabelMap,
-    teacher: Teacher | None,
-    recipe: Recipe,
-    state: Path,
-    setup: Setup,
-) -> dict[str, Any]:
-    """Train the model in place, in single precision; say how much of it and how far."""
-    model, dtype = classifier.model, classifier.model.dtype
-    model.float()
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    learner = Learner(model, recipe, teacher)
-    examples = Examples(encode(classifier.tokenizer, rows, recipe.batch_size), _targets(rows, labels))
-    loss = train(learner, examples, state, setup.workers.device, setup.progress)
-    model.to(setup.workers.device, dtype).eval()
-    if labels.order:  # so that nothing need be probed: a compressed model must not be
-        model.config.id2label = {i: rows.task.classes[label] for i, label in enumerate(labels.order)}
-        model.config.label2id = {name: i for i, name in model.config.id2label.items()}
-    return {"train_loss": loss, "trained_parameters": trained, "follows_hidden_states": learner.follows_hidden}
-
-
-def _refuse_diverged(classifier: Classifier, recipe: Recipe, state: Path, setup: Setup) -> None:
-    """Raise if training has left the finite numbers; there is nothing then that a run could be resumed from."""
-    if all(bool(parameter.isfinite().all()) for parameter in classifier.model.parameters()):
-        return
-    setup.workers.main_alone(lambda: shutil.rmtree(state, ignore_errors=True))
-    raise LpCompressError(
-        f"training diverged: weights are NaN or infinite. Lower the learning rate, which is {recipe.learning_rate:g}."
-    )
-
-
-def _targets(rows: Rows, labels: LabelMap) -> np.ndarray:
-    """Return the number of the output that each row's class is, or the values of a regression."""
-    values = np.asarray(rows.labels)
-    return np.argsort(labels.order)[values] if labels.order else values
-
-
-def _train_score(task: Task, classifier: Classifier, rows: Rows, labels: LabelMap, setup: Setup) -> float:
-    """Return the score on the training rows, by which runs can be chosen without a look at others."""
-    values = logits(classifier.model, encode(classifier.tokenizer, rows, setup.batch_size), setup.workers)
-    return score(compute(task, labels.predictions(values), np.asarray(rows.labels)))
-
-
-def _scores(result: TaskResult, before: Outcome | None) -> dict[str, Any]:
-    """Return the scores before and after, in points; `gain` is after minus before."""
-    gained = None if result.drop is None else -result.drop
-    return {
-        "n": result.n,
-        "metrics": result.metrics,
-        "score": result.score,
-        "score_before": result.baseline_score,
-        "metrics_before": before and before.metrics,
-        "gain": gained,
-        "se": result.se,
-    }
+    return before.labels if before else LabelMap(tuple(range(len(task.classes))) or None, "new head")

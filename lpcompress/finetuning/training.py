@@ -1,4 +1,4 @@
-"""Training on rows: transformers' Trainer, what is frozen, and how a run that was ended goes on."""
+"""Training with transformers' Trainer: what is frozen, and how a run that was ended is resumed."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,16 @@ from lpcompress.errors import LpCompressError
 from lpcompress.evaluation.prediction import Encoded
 from lpcompress.finetuning.learner import Learner
 from lpcompress.progress import Progress
-from lpcompress.surgery import finding, swapping
+from lpcompress.surgery.finding import WORDS
+from lpcompress.surgery.layer import layers_of
+from lpcompress.surgery.swapping import trained_as_before
 
 SAVES = 5  # how often a run keeps what a resumed one can go on from
 
 
 @dataclass(frozen=True)
 class Examples(Dataset):
-    """Rows with what a model is to say of them.
+    """Rows with the outputs that a model is to give.
 
     Attributes
     ----------
@@ -47,14 +49,14 @@ class Examples(Dataset):
 
 @contextmanager
 def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
-    """Exclude parameters from training, for a while.
+    """Exclude parameters from training while the block runs.
 
     Raises
     ------
     LpCompressError
         If a pattern matches nothing, or nothing is left to train.
     """
-    with swapping.trained_as_before(model):
+    with trained_as_before(model):
         for pattern in patterns:
             for parameter in _named(model, pattern):
                 parameter.requires_grad_(False)
@@ -65,21 +67,21 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
 
 def _named(model: Any, pattern: str) -> list[Tensor]:
     """Return the parameters that a word or a wildcard stands for."""
-    parameters, modules = dict(model.named_parameters()), finding.all_layers(model)
-    asks = finding.WORDS.get(pattern)
+    parameters, layers = dict(model.named_parameters()), layers_of(model)
+    asks = WORDS.get(pattern)
     chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
-    for name, module in modules.items():
-        if asks(model, name, module) if asks else fnmatchcase(name, pattern):
-            chosen += module.parameters()
+    for name, layer in layers.items():
+        if asks(layer) if asks else fnmatchcase(name, pattern):
+            chosen += layer.module.parameters()
     if not chosen:
-        near = get_close_matches(pattern, [*modules, *parameters], n=1, cutoff=0.3)
+        near = get_close_matches(pattern, [*layers, *parameters], n=1, cutoff=0.3)
         hint = f" Nearest: {near[0]!r}." if near else ""
         raise LpCompressError(f"freeze {pattern!r} matched nothing in this {type(model).__name__}.{hint}")
     return chosen
 
 
 def train(learner: Learner, examples: Examples, directory: Path, device: torch.device, progress: Progress) -> float:
-    """Train in place; go on from the last complete state in `directory` if there is one.
+    """Train in place, from the last complete state in `directory` if there is one.
 
     Returns
     -------
@@ -119,21 +121,21 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
         )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process would split each batch over all GPUs it sees
     with kept_random_state():
-        trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Telling(progress)])
+        trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
         learner.train()
         result = trainer.train(resume_from_checkpoint=last_state(directory))
     return float(result.training_loss)
 
 
-class Telling(TrainerCallback):
-    """Tells of finished steps."""
+class Reporting(TrainerCallback):
+    """Reports finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Tell of a finished step."""
+        """Report a finished step."""
         self.progress("training", state.global_step, state.max_steps)
 
 
@@ -145,7 +147,7 @@ def last_state(directory: Path) -> str | None:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Give the global generators back as they were: the Trainer seeds them all."""
+    """Restore the global generators afterwards: the Trainer seeds them all."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:

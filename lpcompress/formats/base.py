@@ -1,4 +1,4 @@
-"""The base of the containers that every method returns: a matrix as codes times a basis."""
+"""Base class of the containers that the methods return."""
 
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
@@ -9,9 +9,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Factorization:
-    """Base of the containers: sizes and counts that follow from the fields alone."""
+    """A matrix of shape (n, d) held as a few tensors.
 
-    kind: ClassVar[str]
+    The base of one frozen dataclass per stored form. A form says how the matrix is multiplied out (`dense`), how its
+    rows are scaled (`scale_rows`), and which field holds its basis vectors (`directions`); sizes and counts follow
+    from the fields.
+    """
+
+    directions: ClassVar[str | None] = None
+    """Name of the field whose rows span the row space: multiplied by T on the right, they give the matrix times T.
+    None for a form without such a field."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every stored tensor by its field name."""
@@ -19,7 +26,7 @@ class Factorization:
 
     @property
     def n_parameters(self) -> int:
-        """Stored floating-point numbers."""
+        """Number of stored floating-point numbers."""
         return sum(t.numel() for t in self.tensors().values() if t.is_floating_point())
 
     @property
@@ -34,7 +41,7 @@ class Factorization:
 
     @property
     def ranks(self) -> list[int]:
-        """Dimension of each subspace (of each shared basis, for sparse codes)."""
+        """Dimension of each subspace (for sparse codes: of the one shared basis)."""
         raise NotImplementedError
 
     @property
@@ -43,17 +50,21 @@ class Factorization:
         raise NotImplementedError
 
     def dense(self) -> Tensor:
-        """Multiply out: the (n, d) matrix that is represented, in the dtype of the factors."""
+        """Return the matrix that is represented, shape (n, d), in the dtype of the factors."""
         raise NotImplementedError
 
     def scale_rows(self, factors: Tensor) -> Self:
-        """Return the factorization of the matrix whose row i is `factors[i]` times as long.
+        """Return the factorization of the matrix with row i multiplied by `factors[i]`.
 
-        Only the codes change: scaling rows leaves every subspace where it is.
+        Only the codes change, because scaling a row leaves it in its subspace.
+
+        Parameters
+        ----------
+        factors : Tensor of shape (n,)
         """
         raise NotImplementedError
 
     def to(self, dtype: torch.dtype) -> Self:
-        """Return a copy with contiguous floating-point tensors of another dtype."""
+        """Return a copy whose floating-point tensors have another dtype and are contiguous."""
         changed = {k: t.to(dtype).contiguous() for k, t in self.tensors().items() if t.is_floating_point()}
         return replace(self, **changed)

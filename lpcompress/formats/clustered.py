@@ -1,8 +1,7 @@
-"""Rows in the subspaces of their clusters: the container and the module that holds it."""
+"""Clustered: each row lies in the subspace of its cluster."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from lpcompress.errors import CheckpointError
 from lpcompress.formats.base import Factorization
+from lpcompress.formats.intervals import damage, labels_of, lengths_of, offsets_of, starts_of
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.packing import CHUNK, index_dtype
 from lpcompress.formats.sizes import Spec, sizes
@@ -18,11 +18,11 @@ from lpcompress.formats.sizes import Spec, sizes
 
 @dataclass(frozen=True)
 class Clustered(Factorization):
-    """Each row lives in the subspace of its cluster; ranks differ between clusters.
+    """Each row lies in the subspace of its cluster; clusters differ in rank.
 
-    Codes stand cluster by cluster in one flat store, so that nothing is padded; `offsets` says where a
-    row's codes begin, and thereby its cluster: cluster c owns the c-th interval of the store. At most
-    one cluster has rank 0, and it is the last.
+    Codes stand cluster by cluster in one flat store, so that nothing is padded. `offsets` says where a row's codes
+    begin, and thereby names its cluster: cluster c owns the c-th interval of the store. At most one cluster has rank 0,
+    and it is the last.
 
     Attributes
     ----------
@@ -33,9 +33,27 @@ class Clustered(Factorization):
         int32, or int64 if the store is longer than 2^31 - 1.
     clusters : int64 Tensor of shape (clusters, 2)
         (rank, rows) of each cluster.
+
+    Examples
+    --------
+    Two clusters of rank 1: rows 0 and 2 are multiples of the first basis vector, row 1 of the second.
+
+    >>> import torch
+    >>> factors = Clustered(
+    ...     codes=torch.tensor([1.0, 2.0, 3.0]),
+    ...     bases=torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+    ...     offsets=torch.tensor([0, 2, 1], dtype=torch.int32),
+    ...     clusters=torch.tensor([[1, 2], [1, 1]]),
+    ... )
+    >>> factors.labels
+    tensor([0, 1, 0])
+    >>> factors.dense()
+    tensor([[1., 0.],
+            [0., 3.],
+            [2., 0.]])
     """
 
-    kind: ClassVar[str] = "clustered"
+    directions = "bases"
     codes: Tensor
     bases: Tensor
     offsets: Tensor
@@ -59,16 +77,15 @@ class Clustered(Factorization):
     @property
     def starts(self) -> Tensor:
         """Where each cluster's codes begin in the store, shape (clusters,)."""
-        sizes = self.clusters.prod(dim=1)
-        return sizes.cumsum(0) - sizes
+        return starts_of(self.clusters)
 
     @property
     def labels(self) -> Tensor:
         """Cluster of each row, shape (n,)."""
-        return torch.bucketize(self.offsets.to(self.starts.dtype), self.starts, right=True) - 1
+        return labels_of(self.offsets, self.starts)
 
     def dense(self) -> Tensor:
-        """Multiply out cluster by cluster, shape (n, d)."""
+        """Multiply out cluster by cluster; shape (n, d)."""
         out = self.bases.new_zeros(self.shape)
         for rows, codes, basis in self.parts():
             for some, theirs in zip(rows.split(CHUNK), codes.split(CHUNK), strict=True):
@@ -89,19 +106,20 @@ class Clustered(Factorization):
             )
 
     def scale_rows(self, factors: Tensor) -> "Clustered":
-        """Scale `codes`."""
+        """Return the same with the codes of row i multiplied by `factors[i]`."""
         scaled = [(codes * factors[rows].unsqueeze(1)).flatten() for rows, codes, _ in self.parts()]
         return replace(self, codes=torch.cat(scaled))
 
 
 class ClusteredMatrix(FactoredMatrix):
-    """Row i is `codes_i @ bases_c`, where c is the cluster of row i.
+    """Stored as codes in the basis of each row's cluster: row i is `codes_i @ bases_c`, c being the cluster of row i.
 
-    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above
-    the other, `offsets` (n,) where the codes of a row begin, `clusters` (clusters, 2) rank and rows. Rows that
-    are `ordered` stand as they are stored.
+    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above the other,
+    `offsets` (n,) where each row's codes begin, `clusters` (clusters, 2) rank and rows of each. If `ordered`, rows are
+    numbered in the order in which their codes are stored.
     """
 
+    prefix = "Clustered"
     holds = Clustered
     fields: ClassVar = {"codes": "weight", "bases": "bases", "offsets": "offsets", "clusters": "clusters"}
     offsets: Tensor
@@ -110,7 +128,7 @@ class ClusteredMatrix(FactoredMatrix):
     def allocate(
         self, rows: int, columns: int, *, ranks: list[int], members: list[int], ordered: bool = False, **where: Any
     ) -> None:
-        """Register codes, bases and index."""
+        """Register codes, bases and an index of zeros."""
         self.ranks, self.members, self.ordered = list(ranks), list(members), ordered
         device, stored = where.get("device"), sum(self.lengths)
         self.weight = nn.Parameter(torch.zeros(stored, **where))
@@ -121,16 +139,11 @@ class ClusteredMatrix(FactoredMatrix):
     @property
     def lengths(self) -> list[int]:
         """Number of codes of each cluster."""
-        return [rank * rows for rank, rows in zip(self.ranks, self.members, strict=True)]
-
-    @property
-    def starts(self) -> list[int]:
-        """Where each cluster's codes begin."""
-        return list(accumulate(self.lengths, initial=0))[:-1]
+        return lengths_of(self.ranks, self.members)
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return ranks and rows of the clusters."""
+        """Return ranks and rows of the clusters, and whether rows are ordered."""
         ranks, rows = sizes(spec, "ranks"), sizes(spec, "rows")
         if len(ranks) != len(rows) or sum(rows) != spec["shape"][0] or 0 in ranks[:-1]:
             raise CheckpointError(
@@ -141,17 +154,17 @@ class ClusteredMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_of(cls, factorization: Clustered) -> Spec:
-        """Return ranks and rows of the clusters."""
+        """Return ranks and rows of the clusters of `factorization`."""
         return {"ranks": factorization.ranks, "rows": factorization.rows}
 
     def sizes(self) -> Spec:
-        """Return ranks and rows of the clusters, without a look at the buffers."""
+        """Return ranks and rows of the clusters, from the attributes: the buffers may be on `meta`."""
         sizes: Spec = {"ranks": list(self.ranks), "rows": list(self.members)}
         return sizes | ({"ordered": True} if self.ordered else {})
 
     @property
     def right(self) -> Tensor:
-        """The bases of all clusters, one above the other, shape (sum of ranks, d)."""
+        """The bases of all clusters, one above the other; shape (sum of ranks, d)."""
         return self.bases
 
     def tables(self) -> list[Tensor]:
@@ -160,16 +173,14 @@ class ClusteredMatrix(FactoredMatrix):
         return [part.view(rows, rank) for part, rows, rank in zip(parts, self.members, self.ranks, strict=True)]
 
     def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cluster of each row and its place in there, both int64 of shape (ids,)."""
-        offsets = self.offsets.index_select(0, ids).long()
-        sizes = self.clusters.prod(dim=1)
-        starts = sizes.cumsum(0) - sizes  # (clusters,)
-        labels = torch.bucketize(offsets, starts, right=True) - 1
+        """Return the cluster of each of the rows `ids` (ids,) and its place in there, both int64 of shape (ids,)."""
+        offsets, starts = self.offsets.index_select(0, ids).long(), starts_of(self.clusters)
+        labels = labels_of(offsets, starts)
         places = (offsets - starts[labels]) // self.clusters[:, 0].clamp(min=1)[labels]
         return labels, places
 
     def look_up(self, ids: Tensor) -> Tensor:
-        """Return the factored rows, shape (ids, d), for flat `ids`."""
+        """Return the rows `ids` (ids,) of the matrix, shape (ids, d)."""
         if torch.compiler.is_compiling():
             return self.look_up_wide(ids)
         labels, places = self.places(ids)
@@ -188,7 +199,7 @@ class ClusteredMatrix(FactoredMatrix):
         return torch.empty_like(rows).index_copy(0, order, rows)
 
     def look_up_wide(self, ids: Tensor) -> Tensor:
-        """Do the same without shapes that depend on the data: codes in all bases at once, most of them zero."""
+        """Do the same without shapes that depend on the data: each row has codes in all bases, most of them zero."""
         labels, _ = self.places(ids)
         ranks = self.clusters[:, 0]
         first = (ranks.cumsum(0) - ranks)[labels]  # (ids,): where the row's basis begins
@@ -199,7 +210,7 @@ class ClusteredMatrix(FactoredMatrix):
         return codes.where(used, 0) @ self.bases
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Multiply by the transposed codes and add `bias` (n,): (..., sum of ranks) to (..., n)."""
+        """Map coordinates (..., sum of ranks) to (..., n), cluster by cluster, and add `bias` (n,)."""
         order = None if self.ordered else self.offsets.argsort(stable=True)  # rows as they are stored
         biases: list[Tensor | None] = [None] * len(self.ranks)
         if bias is not None:
@@ -215,22 +226,10 @@ class ClusteredMatrix(FactoredMatrix):
         return out.view(*coordinates.shape[:-1], out.shape[1])
 
     def check(self, name: str) -> None:
-        """Raise CheckpointError unless every row has codes of its own inside its cluster."""
+        """Raise CheckpointError if a number is not finite, or a row lacks codes of its own inside its cluster."""
         super().check(name)
-        table = [[rank, rows] for rank, rows in zip(self.ranks, self.members, strict=True)]
-        self.require(self.clusters.tolist() == table, name, f"'clusters' must be {table}. Got {self.clusters.tolist()}")
-        expected = torch.cat(
-            [
-                start + rank * torch.arange(rows, device=self.offsets.device)
-                for start, rank, rows in zip(self.starts, self.ranks, self.members, strict=True)
-            ]
-        )
-        self.require(
-            torch.equal(self.offsets.long().sort().values, expected),
-            name,
-            "'offsets' must give every row codes of its own inside its cluster",
-        )
-        self.require(not self.ordered or not (self.offsets.diff() < 0).any(), name, "'offsets' must be in order")
+        for what in damage(self.offsets, self.clusters, self.ranks, self.members, self.ordered):
+            self.require(False, name, what)
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows; clusters keep their bases."""
@@ -239,7 +238,7 @@ class ClusteredMatrix(FactoredMatrix):
         self.store([table[places[rows]] for table, rows in zip(self.tables(), kept, strict=True)], kept)
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Add `extra` rows to the cluster of the largest rank, with codes nearest to the mean row."""
+        """Append `extra` rows to the cluster of the largest rank: the codes nearest to the mean row."""
         widest = self.ranks.index(max(self.ranks))
         basis = self.bases.split(self.ranks)[widest].float()
         mean = torch.linalg.lstsq(basis.T, mean_row.unsqueeze(-1)).solution.squeeze(-1)  # (rank,)
@@ -262,10 +261,6 @@ class ClusteredMatrix(FactoredMatrix):
             Which rows stand in the cluster, in the order of its table.
         """
         self.members = [table.shape[0] for table in tables]
-        offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(self.lengths)))
-        for start, rank, rows in zip(self.starts, self.ranks, members, strict=True):
-            places = torch.arange(int(rows.sum()), device=offsets.device)
-            offsets[rows] = (start + rank * places).to(offsets.dtype)
         self.weight.data = torch.cat([table.reshape(-1) for table in tables])
-        self.offsets = offsets
-        self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=offsets.device)
+        self.offsets = offsets_of(self.ranks, members)
+        self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=self.offsets.device)

@@ -1,4 +1,4 @@
-"""One subspace for all rows: the container and the module that holds it."""
+"""Low rank: one subspace for all rows."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,15 +14,25 @@ from lpcompress.formats.sizes import Spec, positive_int
 
 @dataclass(frozen=True)
 class LowRank(Factorization):
-    """A = left @ right: one subspace for all rows.
+    """The matrix `left @ right`: all rows lie in one subspace.
 
     Attributes
     ----------
     left : Tensor of shape (n, rank)
     right : Tensor of shape (rank, d)
+
+    Examples
+    --------
+    >>> import torch
+    >>> factors = LowRank(left=torch.tensor([[1.0], [2.0]]), right=torch.tensor([[3.0, 4.0, 5.0]]))
+    >>> factors.shape, factors.ranks, factors.n_parameters
+    ((2, 3), [1], 5)
+    >>> factors.dense()
+    tensor([[ 3.,  4.,  5.],
+            [ 6.,  8., 10.]])
     """
 
-    kind: ClassVar[str] = "low_rank"
+    directions = "right"
     left: Tensor
     right: Tensor
 
@@ -33,12 +43,12 @@ class LowRank(Factorization):
 
     @property
     def ranks(self) -> list[int]:
-        """The one rank."""
+        """The rank, as the only entry."""
         return [self.right.shape[0]]
 
     @property
     def rows(self) -> list[int]:
-        """All rows."""
+        """n, as the only entry."""
         return [self.left.shape[0]]
 
     def dense(self) -> Tensor:
@@ -46,13 +56,14 @@ class LowRank(Factorization):
         return self.left @ self.right
 
     def scale_rows(self, factors: Tensor) -> "LowRank":
-        """Scale `left`."""
+        """Return the same with the rows of `left` multiplied by `factors` (n,)."""
         return replace(self, left=self.left * factors.unsqueeze(1))
 
 
 class LowRankMatrix(FactoredMatrix):
-    """`weight` (n, rank) times `basis` (rank, d)."""
+    """Stored as `weight` (n, rank) times `basis` (rank, d)."""
 
+    prefix = "Factored"
     holds = LowRank
     fields: ClassVar = {"left": "weight", "right": "basis"}
 
@@ -63,25 +74,25 @@ class LowRankMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return the rank."""
+        """Return the rank that `spec` asks for."""
         return {"rank": positive_int(spec, "rank")}
 
     @classmethod
     def sizes_of(cls, factorization: LowRank) -> Spec:
-        """Return the rank."""
+        """Return the rank of `factorization`."""
         return {"rank": factorization.right.shape[0]}
 
     @property
     def right(self) -> Tensor:
-        """The basis, shape (rank, d)."""
+        """`basis`, shape (rank, d)."""
         return self.basis
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Multiply by the transposed codes and add `bias` (n,): (..., rank) to (..., n)."""
+        """Map coordinates (..., rank) to (..., n): multiply by the transposed codes and add `bias` (n,)."""
         return functional.linear(coordinates, self.weight, bias)
 
     def look_up(self, ids: Tensor) -> Tensor:
-        """Return factored rows, shape (ids, d), for flat `ids`."""
+        """Return the rows `ids` (ids,) of the matrix, shape (ids, d)."""
         return functional.embedding(ids, self.weight) @ self.basis
 
     def shrink(self, rows: int) -> None:
@@ -89,6 +100,6 @@ class LowRankMatrix(FactoredMatrix):
         self.weight.data = self.weight.data[:rows].clone()
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Add `extra` rows with the mean row's codes, which are the mean of the codes."""
+        """Append `extra` copies of the mean row, whose codes are the mean of all codes."""
         mean = self.weight.mean(0, dtype=torch.float32).to(self.weight.dtype)
         self.weight.data = torch.cat([self.weight.data, mean.expand(extra, -1)])

@@ -1,7 +1,8 @@
-"""What all compressed layers share.
+"""Base class of all compressed layers.
 
-Every layer is a *structure*, which knows how a matrix is stored and multiplied (`low_rank`, `clustered`, `sparse`),
-and a *role*, which knows what the plain layer does with its matrix (`embedding`, `linear`, `convolution`).
+A compressed layer is a *form* in a *role*. The form knows how a matrix is stored and multiplied: one file here and one
+row in `formats.FORMATS`. The role knows what the plain layer does with its matrix: one file in `lpcompress.nn` and one
+row in `nn.registry.ROLES`. The registry derives one class for each pair.
 """
 
 from collections.abc import Callable
@@ -19,17 +20,43 @@ from lpcompress.formats.sizes import Spec
 
 
 class FactoredMatrix(nn.Module):
-    """A layer whose (n, d) matrix is held as a factorization and never built.
+    """A layer whose matrix of shape (n, d) is held as a factorization and never built.
 
-    Structures name their codes `weight`, so that a loader without this package fails on the size
-    instead of running a random layer.
+    Attributes
+    ----------
+    kind : str
+        The form and the role, in `config.json`.
+    prefix : str
+        Of the form: beginning of the names of its classes.
+    holds : type of Factorization
+        Of the form: its container.
+    fields : dict of str to str
+        Of the form: field of the container -> name of the tensor in the module. Codes are always called `weight`: a
+        loader without this package then fails on their size, rather than run a layer of random numbers.
+    looks_rows_up : bool
+        Of the form: whether single rows can be had (`look_up`), dropped and added (`shrink`, `grow`).
+    word : str
+        Of the role: its name in `--layers` and in reports.
+    noun : str
+        Of the role: what a sentence calls such a layer.
+    suffix : str
+        Of the role: end of `kind`.
+    needs_rows : bool
+        Of the role: whether it looks single rows up, and so has no class for forms that cannot.
+    replaces : tuple of type
+        Of the role: the plain layers whose place it takes.
     """
 
-    kind: ClassVar[str]  # in config.json
-    role: ClassVar[str]  # in reports
+    kind: ClassVar[str]
+    prefix: ClassVar[str]
     holds: ClassVar[type[Factorization]]
+    fields: ClassVar[dict[str, str]]
+    looks_rows_up: ClassVar[bool] = True
+    word: ClassVar[str]
+    noun: ClassVar[str]
+    suffix: ClassVar[str]
+    needs_rows: ClassVar[bool] = False
     replaces: ClassVar[tuple[type[nn.Module], ...]]
-    fields: ClassVar[dict[str, str]]  # field of the factorization -> name in the module
     weight: Tensor
 
     # what a role says
@@ -41,23 +68,28 @@ class FactoredMatrix(nn.Module):
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
-        """Raise if `like` does more than its matrix says, so that a replacement would change the model."""
+        """Raise LpCompressError if `like` does more than multiply by its matrix: a replacement would drop the rest."""
         raise NotImplementedError
 
     @staticmethod
     def matrix_of(like: Any) -> Tensor:
-        """Return the weight of a plain layer as a matrix of shape (n, d), without a copy."""
+        """Return the weight of a plain layer as a matrix of shape (n, d): a view, not a copy."""
         raise NotImplementedError
 
     @staticmethod
     def inputs_of(like: Any, hidden: Tensor) -> Tensor:
-        """Return what the matrix of a plain layer is multiplied by when the layer is given `hidden`: (products, d)."""
+        """Return the vectors that a plain layer multiplies by its matrix when called with `hidden`: (products, d)."""
         raise NotImplementedError
 
     @staticmethod
     def outputs_of(like: Any, output: Tensor) -> Tensor:
-        """Return what a plain layer returns, product by product: (products, n)."""
+        """Return the products in the `output` of a plain layer, in the order of `inputs_of`: (products, n)."""
         return output.flatten(0, -2)
+
+    @classmethod
+    def spec_beside(cls, like: Any) -> Spec:
+        """Return what the spec of a replacement of `like` needs to hold beside the sizes of the factors."""
+        return {}
 
     @classmethod
     def from_spec(cls, spec: Spec, like: Any) -> Self:
@@ -65,56 +97,62 @@ class FactoredMatrix(nn.Module):
         raise NotImplementedError
 
     def keep(self, like: Any) -> None:
-        """Take over what `like` has beside its matrix."""
+        """Copy what the plain layer `like` has beside its matrix: a bias, a padding row."""
         raise NotImplementedError
 
     def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one stands for, in its own shape."""
+        """Return the weight of the plain layer that this one replaces, in that layer's shape."""
         raise NotImplementedError
 
     def plain(self) -> Any:
-        """Return the plain layer that this one stands for."""
+        """Return the plain layer that this one replaces, with the factors multiplied out."""
         raise NotImplementedError
 
-    # what a structure says
+    # what a form says
 
     def allocate(self, *shape: Any, **sizes: Any) -> None:
-        """Register empty tensors for a matrix of `shape`: rows, columns."""
+        """Register tensors of zeros for a matrix of `shape`: rows, columns."""
         raise NotImplementedError
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return the sizes that `allocate` needs, read from `spec` and validated."""
+        """Return the keyword arguments of `allocate`, read from `spec` and checked.
+
+        Raises
+        ------
+        CheckpointError
+            If a size is missing or makes no sense: the spec may come from anybody's `config.json`.
+        """
         raise NotImplementedError
 
     def sizes(self) -> Spec:
-        """Return those sizes of this module."""
+        """Return the sizes of this module, as `sizes_in` reads them."""
         return self.sizes_of(self.factorization())
 
     @classmethod
     def sizes_of(cls, factorization: Any) -> Spec:
-        """Return the sizes of the module that holds `factorization`."""
+        """Return the sizes of a module that holds `factorization`, as `sizes_in` reads them."""
         raise NotImplementedError
 
     @property
     def right(self) -> Tensor | None:
-        """All basis vectors, shape (width, d); None if codes stand for the columns themselves."""
+        """All basis vectors, shape (width, d); None if there is no basis and codes are the entries themselves."""
         raise NotImplementedError
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Multiply by the transposed codes and add `bias` (n,): (..., width) to (..., n)."""
+        """Map coordinates (..., width) to (..., n): multiply by the transposed codes and add `bias` (n,)."""
         raise NotImplementedError
 
     def look_up(self, ids: Tensor) -> Tensor:
-        """Return factored rows, shape (ids, d), for flat `ids`."""
+        """Return the rows `ids` (ids,) of the matrix, shape (ids, d)."""
         raise NotImplementedError
 
     def shrink(self, rows: int) -> None:
-        """Keep the first `rows` rows."""
+        """Drop all but the first `rows` rows, in place."""
         raise NotImplementedError
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Add `extra` rows that are as near to `mean_row` (d,) as the structure can say."""
+        """Append `extra` rows, each as near to `mean_row` (d,) as the form can come, in place."""
         raise NotImplementedError
 
     # what follows
@@ -124,32 +162,38 @@ class FactoredMatrix(nn.Module):
         return self.holds(**{field: getattr(self, name) for field, name in self.fields.items()})
 
     def spec(self) -> Spec:
-        """Return the sizes from which `from_spec` rebuilds this module."""
+        """Return the kind and the sizes, from which `nn.build` builds an empty copy; fit for JSON."""
         return {"kind": self.kind, "shape": list(self.matrix_shape), **self.sizes()}
 
     @torch.no_grad()
     def fill(self, factorization: Factorization, like: nn.Module) -> None:
-        """Take over the numbers of `factorization`, and what else `like` has."""
+        """Copy the numbers of `factorization`, and from the plain layer `like` the rest and the mode."""
         for field, tensor in factorization.tensors().items():
             getattr(self, self.fields[field]).copy_(tensor)
         self.keep(like)
         self.train(like.training)
 
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Multiply by the transposed factored matrix and add `bias` (n,): (..., d) to (..., n)."""
+        """Map (..., d) to (..., n): multiply by the transposed matrix and add `bias` (n,)."""
         right = self.right
         return self.expand(hidden if right is None else self.analyse(hidden, right), bias)
 
     def analyse(self, hidden: Tensor, basis: Tensor) -> Tensor:
-        """Multiply by the transposed `basis` (width, d): (..., d) to (..., width)."""
+        """Map (..., d) to coordinates (..., width): multiply by the transposed `basis` (width, d)."""
         return functional.linear(hidden, basis)
 
     def row_ids(self) -> Tensor:
-        """Return 0 to n - 1."""
+        """Return the numbers of all rows, 0 to n - 1."""
         return torch.arange(self.matrix_shape[0], device=self.weight.device)
 
     def check(self, name: str) -> None:
-        """Raise CheckpointError if the numbers cannot be those of a factorization of these sizes."""
+        """Raise CheckpointError if the tensors are damaged: not finite, or (in a form with an index) inconsistent.
+
+        Parameters
+        ----------
+        name : str
+            Of the layer in its model, for the message.
+        """
         for leaf, tensor in self.state_dict(keep_vars=True).items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise CheckpointError(
@@ -158,22 +202,25 @@ class FactoredMatrix(nn.Module):
                 )
 
     def require(self, condition: Tensor | bool, name: str, what: str) -> None:
-        """Raise the CheckpointError of `check` unless `condition` holds."""
+        """Raise CheckpointError unless `condition` holds; `what` says what must be."""
         if not bool(condition):
             raise CheckpointError(f"{name}: {what}. The checkpoint is damaged; compress the model again.")
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the spec, for `repr`."""
         return ", ".join(f"{key}={value}" for key, value in self.spec().items() if value is not None)
 
 
 def window_of(layer: nn.Module) -> int:
-    """Return the number of places that a convolution's window has; 1 for other layers."""
+    """Return the number of positions in a convolution's window; 1 for other layers."""
     return prod(getattr(layer, "kernel_size", ()))
 
 
 def recomputed(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Apply an operation that draws nothing, keeping `inputs` alone for the backward pass, which applies it again."""
+    """Apply `operation`, and apply it again in the backward pass rather than keep what it computes on the way.
+
+    It must draw no random numbers.
+    """
     if not torch.is_grad_enabled():
         return operation(*inputs)
     return checkpoint(operation, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -1,9 +1,12 @@
-"""Bits and levels packed into bytes."""
+"""Bits, levels and stores that are packed into bytes."""
+
+from functools import cache
 
 import torch
 from torch import Tensor
 
 BLOCK = 8  # coordinates per mask byte of `SparseCoded`
+CHUNK = 1024  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
 BYTES = torch.arange(256).unsqueeze(1)
 BITS_OF = BYTES >> torch.arange(8) & 1 == 1  # every byte's, lowest first: bool (256, 8)
 LEVELS_OF = {  # bits of a level -> every byte's levels: (256, 8 / bits)
@@ -11,19 +14,48 @@ LEVELS_OF = {  # bits of a level -> every byte's levels: (256, 8 / bits)
 }
 
 
+@cache
+def _bits_on(device: torch.device) -> Tensor:
+    """Return `BITS_OF` on a device, copied there once."""
+    with torch.inference_mode(False):  # what is kept must serve autograd too
+        return BITS_OF.to(device)
+
+
+@cache
+def _levels_on(bits: int, device: torch.device) -> Tensor:
+    """Return the table of levels on a device, copied there once."""
+    with torch.inference_mode(False):
+        return LEVELS_OF[bits].to(device)
+
+
 def unpack_bits(packed: Tensor) -> Tensor:
-    """Turn bytes of shape (rows, bytes) into bool of shape (rows, 8 * bytes), lowest bit first."""
-    return _look_up(BITS_OF, packed)
+    """Turn bytes of shape (rows, bytes) into bool of shape (rows, 8 * bytes), lowest bit first.
+
+    Examples
+    --------
+    >>> unpack_bits(torch.tensor([[5]], dtype=torch.uint8)).int()
+    tensor([[1, 0, 1, 0, 0, 0, 0, 0]], dtype=torch.int32)
+    """
+    device = packed.device
+    return _look_up(BITS_OF.to(device) if torch.compiler.is_compiling() else _bits_on(device), packed)
 
 
 def unpack_levels(packed: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    """Turn bytes of shape (rows, bytes) into levels, odd multiples of 1/2, of shape (rows, bytes * 8 / bits)."""
-    return _look_up(LEVELS_OF[bits], packed).to(dtype)
+    """Turn bytes of shape (rows, bytes) into levels, odd multiples of 1/2, of shape (rows, bytes * 8 / bits).
+
+    Examples
+    --------
+    >>> unpack_levels(torch.tensor([[0b11_10_01_00]], dtype=torch.uint8), 2, torch.float32)
+    tensor([[-1.5000, -0.5000,  0.5000,  1.5000]])
+    """
+    device = packed.device
+    table = LEVELS_OF[bits].to(device) if torch.compiler.is_compiling() else _levels_on(bits, device)
+    return _look_up(table, packed).to(dtype)
 
 
 def _look_up(table: Tensor, packed: Tensor) -> Tensor:
     """Return the rows of `table` (256, m) for all bytes, side by side: half the time of shifting."""
-    found = table.to(packed.device).index_select(0, packed.reshape(-1).int())
+    found = table.index_select(0, packed.reshape(-1).int())
     return found.view(*packed.shape, table.shape[1]).flatten(-2)
 
 
@@ -46,6 +78,3 @@ def pack_bits(bits: Tensor) -> Tensor:
 def index_dtype(length: int) -> torch.dtype:
     """Return the smallest integer dtype that can point into a store of `length` entries."""
     return torch.int32 if length < 2**31 else torch.int64
-
-
-CHUNK = 1024  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made

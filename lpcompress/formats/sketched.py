@@ -1,9 +1,9 @@
-"""A matrix held as two sketches of it by random signs: an architecture to train.
+"""Sketched: a matrix as two random sketches of it, an architecture to train.
 
     y = 1/(2l) sum_i (U_1i^T S_1i x + S_2i U_2i x) + b
 
-S_1i and S_2i are trained, the signs U_1i and U_2i follow from the module's seed. They are drawn for every use and
-dropped right after, in training too: what stays in memory is what is trained.
+S_1i and S_2i are trained; the signs U_1i and U_2i follow from the module's seed. Signs are drawn for each use and
+dropped right after, in training too, so that only what is trained stays in memory.
 
 References
 ----------
@@ -27,7 +27,7 @@ OUTPUTS, INPUTS = 0, 1  # the two sides of a matrix, and the streams of their si
 
 @dataclass(frozen=True)
 class Sketched(Factorization):
-    """A = 1/(2l) sum_i (U_1i^T S_1i + S_2i U_2i), where the entries of U_1i and U_2i are +-1 / sqrt(their rows).
+    """A = 1/(2l) sum_i (U_1i^T S_1i + S_2i U_2i); entries of U_1i and U_2i are +1 or -1 over sqrt(number of rows).
 
     Attributes
     ----------
@@ -43,9 +43,18 @@ class Sketched(Factorization):
     References
     ----------
     Kasiviswanathan, Narodytska, Jin, "Network Approximation using Tensor Sketching", IJCAI 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sketch = Sketched(left=torch.randn(6, 2), right=torch.randn(2, 4), repetitions=1, seed=0)
+    >>> sketch.shape, sketch.n_parameters
+    ((6, 4), 20)
+    >>> first, second = sketch.signs()
+    >>> first.shape, second.shape
+    (torch.Size([2, 6]), torch.Size([2, 4]))
     """
 
-    kind: ClassVar[str] = "sketched"
     left: Tensor
     right: Tensor
     repetitions: int
@@ -58,12 +67,12 @@ class Sketched(Factorization):
 
     @property
     def ranks(self) -> list[int]:
-        """The largest rank that the matrix can have."""
+        """The largest rank that the matrix can have, as the only entry."""
         return [self.left.shape[1] + self.right.shape[0]]
 
     @property
     def rows(self) -> list[int]:
-        """All rows."""
+        """n, as the only entry."""
         return [self.left.shape[0]]
 
     def signs(self) -> tuple[Tensor, Tensor]:
@@ -76,13 +85,13 @@ class Sketched(Factorization):
         return first, second
 
     def dense(self) -> Tensor:
-        """Multiply out, shape (n, d)."""
+        """Draw the signs and multiply out; shape (n, d)."""
         first, second = self.signs()
         return (first.T @ self.right + self.left @ second) / (2 * self.repetitions)
 
 
 def sketch_signs(rows: int, columns: int, repetitions: int, seed: int, side: int, like: Tensor) -> Tensor:
-    """Return U_1 to U_l of one side, one above the other, with E[U_i^T U_i] = I.
+    """Return the signs U_1 to U_l of one side, one above the other, scaled so that E[U_i^T U_i] = I.
 
     Parameters
     ----------
@@ -100,7 +109,9 @@ def sketch_signs(rows: int, columns: int, repetitions: int, seed: int, side: int
 
 
 class SketchedMatrix(FactoredMatrix):
-    """`weight` (n, l k h w) holds the sketches S_2 and `basis` (l k, d) the sketches S_1, h x w being the window.
+    """Stored as two sketches by random signs, `weight` (n, l k h w) and `basis` (l k, d), to be trained.
+
+    In the words of the paper these are S_2 and S_1; h x w is the window of a convolution, 1 for a linear layer.
 
     Parameters
     ----------
@@ -112,12 +123,14 @@ class SketchedMatrix(FactoredMatrix):
         Of signs and initial values, 0 to 2^40. Give every layer of a network its own.
     """
 
+    prefix = "Sketched"
     holds = Sketched
     fields: ClassVar = {"left": "weight", "right": "basis"}
+    looks_rows_up = False  # the signs mix all rows
     basis: Tensor
 
     def allocate(self, rows: int, columns: int, *, sketch_size: int, repetitions: int, seed: int, **where: Any) -> None:
-        """Register both sketches."""
+        """Register sketches of zeros."""
         self.sketch_size, self.repetitions, self.seed = sketch_size, repetitions, seed
         width = sketch_size * repetitions
         self.weight = nn.Parameter(torch.zeros(rows, width * window_of(self), **where))
@@ -125,25 +138,27 @@ class SketchedMatrix(FactoredMatrix):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw sketches and bias from `seed`, so that the weight has the variance that torch gives the plain layer."""
-        if not hasattr(self, "basis"):  # torch's constructor calls this before the sketches are there
+        """Draw sketches and bias from the seed; the weight gets the variance that torch gives the plain layer.
+
+        Does nothing on `meta`, where torch's own constructor calls this before the sketches are there.
+        """
+        if self.weight.is_meta:
             return
         generator, bound = torch.Generator().manual_seed(self.seed), self.basis.shape[1] ** -0.5
         for name, parameter in self.named_parameters():
             reach = bound if name == "bias" else bound * (2 * self.repetitions) ** 0.5
-            if not parameter.is_meta:
-                parameter.copy_(torch.empty(parameter.shape).uniform_(-reach, reach, generator=generator))
+            parameter.copy_(torch.empty(parameter.shape).uniform_(-reach, reach, generator=generator))
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return k, l and the seed."""
+        """Return k, l and the seed that `spec` asks for."""
         sizes = {key: positive_int(spec, key) for key in ("sketch_size", "repetitions")}
         size(sizes["sketch_size"] * sizes["repetitions"], "sketch_size times repetitions")
         return {**sizes, "seed": size(spec.get("seed"), "seed")}
 
     @classmethod
     def sizes_of(cls, factorization: Sketched) -> Spec:
-        """Return k, l and the seed."""
+        """Return k, l and the seed of `factorization`."""
         repetitions = factorization.repetitions
         size_of_one = factorization.right.shape[0] // repetitions
         return {"sketch_size": size_of_one, "repetitions": repetitions, "seed": factorization.seed}
@@ -154,20 +169,20 @@ class SketchedMatrix(FactoredMatrix):
 
     @property
     def right(self) -> None:
-        """None: half of the basis are signs, which cannot be changed."""
+        """None: half of the basis vectors are signs, which cannot be changed."""
         return None
 
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Do what the matrix does, without forming it or keeping signs for the backward pass."""
+        """Map (..., d) to (..., n) and add `bias` (n,); neither the matrix nor signs stay for the backward pass."""
         from_outputs = recomputed(self.combine_signs, self.analyse(hidden, self.basis))
         return from_outputs + functional.linear(recomputed(self.apply_signs, hidden), self.weight, bias)
 
     def combine_signs(self, narrow: Tensor) -> Tensor:
-        """Apply sum_i U_1i^T / 2l: (..., l k) to (..., n)."""
+        """Map (..., l k) to (..., n): apply sum_i U_1i^T / 2l."""
         return functional.linear(narrow, self.signs(OUTPUTS, self.basis.shape[0], self.matrix_shape[0], narrow).T)
 
     def apply_signs(self, hidden: Tensor) -> Tensor:
-        """Apply U_2 / 2l, which gives l k h w coordinates."""
+        """Map (..., d) to (..., l k h w): apply U_2 / 2l."""
         return self.analyse(hidden, self.signs(INPUTS, self.weight.shape[1], self.matrix_shape[1], hidden))
 
     def signs(self, side: int, rows: int, columns: int, like: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The GLUE benchmark: rows, models, predictions, metrics. Knows nothing of compression."""
+"""The GLUE benchmark: tasks, rows, label order, metrics, statistics. Knows nothing of models and of compression."""

@@ -2,8 +2,9 @@
 
 Fine-tuned checkpoints disagree on the order (read in the data set's, some score 7 % on MNLI instead of 84 %), so it is
 decided anew for each model, by what is surest: a user's file, the names in the model's config, a table of known
-checkpoints, and last a probe of the uncompressed model. What stays undecided is an error, and so are names that the
-uncompressed model's own answers belie.
+checkpoints, and last a probe, which asks what the model's own answers say. A damaged model must not be probed, for the
+order that suits it best would hide the damage; whether a model is one is for the caller to know. What stays undecided
+is an error, and so are names that the answers of a sound model belie.
 """
 
 import warnings
@@ -58,6 +59,11 @@ class LabelMap:
         ------
         LpCompressError
             If any is not finite: the largest of them would hide that.
+
+        Examples
+        --------
+        >>> LabelMap((2, 0, 1), "file").predictions(np.array([[0.1, 0.9, 0.0], [0.8, 0.1, 0.1]]))
+        array([0, 2])
         """
         if not np.isfinite(logits).all():
             raise LpCompressError("the model's outputs must be finite numbers. Some are NaN or infinite.")
@@ -84,14 +90,13 @@ def decide(
     model_name : str
         Hub id, to be looked up among the known checkpoints.
     probe : callable
-        Called only if names and table do not tell; returns the logits (n, classes) of the **uncompressed** model on
-        `probe.PROBE_ROWS` labelled rows, whatever the limit of the evaluation, and their labels (n,). A compressed
-        model must never be probed: a fitted order would hide damage.
+        Called only if names and table do not tell; returns the logits (n, classes) of an **undamaged** model on
+        `probe.PROBE_ROWS` labelled rows, however few are to be scored, and their labels (n,); raises for any other.
     label_map : Path, optional
-        A file that overrides all else for the tasks that it names, see `read_label_map`.
+        Overrides all else for the tasks that it names, see `read_label_map`.
     answers : tuple of two arrays, optional
-        Logits and labels of the **uncompressed** model as `probe` returns them, on any rows that were scored anyway:
-        names and table are held against them.
+        Logits and labels of an **undamaged** model as `probe` returns them, on any rows that were scored anyway: names
+        and table are held against them.
 
     Returns
     -------

@@ -1,11 +1,8 @@
-"""GLUE's metrics, in points from 0 to 100: `evaluate` metrics over scikit-learn and SciPy, and quick NumPy twins."""
+"""GLUE's metrics, in points from 0 to 100: those of scikit-learn and SciPy, and NumPy twins for the bootstrap."""
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from scipy.stats import NearConstantInputWarning, pearsonr, rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -18,7 +15,7 @@ POSITIVE = 1  # F1 is that of class 1
 
 
 def _unless_constant(statistic: Statistic) -> Statistic:
-    """Make a statistic 0 where one side is constant and it is not defined."""
+    """Return the statistic, but 0 where one side is constant, so that it is not defined."""
 
     def defined(predictions: np.ndarray, labels: np.ndarray) -> float:
         if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
@@ -47,37 +44,6 @@ REFERENCES: dict[str, Statistic] = {
 }
 
 
-class GlueMetric(evaluate.Metric):
-    """The metrics of one GLUE task; works offline and writes no file.
-
-    Parameters
-    ----------
-    task : Task
-    **settings
-        Those of `evaluate.Metric`.
-    """
-
-    def __init__(self, task: Task, **settings: Any) -> None:
-        self.task = task
-        super().__init__(config_name=task.key, keep_in_memory=True, **settings)
-
-    def _build_data_dir(self) -> str:
-        return ""  # everything is kept in memory, so there is no directory to make
-
-    def _info(self) -> evaluate.MetricInfo:
-        kind = datasets.Value("int64" if self.task.classes else "float64")
-        return evaluate.MetricInfo(
-            description=f"{', '.join(self.task.metrics)} of GLUE's {self.task.spelling}, in points",
-            citation="Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform, 2018. arXiv:1804.07461",
-            inputs_description="",
-            features=datasets.Features({"predictions": kind, "references": kind}),  # format "numpy" would halve floats
-        )
-
-    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        predictions, references = np.asarray(predictions), np.asarray(references)
-        return {name: 100 * REFERENCES[name](predictions, references) for name in self.task.metrics}
-
-
 def compute(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return the metrics of a task on the rows of one split.
 
@@ -85,20 +51,37 @@ def compute(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str
     ----------
     task : Task
     predictions : array of shape (n,)
-        Numbers of classes, or the values of a regression.
+        Class numbers, or the values of a regression.
     labels : array of shape (n,)
 
     Returns
     -------
     dict of str to float
-        In points. Where a metric is not defined (a constant prediction has no correlation, no positive one no
-        F1) it is 0, never NaN.
+        In points, main metric first. Where a metric is not defined (a constant prediction has no correlation, and
+        without a positive there is no F1) it is 0, never NaN.
+
+    Examples
+    --------
+    >>> from lpcompress.glue.tasks import TASKS
+    >>> compute(TASKS["mrpc"], np.array([1, 1, 0, 0]), np.array([1, 1, 1, 0]))
+    {'accuracy': 75.0, 'f1': 80.0}
     """
-    return GlueMetric(task).compute(predictions=predictions, references=labels)
+    predictions, labels = (
+        np.asarray(values, np.int64 if task.classes else np.float64) for values in (predictions, labels)
+    )
+    return {name: 100 * REFERENCES[name](predictions, labels) for name in task.metrics}
 
 
 def merged(by_split: Mapping[str, Mapping[str, float]], task: Task) -> dict[str, float]:
-    """Return the metrics of all splits of a task under the names of `task.metric_keys`."""
+    """Return the metrics of all splits of a task under the names of `task.metric_keys`.
+
+    Examples
+    --------
+    >>> from lpcompress.glue.tasks import TASKS
+    >>> halves = {"validation_matched": {"accuracy": 84.0}, "validation_mismatched": {"accuracy": 80.0}}
+    >>> merged(halves, TASKS["mnli"])
+    {'accuracy': 84.0, 'accuracy_mm': 80.0}
+    """
     values = [by_split[split][name] for split in task.splits for name in task.metrics]
     return dict(zip(task.metric_keys, values, strict=True))
 
@@ -110,6 +93,11 @@ def score(metrics: Mapping[str, float], names: Iterable[str] | None = None) -> f
     ------
     PlanError
         If a name is not among the metrics.
+
+    Examples
+    --------
+    >>> score({"accuracy": 80.0, "f1": 90.0})
+    85.0
     """
     names = tuple(names or metrics)
     for name in names:
@@ -151,6 +139,17 @@ def statistic(task: Task, name: str) -> Statistic:
     -------
     callable
         (predictions, labels), two arrays of shape (n,) -> points; equal to `compute` up to rounding.
+
+    Raises
+    ------
+    PlanError
+        If the task has no such metric.
+
+    Examples
+    --------
+    >>> from lpcompress.glue.tasks import TASKS
+    >>> round(statistic(TASKS["cola"], "matthews")(np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0])), 2)
+    57.74
     """
     if name not in task.metrics:
         raise PlanError(f"a metric of {task.key} must be one of {', '.join(task.metrics)}. Got {name!r}.")

@@ -1,4 +1,4 @@
-"""How sure a labelled sample is about the order of a model's outputs."""
+"""The order of a model's outputs, judged by labelled rows, and how sure that is."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Evidence:
         Accuracy, from 0 to 1, if output i means class `order[i]`, for every order, the best first. It is the mean
         over classes, so that a constant answer is at chance however common its class is.
     sure : bool
-        Whether chance would set the best so far above the next in less than `LEVEL` of all samples.
+        Whether chance would put the best so far above the next in less than `LEVEL` of all samples.
     """
 
     accuracies: dict[Order, float]
@@ -47,6 +47,14 @@ def examine(logits: np.ndarray, labels: np.ndarray, size: int) -> Evidence:
     logits : array of shape (n, size)
     labels : array of int of shape (n,)
     size : int
+
+    Examples
+    --------
+    >>> labels = np.arange(60) % 3
+    >>> logits = np.eye(3)[(labels + 1) % 3]  # output i means class i - 1
+    >>> found = examine(logits, labels, 3)
+    >>> found.best, found.accuracies[found.best], found.sure
+    ((2, 0, 1), 1.0, True)
     """
     outputs, labels = logits[:PROBE_ROWS].argmax(axis=1), labels[:PROBE_ROWS]
     accuracies = _accuracies(_confusion(outputs, labels, size))

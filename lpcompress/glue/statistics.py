@@ -16,14 +16,16 @@ class Paired:
 
     Attributes
     ----------
-    labels, baseline, compressed : ndarray of shape (n,)
+    labels : ndarray of shape (n,)
+    baseline, model : ndarray of shape (n,)
+        Predictions of the two.
     statistics : tuple of callable (predictions, labels)
-        The metrics that are read off these rows.
+        The metrics that are computed from these rows.
     """
 
     labels: np.ndarray
     baseline: np.ndarray
-    compressed: np.ndarray
+    model: np.ndarray
     statistics: tuple[Statistic, ...]
 
 
@@ -44,6 +46,21 @@ def drop_se(splits: Sequence[Paired], resamples: int = RESAMPLES, seed: int = 0)
     float
         In points.
 
+    Notes
+    -----
+    These are the draws of `scipy.stats.bootstrap(..., paired=True, vectorized=False, batch=1)` to the last digit (a
+    test holds them against it). That function refuses a split of one row and takes longer: 2.2 instead of 0.9 seconds
+    for the 40,430 rows of QQP, 1.4 instead of 0.4 for MNLI, 0.4 instead of 0.04 for RTE. All draws at once, as it
+    would rather have them, are 1000 x 40,430 rows in memory.
+
+    Examples
+    --------
+    >>> labels, baseline = np.array([0, 1] * 50), np.array([0, 1] * 50)
+    >>> model = np.where(np.arange(100) < 10, 1 - labels, labels)  # wrong in 10 of 100 rows
+    >>> accuracy = lambda predictions, labels: 100 * float(np.mean(predictions == labels))
+    >>> round(drop_se([Paired(labels, baseline, model, (accuracy,))]), 1)  # sqrt(0.1 * 0.9 / 100) = 3.0 points
+    3.0
+
     References
     ----------
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1; for two systems on the same test set:
@@ -53,13 +70,13 @@ def drop_se(splits: Sequence[Paired], resamples: int = RESAMPLES, seed: int = 0)
     drops = np.zeros(resamples)
     terms = sum(len(split.statistics) for split in splits)
     for split in splits:
-        if np.array_equal(split.baseline, split.compressed):
+        if np.array_equal(split.baseline, split.model):
             continue  # every draw gives 0
         n = len(split.labels)
         for draw in range(resamples):
             rows = generator.integers(n, size=n)
-            labels, baseline, compressed = split.labels[rows], split.baseline[rows], split.compressed[rows]
-            drops[draw] += sum(metric(baseline, labels) - metric(compressed, labels) for metric in split.statistics)
+            labels, baseline, model = split.labels[rows], split.baseline[rows], split.model[rows]
+            drops[draw] += sum(metric(baseline, labels) - metric(model, labels) for metric in split.statistics)
     return float((drops / terms).std(ddof=1))
 
 
@@ -68,10 +85,17 @@ def mcnemar(splits: Sequence[Paired]) -> float:
 
     The exact test: of the rows that only one of the models gets right, each is as likely to be the other's.
 
+    Examples
+    --------
+    >>> labels = np.zeros(20, dtype=int)
+    >>> model = np.where(np.arange(20) < 6, 1, 0)  # six right answers lost, none won
+    >>> mcnemar([Paired(labels, labels, model, ())])
+    0.03125
+
     References
     ----------
     McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947.
     """
-    lost = sum(int(np.sum((s.baseline == s.labels) & (s.compressed != s.labels))) for s in splits)
-    won = sum(int(np.sum((s.baseline != s.labels) & (s.compressed == s.labels))) for s in splits)
+    lost = sum(int(np.sum((s.baseline == s.labels) & (s.model != s.labels))) for s in splits)
+    won = sum(int(np.sum((s.baseline != s.labels) & (s.model == s.labels))) for s in splits)
     return float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lpcompress.errors import PlanError, nearest
 
-WNLI = "wnli"  # nearly every model gives its majority class there, which says nothing of a model
+WNLI = "wnli"  # nearly every model gives its majority class there, so that its score says nothing
 
 SYNONYMS = {
     "entail": "entailment",
@@ -41,7 +41,7 @@ class Task:
     head : str
         The task whose fine-tuned model is scored, if it is not this one.
     adversarial : bool
-        The rows repeat sentences of the training set with the other label, so a model below chance is nothing odd.
+        The rows repeat sentences of the training set with the other label, so that a model below chance is nothing odd.
     """
 
     key: str
@@ -64,7 +64,13 @@ class Task:
         return tuple(name + ending for ending in ("", SECOND_SPLIT)[: len(self.splits)] for name in self.metrics)
 
     def class_id(self, name: object) -> int | None:
-        """Return the number of a class given its name, a synonym, or the number itself; None if it is none."""
+        """Return the number of a class given its name, a synonym, or the number itself; None if it is none.
+
+        Examples
+        --------
+        >>> TASKS["rte"].class_id("Not-Entailment"), TASKS["rte"].class_id("1"), TASKS["rte"].class_id("neutral")
+        (1, 1, None)
+        """
         text = normalized(str(name))
         text = SYNONYMS.get(text, text)
         if text in self.classes:
@@ -73,7 +79,13 @@ class Task:
 
 
 def normalized(name: str) -> str:
-    """Return a name in lower case with `_` for `-` and blanks, so that spellings compare."""
+    """Return a name in lower case with `_` for `-` and blanks, so that spellings compare.
+
+    Examples
+    --------
+    >>> normalized("Not-Entailment ")
+    'not_entailment'
+    """
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
@@ -121,6 +133,13 @@ def chosen(wish: str | Iterable[str]) -> list[Task]:
     ------
     PlanError
         If a word is no task, or there is none.
+
+    Examples
+    --------
+    >>> [task.key for task in chosen("rte, SST-2")]
+    ['sst2', 'rte']
+    >>> len(chosen("all")), len(chosen(["all", "ax"]))
+    (9, 10)
     """
     words = [part for text in ([wish] if isinstance(wish, str) else wish) for part in text.replace(",", " ").split()]
     known = TASKS | {AX.key: AX}

@@ -1,57 +1,60 @@
-"""Drop-in modules that hold a factorization instead of a matrix."""
+"""Drop-in modules that hold a factorization instead of a matrix.
+
+The classes of most pairs of form and role (`FactoredEmbedding`, `SparseCodedLinear`, ...) are derived in `registry` and
+found here by name.
+"""
+
+from typing import Any
 
 from lpcompress.formats.module import FactoredMatrix, window_of
-from lpcompress.nn.convolution import (
-    ClusteredConvolution,
-    FactoredConvolution,
-    SketchedConv1d,
-    SketchedConv2d,
-    SparseCodedConvolution,
+from lpcompress.nn.convolution import CompressedConvolution
+from lpcompress.nn.einsum import FROM_HEADS, INTO_HEADS, BareWeight, CompressedBareWeight
+from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.linear import CompressedLinear
+from lpcompress.nn.pairs import ClusteredLinear, SketchedConv1d, SketchedConv2d, SketchedLinear
+from lpcompress.nn.registry import (
+    build,
+    from_factorization,
+    is_compressed_module,
+    modules,
+    noun_of,
+    role_of,
+    spec_of,
 )
-from lpcompress.nn.einsum import (
-    FROM_HEADS,
-    INTO_HEADS,
-    BareWeight,
-    ClusteredBareWeight,
-    CompressedBareWeight,
-    FactoredBareWeight,
-    SketchedBareWeight,
-    SparseCodedBareWeight,
-)
-from lpcompress.nn.embedding import ClusteredEmbedding, CompressedEmbedding, FactoredEmbedding, SparseCodedEmbedding
-from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SketchedLinear, SparseCodedLinear
-from lpcompress.nn.registry import build, from_factorization, is_compressed_module, role_of, spec_of
 from lpcompress.nn.tied_head import TiedHead
 
 __all__ = [
     "FROM_HEADS",
     "INTO_HEADS",
     "BareWeight",
-    "ClusteredBareWeight",
-    "ClusteredConvolution",
-    "ClusteredEmbedding",
     "ClusteredLinear",
     "CompressedBareWeight",
+    "CompressedConvolution",
     "CompressedEmbedding",
     "CompressedLinear",
-    "FactoredBareWeight",
-    "FactoredConvolution",
-    "FactoredEmbedding",
-    "FactoredLinear",
     "FactoredMatrix",
-    "SketchedBareWeight",
     "SketchedConv1d",
     "SketchedConv2d",
     "SketchedLinear",
-    "SparseCodedBareWeight",
-    "SparseCodedConvolution",
-    "SparseCodedEmbedding",
-    "SparseCodedLinear",
     "TiedHead",
     "build",
     "from_factorization",
     "is_compressed_module",
+    "noun_of",
     "role_of",
     "spec_of",
     "window_of",
 ]
+__all__ += sorted({module.__name__ for module in modules().values()} - set(__all__))
+
+
+def __getattr__(name: str) -> Any:
+    """Find the class of a form in a role by its name (PEP 562)."""
+    for module in modules().values():
+        if module.__name__ == name:
+            return module
+    raise AttributeError(f"module 'lpcompress.nn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

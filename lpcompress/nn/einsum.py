@@ -1,8 +1,8 @@
-"""Drop-in replacements of bare three-dimensional weights that a model multiplies by `torch.einsum` (XLNet's attention).
+"""The role of a bare weight: a three-dimensional parameter that a model gives to `torch.einsum` (XLNet's attention).
 
-There is no layer to replace, so the parameter itself is: by a module that torch takes for a tensor
-(`__torch_function__`), multiplies by its factors in the product that the model asks for, and is multiplied out first
-in any other function.
+There is no layer to replace, so a module takes the place of the parameter itself. To torch it looks like a tensor
+(`__torch_function__`): in the product that the model asks for it multiplies by its factors, and in any other function
+they are multiplied out first.
 """
 
 from collections.abc import Callable
@@ -12,25 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.formats.clustered import ClusteredMatrix
-from lpcompress.formats.low_rank import LowRankMatrix
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
-from lpcompress.formats.sketched import SketchedMatrix
-from lpcompress.formats.sparse import SparseCodedMatrix
 
 INTO_HEADS, FROM_HEADS = "ibh,hnd->ibnd", "ibnd,hnd->ibh"
 
 
 class BareWeight(nn.Module):
-    """A parameter of shape (width, heads, size of a head), seen as the plain layer that it stands for.
+    """A parameter of shape (width, heads, size of a head) in the guise of a layer, so that it can be replaced like one.
 
     Attributes
     ----------
     weight : Parameter
-        The model's own.
+        The model's own, not a copy.
     equation : str
-        `INTO_HEADS` or `FROM_HEADS`.
+        Of the `einsum`: `INTO_HEADS` or `FROM_HEADS`.
     """
 
     def __init__(self, weight: nn.Parameter, equation: str) -> None:
@@ -39,9 +35,9 @@ class BareWeight(nn.Module):
 
 
 class CompressedBareWeight(FactoredMatrix):
-    """A bare weight whose matrix (outputs, inputs) is held as a factorization."""
+    """Bare weight whose matrix (outputs, inputs) is held as a factorization."""
 
-    role = "linear"
+    word, noun, suffix = "linear", "linear layer", "_einsum"
     replaces = (BareWeight,)
     _is_hf_initialized: ClassVar = True  # the model's own initialisation must not write into what is multiplied out
 
@@ -60,7 +56,7 @@ class CompressedBareWeight(FactoredMatrix):
 
     @property
     def dtype(self) -> torch.dtype:
-        """As a tensor's; the model casts its inputs to it."""
+        """The weight's dtype, to which the model casts its inputs."""
         return self.weight.dtype
 
     @property
@@ -71,7 +67,7 @@ class CompressedBareWeight(FactoredMatrix):
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
-        """Raise unless `like` is a bare weight."""
+        """Raise LpCompressError unless `like` is a bare weight."""
         if type(like) is not BareWeight:
             raise LpCompressError(f"there must be a bare weight. Got {type(like).__name__}.")
 
@@ -83,12 +79,12 @@ class CompressedBareWeight(FactoredMatrix):
 
     @staticmethod
     def inputs_of(like: BareWeight, hidden: Tensor) -> Tensor:
-        """Return `hidden` (i, b, inputs) or (i, b, heads, size of a head) row by row."""
+        """Return `hidden` (i, b, inputs) or (i, b, heads, size of a head) as (products, inputs)."""
         return hidden.flatten(0, 1).flatten(1)
 
     @staticmethod
     def outputs_of(like: BareWeight, output: Tensor) -> Tensor:
-        """Return `output` (i, b, heads, size of a head) or (i, b, outputs) row by row."""
+        """Return `output` (i, b, heads, size of a head) or (i, b, outputs) as (products, outputs)."""
         return output.flatten(0, 1).flatten(1)
 
     @classmethod
@@ -101,10 +97,10 @@ class CompressedBareWeight(FactoredMatrix):
         return cls((width, heads, size), like.equation, **cls.sizes_in(spec), **where)
 
     def keep(self, like: BareWeight) -> None:
-        """There is nothing beside the matrix."""
+        """Copy nothing: a bare weight has nothing beside its matrix."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Do what `torch.einsum(self.equation, hidden, weight)` does."""
+        """Return `torch.einsum(self.equation, hidden, weight)`, where `weight` is the one that this module replaces."""
         if self.equation == INTO_HEADS:
             return self.project(hidden).unflatten(-1, self.shape[1:])
         return self.project(hidden.flatten(-2))
@@ -113,7 +109,7 @@ class CompressedBareWeight(FactoredMatrix):
     def __torch_function__(
         cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Act as the weight in a torch function."""
+        """Stand in for the weight in a torch function."""
         match args:
             case (str(equation), Tensor() as hidden, CompressedBareWeight() as weight):
                 if function is torch.einsum and equation == weight.equation:
@@ -122,38 +118,14 @@ class CompressedBareWeight(FactoredMatrix):
         return function(*map(_multiplied_out, args), **named)
 
     def dense(self) -> Tensor:
-        """Return the weight that this one stands for: (width, heads, size of a head)."""
+        """Return the weight that this module replaces: (width, heads, size of a head)."""
         matrix = self.factorization().dense()
         return (matrix.T if self.equation == INTO_HEADS else matrix).reshape(self.shape)
 
     def plain(self) -> BareWeight:
-        """Return the weight that this one stands for."""
+        """Return the weight that this module replaces, as a plain layer."""
         return BareWeight(nn.Parameter(self.dense().detach()), self.equation)
 
 
 def _multiplied_out(value: Any) -> Any:
     return value.dense() if isinstance(value, CompressedBareWeight) else value
-
-
-class FactoredBareWeight(LowRankMatrix, CompressedBareWeight):
-    """`weight` (outputs, rank) times `basis` (rank, inputs)."""
-
-    kind = "low_rank_einsum"
-
-
-class ClusteredBareWeight(ClusteredMatrix, CompressedBareWeight):
-    """Outputs in clusters, each with a subspace of its own."""
-
-    kind = "clustered_einsum"
-
-
-class SparseCodedBareWeight(SparseCodedMatrix, CompressedBareWeight):
-    """Few numbers an output, in a shared basis or in none."""
-
-    kind = "sparse_einsum"
-
-
-class SketchedBareWeight(SketchedMatrix, CompressedBareWeight):
-    """Two sketches of the weight, to be trained."""
-
-    kind = "sketched_einsum"

@@ -1,4 +1,4 @@
-"""Drop-in replacements of `nn.Embedding`."""
+"""The embedding role: drop-in replacements of `nn.Embedding`."""
 
 from typing import Any, Self
 
@@ -6,21 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.formats.clustered import ClusteredMatrix
-from lpcompress.formats.low_rank import LowRankMatrix
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
-from lpcompress.formats.sparse import SparseCodedMatrix
 
 
 class CompressedEmbedding(FactoredMatrix, nn.Embedding):
-    """An `nn.Embedding` whose (n, d) matrix is held as a factorization and never built.
+    """Embedding whose matrix (tokens, width) is held as a factorization.
 
-    `num_embeddings` and `embedding_dim` stay those of the plain layer. If there is a `padding_idx`, the buffer
-    `padding_row` (d,) holds that row as it was, and stands in the place of the factored one.
+    `num_embeddings` and `embedding_dim` are those of the plain layer. If there is a `padding_idx`, the buffer
+    `padding_row` (width,) holds that row as it was, in the place of the factored one.
     """
 
-    role = "embedding"
+    word, noun, suffix = "embedding", "embedding", ""
+    needs_rows = True
     replaces = (nn.Embedding,)
     padding_row: Tensor | None
 
@@ -34,11 +32,8 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         dtype: torch.dtype | None = None,
         **sizes: Any,
     ) -> None:
-        nn.Module.__init__(self)  # not nn.Embedding's, which would allocate the matrix
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.padding_idx = padding_idx
-        self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse = None, 2.0, False, False
+        super().__init__(num_embeddings, embedding_dim, padding_idx, device="meta")
+        del self.weight  # the plain layer's, which takes no memory on `meta`
         padding_row = None if padding_idx is None else torch.zeros(embedding_dim, device=device, dtype=dtype)
         self.register_buffer("padding_row", padding_row)
         self.allocate(num_embeddings, embedding_dim, **sizes, device=device, dtype=dtype)
@@ -50,7 +45,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
-        """Raise if `like` does more than look up a row, so that a replacement would change the model."""
+        """Raise LpCompressError if `like` does more than look up rows."""
         if not isinstance(like, nn.Embedding) or isinstance(like, CompressedEmbedding):
             raise LpCompressError(f"the layer must be a plain torch.nn.Embedding. Got {type(like).__name__}.")
         if type(like).forward is not nn.Embedding.forward:
@@ -70,6 +65,11 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         return like.weight
 
     @classmethod
+    def spec_beside(cls, like: nn.Embedding) -> Spec:
+        """Return the number of the padding row."""
+        return {"padding_idx": like.padding_idx}
+
+    @classmethod
     def from_spec(cls, spec: Spec, like: nn.Embedding) -> Self:
         """Build an empty module of the sizes in `spec`, on the device and in the dtype of `like`."""
         rows, columns = read_shape(spec, (like.num_embeddings, like.embedding_dim))
@@ -80,24 +80,24 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         return cls(rows, columns, padding_idx=padding_idx, **cls.sizes_in(spec), **where)
 
     def spec(self) -> Spec:
-        """Return the sizes from which `from_spec` rebuilds this module."""
-        return {**super().spec(), "padding_idx": self.padding_idx}
+        """Return kind, sizes and the number of the padding row."""
+        return {**super().spec(), **self.spec_beside(self)}
 
     def keep(self, like: nn.Embedding) -> None:
-        """Take over the padding row."""
+        """Copy the padding row."""
         if self.padding_row is not None:
             self.padding_row.copy_(like.weight[self.padding_idx])
 
     def forward(self, ids: Tensor, *, project: bool = False) -> Tensor:
-        """Look rows up, or act as the transposed layer.
+        """Look rows up, or multiply by the transposed matrix.
 
         Parameters
         ----------
         ids : integer Tensor of any shape
             With `project`, hidden states of shape (..., d) instead.
         project : bool, default=False
-            Multiply by the transposed matrix: this is how a tied head uses its embedding. It passes through
-            `forward` so that hooks which bring the weights to the device see it.
+            Multiply by the transposed matrix instead. A tied head uses its embedding so: through `forward`, because the
+            hooks that bring offloaded weights to the device are called there.
 
         Returns
         -------
@@ -123,21 +123,21 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         return torch.where(padding, (hidden @ self.padding_row).unsqueeze(-1), logits)
 
     def dense(self) -> Tensor:
-        """Return the (n, d) weight of the plain layer that this one stands for."""
+        """Return the weight of the plain layer that this one replaces, shape (n, d)."""
         matrix = self.factorization().dense()
         if self.padding_row is None:
             return matrix
         return torch.where(self.is_padding(self.row_ids()).unsqueeze(-1), self.padding_row, matrix)
 
     def plain(self) -> nn.Embedding:
-        """Return the plain layer that this one stands for."""
+        """Return the plain layer that this one replaces, with the factors multiplied out."""
         return nn.Embedding(
             self.num_embeddings, self.embedding_dim, padding_idx=self.padding_idx, _weight=self.dense().detach()
         )
 
     @torch.no_grad()
     def resize(self, num_embeddings: int) -> None:
-        """Drop the last rows, or add rows that hold the mean row's codes, in place."""
+        """Drop the last rows, or append rows near to the mean row, in place."""
         if num_embeddings < 1:
             raise LpCompressError(f"an embedding must keep at least one row. Got {num_embeddings}.")
         if num_embeddings < self.num_embeddings:
@@ -152,21 +152,3 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         """Return the mean of the factored rows in float32, shape (d,)."""
         sums = [self.look_up(ids).sum(0, dtype=torch.float32) for ids in self.row_ids().split(8192)]
         return torch.stack(sums).sum(0) / self.num_embeddings
-
-
-class FactoredEmbedding(LowRankMatrix, CompressedEmbedding):
-    """An embedding whose matrix is `weight` (n, rank) times `basis` (rank, d)."""
-
-    kind = "low_rank"
-
-
-class ClusteredEmbedding(ClusteredMatrix, CompressedEmbedding):
-    """An embedding whose row i is `codes_i @ bases_c`, where c is the cluster of row i."""
-
-    kind = "clustered"
-
-
-class SparseCodedEmbedding(SparseCodedMatrix, CompressedEmbedding):
-    """An embedding whose row i is `codes_i @ basis` with most of `codes_i` zero."""
-
-    kind = "sparse"

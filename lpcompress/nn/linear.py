@@ -1,4 +1,4 @@
-"""Drop-in replacements of `nn.Linear` and of transformers' `Conv1D`, which is a linear layer stored transposed."""
+"""The linear role: drop-in replacements of `nn.Linear`, and of transformers' `Conv1D`, its transposed twin."""
 
 from typing import Any, Self
 
@@ -7,22 +7,18 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lpcompress.errors import LpCompressError
-from lpcompress.formats.clustered import ClusteredMatrix
-from lpcompress.formats.low_rank import LowRankMatrix
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
-from lpcompress.formats.sketched import SketchedMatrix
-from lpcompress.formats.sparse import SparseCodedMatrix
 
 
 class CompressedLinear(FactoredMatrix, nn.Linear):
-    """A linear layer whose (d_out, d_in) matrix is held as a factorization.
+    """Linear layer whose matrix (outputs, inputs) is held as a factorization.
 
-    `in_features` and `out_features` stay those of the plain layer. `transposed` says that the plain layer is a
-    `Conv1D`, whose weight is (d_in, d_out).
+    `in_features` and `out_features` are those of the plain layer. If `transposed`, the plain layer is a `Conv1D`, whose
+    weight is (inputs, outputs).
     """
 
-    role = "linear"
+    word, noun, suffix = "linear", "linear layer", "_linear"
     replaces = (nn.Linear, Conv1D)
 
     def __init__(
@@ -36,8 +32,9 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         dtype: torch.dtype | None = None,
         **sizes: Any,
     ) -> None:
-        nn.Module.__init__(self)  # not nn.Linear's, which would allocate the matrix
-        self.in_features, self.out_features, self.transposed = in_features, out_features, transposed
+        super().__init__(in_features, out_features, bias=False, device="meta")
+        del self.weight, self.bias  # the plain layer's, which take no memory on `meta`
+        self.transposed = transposed
         self.allocate(out_features, in_features, **sizes, device=device, dtype=dtype)
         zeros = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", zeros)
@@ -49,7 +46,7 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
-        """Raise if `like` does more than a matrix product."""
+        """Raise LpCompressError if `like` does more than multiply by its matrix and add a bias."""
         if type(like) not in CompressedLinear.replaces:
             raise LpCompressError(f"the layer must be a plain torch.nn.Linear. Got {type(like).__name__}.")
 
@@ -60,7 +57,7 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
 
     @staticmethod
     def inputs_of(like: nn.Module, hidden: Tensor) -> Tensor:
-        """Return `hidden` (..., inputs) row by row."""
+        """Return `hidden` (..., inputs) as (products, inputs)."""
         return hidden.flatten(0, -2)
 
     @classmethod
@@ -73,21 +70,21 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         return cls(columns, rows, **own, **cls.sizes_in(spec), **where)
 
     def keep(self, like: nn.Linear) -> None:
-        """Take over the bias."""
+        """Copy the bias."""
         if self.bias is not None:
             self.bias.copy_(like.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map (..., d_in) to (..., d_out)."""
+        """Map (..., inputs) to (..., outputs)."""
         return self.project(hidden, self.bias)
 
     def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one stands for: (d_out, d_in), or transposed as it was."""
+        """Return the weight of the plain layer that this one replaces: (outputs, inputs), or transposed as it was."""
         matrix = self.factorization().dense()
         return matrix.T.contiguous() if self.transposed else matrix
 
     def plain(self) -> nn.Module:
-        """Return the plain layer that this one stands for."""
+        """Return the plain layer that this one replaces, with the factors multiplied out."""
         plain: Any
         if self.transposed:
             plain = Conv1D(self.out_features, 0)
@@ -96,56 +93,3 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
             plain = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
         plain.weight, plain.bias = nn.Parameter(self.dense().detach()), self.bias
         return plain
-
-
-class FactoredLinear(LowRankMatrix, CompressedLinear):
-    """y = weight (basis x) + bias, with `weight` (d_out, rank) and `basis` (rank, d_in)."""
-
-    kind = "low_rank_linear"
-
-
-class ClusteredLinear(ClusteredMatrix, CompressedLinear):
-    """Outputs in clusters, each with a subspace of its own: y_c = codes_c (bases_c x), put back in their order."""
-
-    kind = "clustered_linear"
-
-    @torch.no_grad()
-    def sort_outputs(self) -> Tensor:
-        """Leave the outputs in the order of the clusters; return which former output stands where, shape (n,).
-
-        What follows must take its inputs in that order.
-        """
-        order = self.offsets.argsort(stable=True)
-        self.offsets.copy_(self.offsets[order])
-        if self.bias is not None:
-            self.bias.copy_(self.bias[order])
-        self.ordered = True
-        return order
-
-
-class SparseCodedLinear(SparseCodedMatrix, CompressedLinear):
-    """Few numbers an output, in a shared basis or in none. Saves size, not time: codes are unpacked for each call."""
-
-    kind = "sparse_linear"
-
-
-class SketchedLinear(SketchedMatrix, CompressedLinear):
-    """A linear layer of l k (d_in + d_out) trained numbers and a bias.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-    sketch_size, repetitions, seed
-        See `SketchedMatrix`.
-    others
-        bias, device, dtype: as for `torch.nn.Linear`.
-    """
-
-    kind = "sketched_linear"
-
-    def __init__(
-        self, in_features: int, out_features: int, sketch_size: int, repetitions: int = 1, *, seed: int, **others: Any
-    ) -> None:
-        sketches: dict[str, Any] = {"sketch_size": sketch_size, "repetitions": repetitions, "seed": seed}
-        super().__init__(in_features, out_features, **sketches, **others)
-        self.reset_parameters()

@@ -1,30 +1,20 @@
-"""Building a module from sizes or from a factorization, and reading its sizes back."""
+"""One class for each stored form in each role; building modules, and reading their sizes back."""
 
+from functools import cache
 from typing import Any
 
 from torch import nn
 
 from lpcompress.errors import CheckpointError, LpCompressError
+from lpcompress.formats import FORMATS
 from lpcompress.formats.base import Factorization
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec
-from lpcompress.nn.convolution import (
-    ClusteredConvolution,
-    CompressedConvolution,
-    FactoredConvolution,
-    SketchedConv1d,
-    SketchedConv2d,
-    SparseCodedConvolution,
-)
-from lpcompress.nn.einsum import (
-    ClusteredBareWeight,
-    CompressedBareWeight,
-    FactoredBareWeight,
-    SketchedBareWeight,
-    SparseCodedBareWeight,
-)
-from lpcompress.nn.embedding import ClusteredEmbedding, CompressedEmbedding, FactoredEmbedding, SparseCodedEmbedding
-from lpcompress.nn.linear import ClusteredLinear, CompressedLinear, FactoredLinear, SketchedLinear, SparseCodedLinear
+from lpcompress.nn.convolution import CompressedConvolution
+from lpcompress.nn.einsum import CompressedBareWeight
+from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.linear import CompressedLinear
+from lpcompress.nn.pairs import PAIRS
 
 ROLES: tuple[type[FactoredMatrix], ...] = (
     CompressedEmbedding,
@@ -32,63 +22,123 @@ ROLES: tuple[type[FactoredMatrix], ...] = (
     CompressedConvolution,
     CompressedBareWeight,
 )
-MODULES: dict[str, type[FactoredMatrix]] = {
-    module.kind: module
-    for module in (
-        FactoredEmbedding,
-        ClusteredEmbedding,
-        SparseCodedEmbedding,
-        FactoredLinear,
-        ClusteredLinear,
-        SparseCodedLinear,
-        SketchedLinear,
-        FactoredConvolution,
-        ClusteredConvolution,
-        SparseCodedConvolution,
-        SketchedConv1d,
-        SketchedConv2d,
-        FactoredBareWeight,
-        ClusteredBareWeight,
-        SparseCodedBareWeight,
-        SketchedBareWeight,
+"""What a plain layer does with its matrix."""
+
+PUBLIC = "lpcompress.nn"  # the module that pickles name for derived classes; its `__getattr__` finds them
+
+
+def modules() -> dict[str, type[FactoredMatrix]]:
+    """Return the class of every form in every role, by its `kind` in `config.json`.
+
+    Examples
+    --------
+    >>> modules()["sparse_conv"]
+    <class 'lpcompress.nn.SparseCodedConvolution'>
+    >>> "sketched" in modules()  # an embedding is never sketched
+    False
+    """
+    return {
+        module.kind: module
+        for role in ROLES
+        for name, form in FORMATS.items()
+        if form.looks_rows_up or not role.needs_rows
+        for module in modules_of(name, form, role)  # type: ignore[arg-type]  # mypy denies that classes have hashes
+    }
+
+
+@cache
+def modules_of(name: str, form: type[FactoredMatrix], role: type[FactoredMatrix]) -> tuple[type[FactoredMatrix], ...]:
+    """Return the classes of one form in one role: those in `pairs`, else one that is derived from both.
+
+    Parameters
+    ----------
+    name : str
+        Key of the form in `FORMATS`.
+    form, role : type of FactoredMatrix
+    """
+    written = tuple(module for module in PAIRS if issubclass(module, form) and issubclass(module, role))
+    return written or (derive(name, form, role),)
+
+
+def derive(name: str, form: type[FactoredMatrix], role: type[FactoredMatrix]) -> type[FactoredMatrix]:
+    """Make the class of a form in a role; the parameters are those of `modules_of`."""
+    called = form.prefix + role.__name__.removeprefix("Compressed")
+    first_line, how = (str(each.__doc__).partition("\n")[0] for each in (role, form))
+    return type(
+        called,
+        (form, role),
+        {
+            "kind": name + role.suffix,
+            "__module__": PUBLIC,
+            "__qualname__": called,
+            "__doc__": f"{first_line}\n\n{how} See `{role.__name__}` and `{form.__name__}`.",
+        },
     )
-}
 
 
 def is_compressed_module(module: nn.Module) -> bool:
-    """Tell whether `module` is one of ours."""
+    """Tell whether `module` is a compressed layer of this package."""
     return isinstance(module, FactoredMatrix)
 
 
 def role_of(layer: nn.Module) -> type[FactoredMatrix] | None:
-    """Return the role of a layer, plain or compressed; None if its kind cannot be factored."""
+    """Return the role of a layer, plain or compressed; None if a layer of its type cannot be factored.
+
+    Examples
+    --------
+    >>> role_of(nn.Linear(3, 2)).noun
+    'linear layer'
+    >>> role_of(nn.LayerNorm(3)) is None
+    True
+    """
     return next((role for role in ROLES if isinstance(layer, (role, *role.replaces))), None)
 
 
+def noun_of(word: str) -> str:
+    """Return what a sentence calls a layer whose role has the name `word` in reports: "linear" is a "linear layer"."""
+    return next((role.noun for role in ROLES if role.word == word), word)
+
+
 def spec_of(module: FactoredMatrix) -> Spec:
-    """Return the sizes of `module`, fit for JSON: kind, shape, and what its kind needs."""
+    """Return the kind and the sizes of `module`, from which `build` builds an empty copy; fit for JSON."""
     return module.spec()
 
 
 def build(spec: Spec, like: nn.Module) -> Any:
-    """Build the empty module that `spec` describes, in the place of `like`.
+    """Build the module that a spec describes, with zeros for numbers, for the place of a plain layer.
 
     Parameters
     ----------
     spec : dict
-        As `spec_of` returned it; keys that the kind does not know (method, p) are ignored. It may come from
+        As `spec_of` returns it. Keys that the kind does not know (method, p) are ignored. The spec may come from
         anybody's `config.json`, so every size is checked.
     like : nn.Module
-        The plain layer; the new module has its device (`meta` too), dtype and mode, and is trained where it is.
+        The plain layer. The new module has its device (`meta` too), dtype and mode, and is trained where it is.
 
     Returns
     -------
     FactoredMatrix
+
+    Raises
+    ------
+    CheckpointError
+        If the spec makes no sense, or describes no replacement of `like`.
+    LpCompressError
+        If `like` does more than multiply by its matrix.
+
+    Examples
+    --------
+    >>> module = build({"kind": "low_rank_linear", "shape": [6, 4], "rank": 2}, like=nn.Linear(4, 6))
+    >>> module
+    FactoredLinear(kind=low_rank_linear, shape=[6, 4], rank=2)
+    >>> [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
+    [('weight', (6, 2)), ('basis', (2, 4)), ('bias', (6,))]
     """
+    known = modules()
     kind = spec.get("kind") if isinstance(spec, dict) else None
-    cls = MODULES.get(kind) if isinstance(kind, str) else None
+    cls = known.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise CheckpointError(f"'kind' must be one of {', '.join(MODULES)}. Got {kind!r}.")
+        raise CheckpointError(f"'kind' must be one of {', '.join(known)}. Got {kind!r}.")
     if not isinstance(like, cls.replaces):
         names = " or ".join(each.__name__ for each in cls.replaces)
         raise CheckpointError(f"{kind!r} must replace {names}. Got {type(like).__name__}.")
@@ -101,23 +151,38 @@ def build(spec: Spec, like: nn.Module) -> Any:
 
 
 def from_factorization(factorization: Factorization, like: nn.Module) -> Any:
-    """Build the module that holds `factorization` in the place of `like`.
+    """Build the module that holds a factorization, for the place of a plain layer.
 
     Parameters
     ----------
     factorization : Factorization
         Of the matrix of `like`, (n, d).
     like : nn.Module
-        The plain layer; the new module has its device, dtype, padding row, bias and mode.
+        The plain layer. The new module has its device, dtype, padding row, bias and mode.
 
     Returns
     -------
     FactoredMatrix
+
+    Raises
+    ------
+    LpCompressError
+        If `like` has no matrix, does more than multiply by it, or the form cannot do what its role needs.
+
+    Examples
+    --------
+    >>> from lpcompress import factorize
+    >>> plain = nn.Linear(64, 256)
+    >>> module = from_factorization(factorize(plain.weight, "svd", ratio=0.5), like=plain)
+    >>> module
+    FactoredLinear(kind=low_rank_linear, shape=[256, 64], rank=25)
+    >>> module.plain()
+    Linear(in_features=64, out_features=256, bias=True)
     """
-    for cls in MODULES.values():
+    for cls in modules().values():
         if isinstance(factorization, cls.holds) and isinstance(like, cls.replaces):
             spec = {"kind": cls.kind, "shape": list(factorization.shape), **cls.sizes_of(factorization)}
-            module = build(spec | {"padding_idx": getattr(like, "padding_idx", None)}, like)
+            module = build(spec | cls.spec_beside(like), like)
             module.fill(factorization, like)
             return module
     raise LpCompressError(f"no module holds a {type(factorization).__name__} in the place of {type(like).__name__}.")

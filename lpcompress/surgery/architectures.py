@@ -1,53 +1,144 @@
-"""What is odd about which architecture: one row a thing."""
+"""What is odd about which model: one row for each architecture, read by every function that must know.
+
+Classes and names are matched as text, so no model's code is imported. Facts about names and blocks hold wherever the
+name or block occurs, because blocks of one architecture turn up inside others.
+"""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from lpcompress.nn import FROM_HEADS, INTO_HEADS
 
-FEED_FORWARD = {
-    "BertLayer": ("intermediate.dense", "output.dense"),
-    "RobertaLayer": ("intermediate.dense", "output.dense"),
-    "FFN": ("lin1", "lin2"),  # DistilBERT
-    "XLNetFeedForward": ("layer_1", "layer_2"),
-    "GPT2MLP": ("c_fc", "c_proj"),
-}
-"""Class of a block -> two of its layers with nothing but a function of each entry between them."""
 
+@dataclass(frozen=True)
+class Architecture:
+    """What is odd about one architecture. A row leaves out what does not apply.
 
-def longest_text(model: nn.Module, tokenizer: Any) -> int:
-    """Return how many tokens of a text both a model and its tokenizer take, special ones included.
-
-    A tokenizer may not know how many positions its model has, or be another model's. Positions are those of tables
-    that are called `position_embeddings`, as in BERT and its kin; elsewhere the tokenizer is believed.
+    Attributes
+    ----------
+    name : str
+        For people.
+    feed_forward : mapping of str to (str, str)
+        Class of a block -> two of its layers with only an entrywise function between them, so that the outputs of the
+        first and the inputs of the second may be permuted together.
+    bare_weights : mapping of str to mapping of str to str
+        Class of a module -> those of its parameters that are layers in all but name -> the equation with which the
+        class multiplies by each (`torch.einsum`).
+    attention : str
+        Regular expression found in the names of an attention's layers; case is ignored.
+    heads : tuple of str
+        Parts of the names of heads and poolers. Words such as `linear` leave these out even in models whose heads are
+        not kept beside a base model.
+    positions : str
+        How the name of the table of positions ends. If the table has a padding row, the positions of tokens begin
+        behind it (RoBERTa).
+    padded_summaries : tuple of str
+        Values of the config's `summary_type` with which a classifier reads positions that padding shifts or adds to.
     """
-    return min([tokenizer.model_max_length, *map(_positions, _position_tables(model))])
+
+    name: str
+    feed_forward: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    bare_weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    attention: str = ""
+    heads: tuple[str, ...] = ()
+    positions: str = ""
+    padded_summaries: tuple[str, ...] = ()
 
 
-def _position_tables(model: nn.Module) -> list[nn.Embedding]:
-    return [
-        module
-        for name, module in model.named_modules()
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-    ]
+ARCHITECTURES = (
+    Architecture(
+        "BERT",
+        feed_forward={"BertLayer": ("intermediate.dense", "output.dense")},
+        attention="attention",
+        heads=("pooler", "classifier", "qa_outputs", "predictions"),
+        positions="position_embeddings",
+    ),
+    Architecture(
+        "RoBERTa",
+        feed_forward={"RobertaLayer": ("intermediate.dense", "output.dense")},
+        attention="attention",
+        heads=("pooler", "classifier", "qa_outputs", "lm_head"),
+        positions="position_embeddings",
+    ),
+    Architecture(
+        "DistilBERT",
+        feed_forward={"FFN": ("lin1", "lin2")},
+        attention="attention",
+        heads=("classifier", "qa_outputs"),
+        positions="position_embeddings",
+    ),
+    Architecture(
+        "XLNet",
+        feed_forward={"XLNetFeedForward": ("layer_1", "layer_2")},
+        bare_weights={"XLNetRelativeAttention": dict.fromkeys("qkvr", INTO_HEADS) | {"o": FROM_HEADS}},
+        attention="attn",
+        padded_summaries=("last", "mean"),
+    ),
+    Architecture(
+        "GPT-2",
+        feed_forward={"GPT2MLP": ("c_fc", "c_proj")},
+        attention="attn",
+        heads=("lm_head", "score"),
+    ),
+)
+
+_ATTENTION = re.compile("|".join({row.attention for row in ARCHITECTURES if row.attention}), re.IGNORECASE)
+_HEADS = frozenset(part for row in ARCHITECTURES for part in row.heads)
+_POSITIONS = tuple({row.positions for row in ARCHITECTURES if row.positions})
+_PADDED_SUMMARIES = frozenset(summary for row in ARCHITECTURES for summary in row.padded_summaries)
 
 
-def _positions(table: nn.Embedding) -> int:
-    """Return the positions of tokens: where padding has one (RoBERTa), they begin behind it."""
-    first = 0 if table.padding_idx is None else table.padding_idx + 1
-    return table.num_embeddings - first
+def feed_forward_pair(block: nn.Module) -> tuple[str, str] | None:
+    """Return the names of the two layers of a feed-forward block; None for other modules."""
+    cls = type(block).__name__
+    return next((row.feed_forward[cls] for row in ARCHITECTURES if cls in row.feed_forward), None)
 
 
-ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # BERT's attention.self, GPT-2's attn, XLNet's rel_attn
-HEADS = {"pooler", "classifier", "qa_outputs", "lm_head", "score", "predictions"}
-"""Parts of names that no word asks for, in models too whose heads do not stand beside a base model."""
+def bare_weights(module: nn.Module) -> Mapping[str, str]:
+    """Return the parameters of a module that are layers in all but name, with their equations."""
+    cls = type(module).__name__
+    return next((row.bare_weights[cls] for row in ARCHITECTURES if cls in row.bare_weights), {})
 
-BARE_WEIGHTS = {"XLNetRelativeAttention": dict.fromkeys("qkvr", INTO_HEADS) | {"o": FROM_HEADS}}
-"""Class of a module -> its parameters that are layers in all but name, and how the class multiplies by them."""
+
+def in_attention(name: str) -> bool:
+    """Tell whether a layer of this name belongs to an attention."""
+    return _ATTENTION.search(name) is not None
+
+
+def in_head(name: str) -> bool:
+    """Tell whether a layer of this name belongs to a head or a pooler."""
+    return not _HEADS.isdisjoint(name.split("."))
 
 
 def reads_padding(config: Any) -> bool:
-    """Tell whether a classifier reads its class off positions that padding shifts or adds to, as XLNet's does."""
-    return getattr(config, "summary_type", None) in ("last", "mean")
+    """Tell whether a classifier reads positions that padding shifts or adds to, so that batches must not be padded."""
+    return getattr(config, "summary_type", None) in _PADDED_SUMMARIES
+
+
+def longest_text(model: nn.Module, tokenizer: Any) -> int:
+    """Return how many tokens of a text both a model and its tokenizer take, special tokens included.
+
+    A tokenizer may not know how many positions its model has, or may belong to another model, so the tables of
+    positions are looked at too. For a model without one the tokenizer is believed.
+
+    Parameters
+    ----------
+    model : nn.Module
+    tokenizer : PreTrainedTokenizerBase
+    """
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith(_POSITIONS) and isinstance(module, nn.Embedding)
+    ]
+    return min([tokenizer.model_max_length, *map(_token_positions, tables)])
+
+
+def _token_positions(table: nn.Embedding) -> int:
+    """Return how many positions a table has for tokens: all of them, or those behind its padding row."""
+    first = 0 if table.padding_idx is None else table.padding_idx + 1
+    return table.num_embeddings - first

@@ -1,21 +1,21 @@
-"""Clustered outputs that need not be put back in order, because the next layer can take them as they come.
+"""Folding the permutation of a clustered layer's outputs into the next layer.
 
-Between the two layers of a feed-forward block stands nothing but a function of each entry: permuting the outputs of
-the first and the inputs of the second alike leaves the block what it was.
+A clustered layer computes its outputs cluster by cluster and must put them back in order. Between the two layers of a
+feed-forward block there is only an entrywise function, so the inputs of the second can be permuted instead, once.
 """
 
 import torch
 from torch import nn
 
 from lpcompress.nn import ClusteredLinear, FactoredMatrix, role_of
-from lpcompress.surgery.architectures import FEED_FORWARD
+from lpcompress.surgery.architectures import feed_forward_pair
 from lpcompress.surgery.offloading import editable
 
 
 def fold_permutations(model: nn.Module) -> None:
-    """Spare clustered layers the permutation of their outputs where the next layer can take it over, in place."""
+    """Fold the permutations of clustered layers into the layers that follow them, where that is possible, in place."""
     for block in model.modules():
-        if pair := FEED_FORWARD.get(type(block).__name__):
+        if pair := feed_forward_pair(block):
             first, second = map(block.get_submodule, pair)
             if isinstance(first, ClusteredLinear) and not first.ordered:
                 with editable(first), editable(second):
@@ -23,7 +23,7 @@ def fold_permutations(model: nn.Module) -> None:
 
 
 def fold(first: ClusteredLinear, second: nn.Module) -> None:
-    """Let `second` take the outputs of `first` in the order of its clusters, if it can."""
+    """Have `second` take the outputs of `first` in the order of the clusters, if it can."""
     inputs = inputs_of(second)
     if inputs is not None:
         inputs.copy_(inputs[:, first.sort_outputs()])

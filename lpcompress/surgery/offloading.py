@@ -1,11 +1,13 @@
 """Models whose tensors stay in files and are read one layer at a time, by the hooks of accelerate.
 
-transformers loads such a model with `device_map={"": "disk"}` and writes it shard by shard; what is here lends a
-layer out with its tensors and moves the tensors of new layers to files too.
+transformers loads such a model with `device_map={"": "disk"}` and writes it shard by shard. This module brings the
+tensors of one module into memory for a while, and moves those of new modules to files too.
 """
 
+import logging
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +58,7 @@ def editable(module: nn.Module) -> Iterator[None]:
 
 
 def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Let `module` have `tensors`, its own, in a file that lasts as long as the module."""
+    """Move the tensors of `module`, whose values are `tensors`, to a file that lasts as long as the module."""
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
     from accelerate.utils import OffloadedWeightsLoader
 
@@ -86,6 +88,20 @@ def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
             f"{file.parent.parent} cannot hold the temporary files: {error}. Make room there, or set TMPDIR to a"
             " directory that has room for the compressed layers."
         ) from error
+
+
+@contextmanager
+def quiet_offloading() -> Iterator[None]:
+    """Silence what accelerate and transformers say of tensors that stay on the disk, because here they are meant to."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def stored_tensor(module: Any, name: str) -> Tensor:

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from lpcompress.nn import CompressedEmbedding, TiedHead
-from lpcompress.surgery.finding import input_embedding
+from lpcompress.surgery.layer import input_embedding
 
 
 class Resizer:
-    """What stands in the place of one model's `resize_token_embeddings`; survives deepcopy and pickle."""
+    """Replaces the `resize_token_embeddings` of one model; survives deepcopy and pickle."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = weakref.ref(model)  # weak: no cycle keeps a discarded model in memory
@@ -47,7 +47,7 @@ class Resizer:
 
     @staticmethod
     def resize_untied_head(model: Any, tokens: int, mean_resizing: bool) -> None:
-        """Let transformers resize an output layer that has a weight of its own."""
+        """Have transformers resize an output layer that has a weight of its own."""
         head = model.get_output_embeddings()
         if head is not None and not isinstance(head, TiedHead):
             model.set_output_embeddings(model._get_resized_lm_head(head, tokens, mean_resizing=mean_resizing))
@@ -63,6 +63,6 @@ def follow_resizing(model: nn.Module) -> None:
 
 
 def restore_resizing(model: nn.Module) -> None:
-    """Take back what `follow_resizing` did."""
+    """Undo `follow_resizing`."""
     for part in model.modules():
         vars(part).pop("resize_token_embeddings", None)

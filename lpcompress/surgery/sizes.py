@@ -1,25 +1,15 @@
-"""What modules and models store, in numbers and in bytes."""
+"""What modules and models take up in a checkpoint, in numbers and in bytes."""
 
 from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from lpcompress.surgery.matrices import matrix_of
-
 MOST_TENSORS = 6  # that a factored layer has beside one in the place of its weight
 ENTRY = 100  # bytes of a tensor's entry in the header of a safetensors file, without the layer's name
 
 
-def bytes_beside(module: nn.Module) -> int:
-    """Return the bytes that are stored beside the factors: an embedding's padding row, a bias."""
-    matrix = matrix_of(module)
-    if getattr(module, "padding_idx", None) is not None:
-        return matrix.shape[1] * matrix.element_size()
-    return stored(module)[1] - matrix.numel() * matrix.element_size()
-
-
 def stored(module: nn.Module) -> tuple[int, int]:
-    """Return the stored floating-point numbers and the stored bytes of a module."""
+    """Return the floating-point numbers and the bytes that a checkpoint holds of a module."""
     tensors = list(module.state_dict().values())
     numbers = sum(t.numel() for t in tensors if t.is_floating_point())
     return numbers, sum(t.numel() * t.element_size() for t in tensors)

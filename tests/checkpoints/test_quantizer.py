@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from lpcompress.checkpoints.quantizer import FORMAT_VERSION, LpCompressConfig, install
+from lpcompress.checkpoints.quantizer import FORMAT_VERSION, LpCompressConfig, replace_layers
 from lpcompress.errors import CheckpointError, LpCompressError
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
@@ -159,7 +159,7 @@ def test_a_model_of_another_quantizer_is_refused(tiny_model):
     model = tiny_model()
     model.config.quantization_config = {"quant_method": "other"}
     with pytest.raises(LpCompressError, match="another method"):
-        install(model, {})
+        replace_layers(model, {})
 
 
 def test_a_layer_that_was_made_dense_again_leaves_the_config(saved):

@@ -6,7 +6,9 @@ KNOWN = "assert 'lpcompress' in transformers.quantizers.auto.AUTO_QUANTIZER_MAPP
 
 
 def test_the_import_is_light(fresh_python):
-    done = fresh_python("import lpcompress, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])")
+    done = fresh_python(
+        "import lpcompress, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])", cold=True
+    )
     assert done.stdout == "[]\n", done.stderr
 
 
@@ -26,7 +28,7 @@ def test_any_order(fresh_python, imports):
         "assert not [f for f in sys.meta_path if type(f).__name__ == 'AfterImport']\n"
         "lpcompress.checkpoints.registration.register()"
     )
-    done = fresh_python(f"import lpcompress\n{check}" if "import lpcompress.nn" in imports else check)
+    done = fresh_python(f"import lpcompress\n{check}" if "import lpcompress.nn" in imports else check, cold=True)
     assert done.returncode == 0, done.stderr
 
 

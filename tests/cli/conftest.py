@@ -1,36 +1,9 @@
-import signal
-import sys
-import warnings
 from pathlib import Path
 
 import pytest
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from lpcompress.cli import app
-from lpcompress.cli.terminal import DEBUG
-
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(195))]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line as a shell would: exit code, stdout, stderr."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv(DEBUG, "")
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lpcompress", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -6,21 +6,32 @@ from pathlib import Path
 import pytest
 
 from lpcompress.config.plan import Plan
-from lpcompress.config.scoring import Scoring, wishes
+from lpcompress.config.scoring import Scoring
 from lpcompress.evaluation import benchmark
+from lpcompress.evaluation.evaluation import Evaluation
+from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, OK, TaskResult
+from lpcompress.evaluation.setup import Setup
+from lpcompress.processes import Workers
+
+FINE = TaskResult(OK, "m", score=58.0, baseline_score=60.0, drop=2.0, se=0.1)
+
+
+def evaluation(methods=("",), max_drop=None, **tasks):
+    """An evaluation whose results are made up, the same for every method."""
+    setup = Setup(Workers("cpu"), Scoring(max_drop=max_drop or {}))
+    return Evaluation.of("m", "m", dict.fromkeys(methods, tasks or {"rte": FINE}), setup, {})
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What the command asks of the engine, and a document that it gets back."""
-    found = {"document": {"gates": None, "tasks": {}}}
+    """What the command asks of the engine, and an evaluation that it gets back."""
+    found = {"evaluation": evaluation()}
 
-    def take(model, tasks, *, plan, scoring, methods, progress, **others):
-        found.update(others, model=model, tasks=tasks)
-        found["plans"], found["scoring"] = wishes(plan, scoring, methods, {})
-        return found["document"]
+    def take(model, tasks, plans, scoring, *, progress, **others):
+        found.update(others, model=model, tasks=tasks, plans=plans, scoring=scoring)
+        return found["evaluation"]
 
-    monkeypatch.setattr(benchmark, "eval_glue", take)
+    monkeypatch.setattr(benchmark, "evaluate", take)
     return found
 
 
@@ -30,7 +41,7 @@ def test_what_is_to_be_scored_reaches_the_function(run, asked, tmp_path):
     given += " --batch-size 4 --out r.json --resume --label-map l.yaml --primary mrpc=f1 --max-drop 1 --max-drop rte=3"
     given += " --min-recovery average=0.98,0.9 --device cpu --json"
     code, out, _ = run("eval-glue", *given.split())
-    assert (code, json.loads(out)) == (0, asked["document"])
+    assert (code, json.loads(out)) == (0, asked["evaluation"].document())
     assert (asked["model"], asked["tasks"], asked["baseline"]) == ("a/{TASK}", ["mrpc,rte", "ax"], None)
     assert (asked["out"], asked["resume"], asked["device"]) == (Path("r.json"), True, "cpu")
     assert asked["plans"] == {"messi": Plan(method="messi", ratio=0.4, p=1.5, seed=3)}
@@ -73,20 +84,20 @@ def test_a_seed_goes_to_fit_and_bootstrap(run, asked, tmp_path, file):
 
 
 @pytest.mark.parametrize(
-    ("document", "code"),
+    ("tasks", "max_drop", "code"),
     [
-        ({"gates": None, "tasks": {"mrpc": {"status": "ok"}, "rte": {"status": "not available"}}}, 0),
-        ({"gates": None, "tasks": {"mrpc": {"status": "failed"}}}, 1),
-        ({"gates": {"failures": []}, "tasks": {}}, 0),
-        ({"gates": {"failures": ["rte: drop 2.00 exceeds 1"]}, "tasks": {"mrpc": {"status": "failed"}}}, 3),
+        ({"mrpc": FINE, "rte": TaskResult(NOT_AVAILABLE, reason="none")}, None, 0),
+        ({"mrpc": TaskResult(FAILED, reason="no memory")}, None, 1),
+        ({"rte": FINE}, {"rte": 2.0}, 0),
+        ({"rte": FINE, "mrpc": TaskResult(FAILED, reason="no memory")}, {"rte": 1.0}, 3),
     ],
 )
-@pytest.mark.parametrize("several", [False, True])
-def test_the_exit_code_is_the_verdict(run, asked, document, code, several):
-    asked["document"] = document | ({"methods": {"lp": document}} if several else {})
+@pytest.mark.parametrize("methods", [[""], ["svd", "lp"]])
+def test_the_exit_code_is_the_verdict(run, asked, tasks, max_drop, code, methods):
+    asked["evaluation"] = evaluation(methods, max_drop, **tasks)
     found, out, err = run("eval-glue", "m", "--json")
-    assert (found, json.loads(out)) == (code, asked["document"])
-    assert (f"Gate: {'lp ' * several}rte: drop 2.00 exceeds 1" in err) == (code == 3)
+    assert (found, json.loads(out)) == (code, asked["evaluation"].document())
+    assert (f"Gate: {'lp ' * (len(methods) > 1)}rte: drop 2.00 exceeds 1" in err) == (code == 3)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +121,9 @@ def test_a_wrong_wish_for_scores_is_one_line_and_exit_code_2(run, arguments, sen
 
 def test_only_the_first_of_several_processes_prints(run, asked, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    asked["document"] = {"gates": {"failures": ["rte: drop 2.00 exceeds 1"]}, "tasks": {}}
+    asked["evaluation"] = evaluation(max_drop={"rte": 1.0})
     assert run("eval-glue", "m", "--json") == (3, "", "")
     assert run("eval-glue", "m", "--ratio", "28") == (2, "", "")
     monkeypatch.setenv("RANK", "0")
     code, out, err = run("eval-glue", "m", "--json")
-    assert (code, json.loads(out), err) == (3, asked["document"], "Gate: rte: drop 2.00 exceeds 1\n")
+    assert (code, json.loads(out), err) == (3, asked["evaluation"].document(), "Gate: rte: drop 2.00 exceeds 1\n")

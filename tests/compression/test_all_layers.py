@@ -30,7 +30,7 @@ from lpcompress.processes import Workers, joined_processes
 def run(source, out, workers, on_disk, **wish):
     wish = {"layers": ["all"], "row_weights": "uniform", "workers": workers} | wish
     model, _ = loading.load(source, on_disk=on_disk)
-    found = {"preview": whole_model.preview(model, **wish).layers}
+    found = {"preview": [asdict(layer) for layer in whole_model.preview(model, **wish).layers]}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:

@@ -107,7 +107,7 @@ def test_a_layer_that_the_output_ignores_gives_its_bytes_to_the_others(tiny_mode
         dense.get_submodule("bert.encoder.layer.0.output.dense").weight.zero_()
     options = {"layers": [ignored, kept], "target_size": 0.95, "method": "svd", "tokenizer": word_tokenizer}
     [*layers] = preview(dense, calibration=["word1 word2", "word3 word4 word5"], **options).layers
-    sizes = {layer["name"]: layer["bytes_budget"] for layer in layers}
+    sizes = {layer.name: layer.bytes_budget for layer in layers}
     assert ignored in sizes and sizes[ignored] < sizes.get(kept, 1 << 30)
 
 

@@ -10,9 +10,9 @@ from lpcompress.compression.whole_model import compress
 from lpcompress.factor import METHODS
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.whitening import Whitener
-from lpcompress.nn import BareWeight
+from lpcompress.nn import BareWeight, role_of
 from lpcompress.surgery import finding
-from lpcompress.surgery.matrices import matrix_of
+from lpcompress.surgery.layer import Layer, layers_of
 
 CONVOLUTIONS = {
     "1d": (nn.Conv1d(5, 7, 3, padding=1), (5, 11)),
@@ -71,10 +71,11 @@ def moment_of_change(moment, change):
 @pytest.mark.parametrize("batched", [True, False])
 def test_convolutions_are_products_with_patches(case, batched):
     layer, shape = CONVOLUTIONS[case]
+    model = Alone(layer)
     torch.manual_seed(0)
     given = [torch.randn(*(2,)[:batched], *shape) for _ in range(4)]
-    found = moments_of(Alone(layer), {"layer": layer}, [Given(hidden=each) for each in given])
-    matrix = matrix_of(layer)
+    found = moments_of(model, layers_of(model), [Given(hidden=each) for each in given])
+    matrix = layers_of(model)["layer"].matrix()
     with torch.no_grad():
         outputs = torch.cat([(layer(each) - layer(each * 0)).movedim(-len(shape), 0).flatten(1) for each in given], 1)
     assert found["layer"].shape == (matrix.shape[1],) * 2
@@ -85,13 +86,13 @@ def test_bare_weights_are_seen_where_they_are_multiplied(tiny_model, ids):
     """The oracle is XLNet's own einsum, with the weight replaced by a random change of it."""
     model = tiny_model("xlnet", "base")
     layers = finding.find_layers(model, ["attention"])
-    bare = {name: layer for name, layer in layers.items() if isinstance(layer, BareWeight)}
+    bare = {name: layer for name, layer in layers.items() if layer.equation}
     assert {name.rpartition(".")[2] for name in bare} == set("qkvor")
     inputs, einsum = {}, torch.einsum
 
     def spy(equation, *operands):
         for name, layer in bare.items():
-            if len(operands) == 2 and operands[1] is layer.weight:
+            if len(operands) == 2 and operands[1] is layer.module.weight:
                 inputs.setdefault(name, []).append(operands[0])
         return einsum(equation, *operands)
 
@@ -102,10 +103,10 @@ def test_bare_weights_are_seen_where_they_are_multiplied(tiny_model, ids):
             model(row[None])
     assert found.keys() == bare.keys() == inputs.keys()
     for name, layer in bare.items():
-        change = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
+        change = torch.randn(layer.module.weight.shape, generator=torch.Generator().manual_seed(0))
         outputs = [einsum(layer.equation, each, change) for each in inputs[name]]
         squares = torch.cat([out.flatten(0, 1).flatten(1).square().sum(1) for out in outputs])
-        seen = moment_of_change(found[name], matrix_of(BareWeight(change, layer.equation)))
+        seen = moment_of_change(found[name], role_of(layer.module).matrix_of(BareWeight(change, layer.equation)))
         assert seen == pytest.approx(float(squares.mean()), rel=1e-4)
 
 
@@ -114,22 +115,23 @@ def test_transposed_layers_are_seen(ids):
     gpt2 = transformers.GPT2Model(transformers.GPT2Config(**sizes)).eval()
     layers, outputs = finding.find_layers(gpt2, ["linear"]), {}
     for name, layer in layers.items():
-        layer.register_forward_hook(
+        layer.module.register_forward_hook(
             lambda layer, inputs, out, name=name: outputs.setdefault(name, []).append((out - layer.bias).detach())
         )
     found = moments_of(gpt2, layers, [Given(input_ids=row[None]) for row in ids])
     assert len(found) == 4 and found.keys() == layers.keys()
     for name, layer in layers.items():
         squares = torch.cat([out[0].square().sum(1) for out in outputs[name]])
-        assert moment_of_change(found[name], matrix_of(layer)) == pytest.approx(float(squares.mean()), rel=1e-4)
+        assert moment_of_change(found[name], layer.matrix()) == pytest.approx(float(squares.mean()), rel=1e-4)
 
 
 def test_the_embedding_and_what_does_not_run_have_no_moment(tiny_model, ids):
     model = tiny_model()
-    layers = finding.find_layers(model, ["embedding"]) | {"idle": nn.Linear(3, 3)}
+    idle = Layer("idle", nn.ModuleDict({"idle": nn.Linear(3, 3)}), "idle")
+    layers = finding.find_layers(model, ["embedding"]) | {"idle": idle}
     moments, sensitivities = statistics_of(model, layers, [Given(input_ids=ids)], 0, True, quiet)
     assert moments == {} and list(sensitivities) == ["bert.embeddings.word_embeddings"]
-    assert not any(module._forward_hooks for module in [*model.modules(), layers["idle"]])
+    assert not any(module._forward_hooks for module in [*model.modules(), idle.module])
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
@@ -142,10 +144,12 @@ def test_a_layer_matters_as_far_as_the_output_moves_with_its_products(tiny_model
     encoded = [Given(input_ids=row[None]) for row in ids]
     _, sensitivities = statistics_of(model, layers, encoded, 0, True, quiet)
     layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
-    matrix = matrix_of(layer)
+    matrix = layer.matrix()
     hooks = [
-        layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, -2))),
-        layer.register_forward_hook(lambda _, given, output: output + nudge.view_as(output) if nudge.dim() else output),
+        layer.module.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, -2))),
+        layer.module.register_forward_hook(
+            lambda _, given, output: output + nudge.view_as(output) if nudge.dim() else output
+        ),
     ]
     outputs = []
     with torch.no_grad():
@@ -197,7 +201,7 @@ def test_calibrated_low_rank_is_the_best_for_the_inputs_it_saw(tiny_model, word_
     encoded = [word_tokenizer(text, return_tensors="pt") for text in texts]
     moment = moments_of(dense, {name: layer}, encoded)[name]
     values, vectors = torch.linalg.eigh(moment)
-    matrix = matrix_of(layer).double()
+    matrix = layer.matrix().double()
     energies = torch.linalg.svdvals(matrix @ vectors * values.clamp_min(0).sqrt()).square()
     lost, records = {}, {}
     for given in (None, texts):
@@ -220,7 +224,7 @@ def test_a_calibrated_convolution_is_nearer_on_the_text_it_saw(word_tokenizer, t
         torch.manual_seed(0)
         model = transformers.ConvBertModel(config).eval()
         [(name, layer)] = finding.find_layers(model, ["conv"]).items()
-        before, inputs = matrix_of(layer).clone(), []
+        before, inputs, layer = layer.matrix().clone(), [], layer.module
         hook = layer.register_forward_pre_hook(lambda layer, given, inputs=inputs: inputs.append(given[0]))
         with torch.no_grad():
             for text in texts:
@@ -242,7 +246,7 @@ def test_every_method_fits_every_bare_weight_to_its_inputs(tiny_model, word_toke
     assert torch.isfinite(model(ids).logits).all()
     again = tiny_model("xlnet", d_model=32)
     moments = moments_of_texts(again, texts, word_tokenizer)
-    before = {name: matrix_of(layer).clone() for name, layer in finding.find_layers(again, ["attention"]).items()}
+    before = {name: layer.matrix().clone() for name, layer in finding.find_layers(again, ["attention"]).items()}
     compress(again, **options)
     for record in records:
         fitted = again.get_submodule(record.name).factorization().dense().detach()

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from io import StringIO
 
@@ -8,7 +9,10 @@ from rich.console import Console
 
 from lpcompress import presentation
 from lpcompress.compression import report
-from lpcompress.compression.records import CompressionReport, LayerRecord
+from lpcompress.compression.card import model_card
+from lpcompress.compression.records import CompressionReport, LayerPreview, LayerRecord
+from lpcompress.compression.report import CheckpointReport
+from lpcompress.errors import CheckpointError
 
 CONTRACT = {
     "lpcompress_version",
@@ -73,32 +77,63 @@ def done():
     return CompressionReport(layers=[layer], parameters_before=22713216, parameters_after=19426768, seed=0, seconds=1.3)
 
 
+def of(done, **files):
+    return CheckpointReport.of(done, **{"model": "m", "out": "out", "before": 1, "after": 1} | files)
+
+
 @pytest.fixture
 def summary(done):
-    return report.as_dict(done, model="org/minilm", out="minilm-lpcompress", before=90868376, after=77727000)
+    return of(done, model="org/minilm", out="minilm-lpcompress", before=90868376, after=77727000)
 
 
 def test_the_json_has_the_keys_that_others_script_against(summary):
     document = json.loads(presentation.as_json(summary))
     assert set(document) >= CONTRACT
     assert set(document["layers"][0]) >= LAYER_CONTRACT
-    assert document == summary
+    assert document == summary.document()
+    assert not {"glue", "finetuning"} & set(document)
     assert document["peak_rss_bytes"] > 10_000_000
 
 
 def test_a_number_that_json_does_not_know_is_refused(summary):
     with pytest.raises(ValueError, match="JSON"):
-        presentation.as_json(summary | {"seconds": float("nan")})
+        presentation.as_json(replace(summary, seconds=float("nan")))
 
 
-def test_the_files_state_the_size_of_what_was_saved(done, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"x" * 1234)
-    files = report.companion_files(done, model="org/minilm", out=tmp_path, before=90868376, auto_class="BertModel")(
-        tmp_path
-    )
-    assert set(files) == {"lpcompress.json", "README.md"}
-    assert json.loads(files["lpcompress.json"])["file_bytes_after"] == 1234
-    assert "take 0.0 MB now" in files["README.md"]
+def test_the_report_is_written_and_read_back(done, tmp_path):
+    scored = of(done, glue={"tasks": {"mrpc": {"score": 80.0}}}, after=1234)
+    scored.write(tmp_path)
+    document = json.loads((tmp_path / "lpcompress.json").read_text())
+    assert document["file_bytes_after"] == 1234 and document["glue"]["tasks"]["mrpc"]["score"] == 80.0
+    assert CheckpointReport.from_document(document | {"a key of the future": 1}) == scored
+
+
+def test_the_report_of_an_older_version_is_read(summary):
+    document = json.loads(presentation.as_json(summary))
+    old = {key: value for key, value in document.items() if key in CONTRACT}
+    old["layers"] = [{key: value for key, value in layer.items() if key in LAYER_CONTRACT} for layer in old["layers"]]
+    [layer] = CheckpointReport.from_document(old).layers
+    assert (layer.error_weighted, layer.svd_error_weighted, layer.candidates) == (0.18, None, {})
+    assert "0.1800" in _printed(report.layer_table(CheckpointReport.from_document(old)))
+    del old["layers"][0]["error_weighted"]
+    with pytest.raises(
+        CheckpointError, match=r"lpcompress\.json: the record of a layer is incomplete .*error_weighted"
+    ):
+        CheckpointReport.from_document(old)
+
+
+def test_a_role_that_has_no_word_of_its_own_is_called_by_its_name(done):
+    layers = [replace(done.layers[0], kind="conv3d") for _ in range(2)]
+    assert "with 2 conv3ds replaced by" in model_card(of(replace(done, layers=layers)), "BertModel")
+
+
+def test_without_the_module_resource_no_memory_is_reported(done, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert of(done).peak_rss_bytes == 0
+
+
+def test_the_card_states_the_size_of_what_was_saved(done):
+    assert "take 1.2 MB now" in model_card(of(done, after=1_234_567), "BertModel")
 
 
 def _printed(table):
@@ -126,8 +161,8 @@ def test_a_calibrated_layer_is_judged_by_its_outputs(done):
     layer = replace(done.layers[0], error_calibrated=0.0123, svd_error_calibrated=0.0456)
     linear = replace(layer, kind="linear", name="layer.0.dense")
     done = replace(done, layers=[done.layers[0], linear], calibration={"source": "glue:mrpc", "texts": 512})
-    summary = report.as_dict(done, model="org/minilm", out="out", before=1, after=1)
-    card, text = report.model_card(summary, "BertModel"), _printed(report.layer_table(summary))
+    summary = of(done, model="org/minilm")
+    card, text = model_card(summary, "BertModel"), _printed(report.layer_table(summary))
     for shown in ("0.1800", "0.4100", "0.0123", "0.0456", "of a calibrated layer's outputs"):
         assert shown in card and shown in text
     assert "512 unlabelled texts were used for that (glue:mrpc). Nothing was fine-tuned." in card
@@ -135,36 +170,36 @@ def test_a_calibrated_layer_is_judged_by_its_outputs(done):
 
 
 def test_layers_that_were_left_alone_are_counted(done):
-    summary = report.as_dict(replace(done, skipped={"a": "x", "b": "y"}), model="m", out="out", before=1, after=1)
+    summary = of(replace(done, skipped={"a": "x", "b": "y"}))
     sentence = "2 of the chosen layers stay as they are; why stands in lpcompress.json"
-    assert sentence in report.model_card(summary, "BertModel")
+    assert sentence in model_card(summary, "BertModel")
     assert sentence in _printed(report.layer_table(summary))
 
 
 def test_a_size_that_no_svd_fits_is_a_dash(summary):
-    summary["layers"][0]["svd_error_weighted"] = None
-    assert "0.1800 | - |" in report.model_card(summary, "BertModel")
+    summary = replace(summary, layers=[replace(summary.layers[0], svd_error_weighted=None)])
+    assert "0.1800 | - |" in model_card(summary, "BertModel")
     assert "0.4100" not in _printed(report.layer_table(summary))
 
 
 def test_a_dry_run_shows_what_the_size_buys():
-    preview = {
-        "name": "embeddings.word_embeddings",
-        "shape": [30522, 384],
-        "method": "sparse",
-        "expected_error": 0.0512,
-        "bytes_before": 46881792,
-        "bytes_budget": 33754890,
-        "svd_rank": 273,
-        "row_weights": "zipf",
-    }
+    preview = LayerPreview(
+        name="embeddings.word_embeddings",
+        shape=[30522, 384],
+        method="sparse",
+        bytes_before=46881792,
+        bytes_budget=33754890,
+        expected_error=0.0512,
+        svd_rank=273,
+        row_weights="zipf",
+    )
     text = _printed(report.preview_table([preview]))
     for part in ("nothing was written", "46,881,792", "33,754,890", "273", "zipf", "sparse", "0.0512"):
         assert part in text
 
 
 def test_the_model_card_says_how_to_load_and_what_not_to_do(summary):
-    card = report.model_card(summary, "BertModel")
+    card = model_card(summary, "BertModel")
     _, head, text = card.split("---\n", 2)
     assert yaml.safe_load(head)["base_model"] == "org/minilm"
     assert yaml.safe_load(head)["library_name"] == "transformers"
@@ -179,14 +214,14 @@ def test_the_model_card_says_how_to_load_and_what_not_to_do(summary):
 
 def test_warnings_stand_in_the_report_and_on_the_card(done):
     warned = replace(done, warnings=["the 3 sketched layers are a start"])
-    summary = report.as_dict(warned, model="org/minilm", out="out", before=1, after=1)
-    assert summary["warnings"] == ["the 3 sketched layers are a start"]
-    assert "**Warning:** the 3 sketched layers are a start" in report.model_card(summary, "BertModel")
+    summary = of(warned, model="org/minilm")
+    assert summary.document()["warnings"] == ["the 3 sketched layers are a start"]
+    assert "**Warning:** the 3 sketched layers are a start" in model_card(summary, "BertModel")
 
 
 def test_the_model_card_of_a_local_model_names_no_path(done, tmp_path):
-    summary = report.as_dict(done, model=str(tmp_path), out=tmp_path / "out", before=1, after=1)
-    card = report.model_card(summary, "BertModel")
+    summary = of(done, model=str(tmp_path), out=tmp_path / "out")
+    card = model_card(summary, "BertModel")
     assert "base_model" not in card
     assert str(tmp_path) not in card
 

@@ -15,9 +15,10 @@ from lpcompress.checkpoints import loading
 from lpcompress.compression.whole_model import compress, count_parameters, preview
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
-from lpcompress.factor.choice import AUTO, NEGLIGIBLE
-from lpcompress.nn import TiedHead, is_compressed_module, role_of
-from lpcompress.surgery.finding import all_layers
+from lpcompress.factor.choice import NEGLIGIBLE
+from lpcompress.methods import candidates
+from lpcompress.nn import TiedHead, is_compressed_module
+from lpcompress.surgery.layer import layers_of
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 ALL = (*METHODS, "auto")
@@ -134,8 +135,8 @@ def test_what_a_word_asks_for_and_cannot_be_that_small_is_skipped(model):
 @pytest.mark.parametrize("architecture", ["bert", "xlnet"])
 def test_sketches_are_of_the_asked_size_and_come_with_a_warning(model, ids, tmp_path, architecture):
     dense = model(architecture)
-    weights = {name: layer.weight.detach().clone() for name, layer in all_layers(dense).items() if role_of(layer)}
-    with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are a start for training.*lpcompress finetune"):
+    weights = {name: layer.module.weight.detach().clone() for name, layer in layers_of(dense).items() if layer.role}
+    with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are unusable until trained.*lpcompress finetune"):
         report = compress(dense, layers=["all"], method="sketch", ratio=0.3, seed=1)
     [embedding] = report.skipped
     assert "word_embedding" in embedding and "cannot be sketched with profit" in report.skipped[embedding]
@@ -226,7 +227,7 @@ def test_the_norm_is_passed_on(model, method):
 
 def test_auto_keeps_the_best_candidate_and_reports_all(model):
     [layer] = compress(model(), ratio=0.8).layers
-    assert tuple(layer.candidates) == AUTO
+    assert tuple(layer.candidates) == candidates()
     assert layer.candidates[layer.method] == min(layer.candidates.values())
     [layer] = compress(model(), ratio=0.5, method="svd").layers
     assert layer.candidates == {}
@@ -278,7 +279,7 @@ def test_the_tokenizer_is_looked_up_beside_the_checkpoint(model, tokenizer, tmp_
     model().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert preview(loaded).layers[0]["row_weights"] == "zipf (WordPiece ids)"
+    assert preview(loaded).layers[0].row_weights == "zipf (WordPiece ids)"
     assert compress(loaded, ratio=0.5, method="svd").layers[0].row_weights == "zipf (WordPiece ids)"
 
 
@@ -418,7 +419,7 @@ def test_a_compressed_model_is_refused_in_words(model):
 def test_several_layers_by_wildcard(model, tokenizer):
     dense = model()
     layers = ["embedding", "*.position_embeddings"]
-    assert [layer["name"] for layer in preview(dense, layers=layers).layers] == [
+    assert [layer.name for layer in preview(dense, layers=layers).layers] == [
         "bert.embeddings.word_embeddings",
         "bert.embeddings.position_embeddings",
     ]
@@ -430,10 +431,10 @@ def test_several_layers_by_wildcard(model, tokenizer):
 def test_the_preview_tells_what_compress_does(model):
     dense = model()
     [found] = preview(dense, ratio=0.5, method="svd", exponent=1.0).layers
-    assert found["bytes_budget"] == found["bytes_before"] // 2
+    assert found.bytes_budget == found.bytes_before // 2
     [layer] = compress(dense, ratio=0.5, method="svd").layers
-    assert layer.bytes_after <= found["bytes_budget"]
-    assert layer.ranks[0] <= found["svd_rank"]
+    assert layer.bytes_after <= found.bytes_budget
+    assert layer.ranks[0] <= found.svd_rank
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -442,8 +443,8 @@ def test_the_preview_of_every_layer(model, architecture):
     found = preview(dense, ratio=0.5, layers=["all"]).layers
     report = compress(dense, ratio=0.5, method="svd", layers=["all"])
     for told, done in zip(found, report.layers, strict=True):
-        assert (told["name"], told["shape"], told["bytes_before"]) == (done.name, done.shape, done.bytes_before)
-        assert done.bytes_after <= told["bytes_budget"] and done.ranks == [told["svd_rank"]]
+        assert (told.name, told.shape, told.bytes_before) == (done.name, done.shape, done.bytes_before)
+        assert done.bytes_after <= told.bytes_budget and done.ranks == [told.svd_rank]
 
 
 def test_progress_is_told(model):

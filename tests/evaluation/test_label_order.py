@@ -7,7 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lpcompress.evaluation.examination import ITSELF, Setup, evaluate_task
+from lpcompress.config.scoring import Scoring
+from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.setup import Setup
+from lpcompress.glue.labels import LabelMap
 from lpcompress.glue.tasks import TASKS
 from lpcompress.processes import Workers
 
@@ -44,7 +47,7 @@ def trained(tiny_classifier, tmp_path):
 
 
 def evaluated(data, model, **settings):
-    return evaluate_task(MNLI, model, Setup(Workers("cpu"), data=data, **settings))[ITSELF]
+    return evaluate_task(MNLI, model, Setup(Workers("cpu"), Scoring(data=data, **settings)))[ITSELF]
 
 
 @pytest.mark.filterwarnings("ignore:.*--label-map FILE says otherwise")
@@ -55,7 +58,7 @@ def test_permuted_outputs_without_names_get_their_true_score(trained, limit):
     assert true.score > 70
     for order in itertools.permutations(range(3)):
         result = evaluated(data, make(order, ("LABEL_0", "LABEL_1", "LABEL_2")), limit=limit)
-        assert (result.score, result.labels["order"]) == (true.score, list(order))
+        assert (result.score, result.labels.order) == (true.score, order)
 
 
 def test_wrong_names_are_an_error(trained):
@@ -70,4 +73,4 @@ def test_a_file_has_the_last_word(trained, tmp_path):
     data, make = trained
     (tmp_path / "map.yaml").write_text("mnli: [neutral, contradiction, entailment]")
     result = evaluated(data, make((1, 2, 0), MNLI.classes), label_map=tmp_path / "map.yaml")
-    assert (result.labels, result.score > 70) == ({"order": [1, 2, 0], "decided_by": "file"}, True)
+    assert (result.labels, result.score > 70) == (LabelMap((1, 2, 0), "file"), True)

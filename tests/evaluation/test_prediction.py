@@ -11,6 +11,7 @@ from lpcompress.evaluation.prediction import encode, logits
 from lpcompress.glue.data import Rows, load_rows
 from lpcompress.glue.tasks import TASKS
 from lpcompress.processes import Workers
+from lpcompress.progress import Progress
 
 ARCHITECTURES = ("bert", "distilbert", "roberta", "xlnet")
 
@@ -118,5 +119,5 @@ def test_a_tokenizer_without_padding_is_refused(tokenizer, rows):
 def test_progress_counts_batches(tiny_classifier, tokenizer, rows):
     model = AutoModelForSequenceClassification.from_pretrained(tiny_classifier("mrpc")).eval()
     encoded, told = encode(tokenizer(), rows, batch_size=5), []
-    logits(model, encoded, Workers("cpu"), lambda done, total: told.append((done, total)))
-    assert told == [(i + 1, len(encoded.batches())) for i in range(len(encoded.batches()))]
+    logits(model, encoded, Workers("cpu"), Progress(lambda *each: told.append(each)), "dense")
+    assert told == [("dense", i + 1, len(encoded.batches())) for i in range(len(encoded.batches()))]

@@ -1,99 +1,27 @@
-import numpy as np
+import json
+
 import pytest
 
-from lpcompress.errors import PlanError
-from lpcompress.evaluation.results import Outcome, agreement, checked_primary, compare, primary_metrics
-from lpcompress.glue.data import Rows, load_rows
-from lpcompress.glue.metrics import compute, merged
-from lpcompress.glue.tasks import AX, TASKS
-
-
-def outcome(task, splits, seed, seconds=1.0):
-    """Random predictions with their metrics."""
-    generator = np.random.default_rng(seed)
-    size = len(task.classes)
-    found = {r.split: generator.integers(size, size=len(r)) if size else generator.random(len(r)) for r in splits}
-    labelled = {r.split: compute(task, found[r.split], r.labels) for r in splits if r.labels is not None}
-    metrics = merged(labelled, task) if labelled else {}
-    return Outcome("m", {split: values.tolist() for split, values in found.items()}, metrics, {}, None, seconds)
-
-
-@pytest.fixture
-def rows(glue_dir):
-    def read(task):
-        return [load_rows(task, split, glue_dir) for split in task.splits]
-
-    return read
-
-
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_a_drop_is_the_baselines_score_minus_the_compressed_models(task, rows):
-    splits = rows(task)
-    model, baseline = (outcome(task, splits, seed) for seed in (1, 2))
-    result = compare(task, splits, model, baseline)
-    assert (result.status, result.n, result.seconds) == ("ok", sum(map(len, splits)), 2.0)
-    assert result.score == pytest.approx(np.mean(list(model.metrics.values())))
-    assert result.baseline_score == pytest.approx(np.mean(list(baseline.metrics.values())))
-    assert result.drop == pytest.approx(result.baseline_score - result.score)
-    if result.baseline_score > 0:
-        assert result.recovery == pytest.approx(result.score / result.baseline_score)
-    else:
-        assert result.recovery is None
-    assert result.se > 0
-    assert (result.p_value is None) == ("accuracy" not in task.metrics)
-    assert [each["n"] for each in result.splits.values()] == [len(each) for each in splits]
-
-
-def test_the_standard_error_of_two_splits_counts_each_by_itself(rows):
-    splits = rows(TASKS["mnli"])
-    model, baseline = (outcome(TASKS["mnli"], splits, seed) for seed in (1, 2))
-    both = compare(TASKS["mnli"], splits, model, baseline).se
-    alone = [compare(TASKS["mnli"], splits, model, baseline, {"mnli": name}).se for name in ("accuracy", "accuracy_mm")]
-    assert both == pytest.approx(np.hypot(*alone) / 2, rel=0.15)
-
-
-def test_without_a_baseline_there_is_no_drop(rows):
-    splits = rows(TASKS["mrpc"])
-    result = compare(TASKS["mrpc"], splits, outcome(TASKS["mrpc"], splits, 1))
-    assert (result.drop, result.se, result.baseline_score, result.baseline_metrics) == (None, None, None, {})
-
-
-def test_a_primary_metric_is_the_score(rows):
-    splits = rows(TASKS["mrpc"])
-    model = outcome(TASKS["mrpc"], splits, 1)
-    assert compare(TASKS["mrpc"], splits, model, primary={"mrpc": "f1"}).score == model.metrics["f1"]
-    assert primary_metrics(TASKS["mnli"], {}) == ("accuracy", "accuracy_mm")
-    assert checked_primary({"mnli": "accuracy_mm"}) == {"mnli": "accuracy_mm"}
-    for wrong in ({"mrpc": "pearson"}, {"mprc": "f1"}):
-        with pytest.raises(PlanError, match=r"primary must be one of cola=matthews, .*mrpc=accuracy\|f1.*Got m"):
-            checked_primary(wrong)
-
-
-def test_unlabelled_rows_have_predictions_and_no_score(rows):
-    splits = rows(AX)
-    model, baseline = outcome(AX, splits, 1), outcome(AX, splits, 2)
-    result = compare(AX, splits, model, baseline)
-    assert (result.status, result.score, result.drop) == ("unlabelled", None, None)
-    assert result.predictions == [AX.classes[i] for i in model.predictions["test"]]
-    assert result.agreement == agreement(model, baseline)
-
-
-def test_agreement_is_over_the_rows_of_all_splits():
-    model = Outcome("m", {"a": [0, 1, 1], "b": [0]}, {}, {}, None, 0.0)
-    other = Outcome("m", {"a": [0, 1, 0], "b": [1]}, {}, {}, None, 0.0)
-    assert agreement(model, other) == 50.0
+from lpcompress.compression.records import CompressionReport
+from lpcompress.evaluation.results import FAILED, UNLABELLED, Outcome, TaskResult
+from lpcompress.glue.labels import LabelMap
 
 
 def test_a_result_that_is_none_has_its_reason_alone():
-    from lpcompress.evaluation.results import FAILED, TaskResult
-
-    assert TaskResult(FAILED, "m", reason="no").as_dict() == {"status": "failed", "model": "m", "reason": "no"}
+    assert TaskResult(FAILED, "m", reason="no").entry() == {"status": "failed", "model": "m", "reason": "no"}
 
 
-def test_rows_of_one_class_are_scored(rows):
-    task = TASKS["cola"]
-    labels = np.ones(5, dtype=np.int64)
-    split = Rows(task, "validation", (["a"] * 5,), labels, "f")
-    model = Outcome("m", {"validation": [1] * 5}, {"matthews": 0.0}, {}, None, 0.0)
-    result = compare(task, [split], model, model)
-    assert (result.score, result.drop, result.se, result.recovery) == (0.0, 0.0, 0.0, None)
+def test_an_entry_is_what_json_has():
+    entry = TaskResult(UNLABELLED, "m", labels=LabelMap((1, 0), "file"), predictions=["a"]).entry()
+    assert json.loads(json.dumps(entry)) == entry
+    assert entry["labels"] == {"order": [1, 0], "decided_by": "file"}
+    assert "reason" not in entry
+
+
+@pytest.mark.parametrize("compression", [None, CompressionReport([], 2, 1, seed=0, seconds=0.5, warnings=["w"])])
+@pytest.mark.parametrize("predictions", [[0, 2, 1], [0.1 + 0.2, 4.0, -1e-17]])
+def test_an_outcome_is_read_back_as_it_was(compression, predictions):
+    outcome = Outcome("m", {"validation": predictions}, {"f1": 1 / 3}, LabelMap((1, 0), "file"), compression, 0.5)
+    found = Outcome.from_document(json.loads(json.dumps(outcome.document())))
+    assert found == outcome
+    assert list(map(type, found.predictions["validation"])) == list(map(type, predictions))

@@ -127,11 +127,17 @@ def test_wide_matrix(method):
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_rows_of_weight_zero(method):
-    weights = torch.ones(600)
+def test_rows_of_weight_zero_leave_the_size_to_the_others(method):
+    matrix, weights = spectral_matrix(), torch.ones(600)
     weights[::2] = 0
-    fitted = factorize(spectral_matrix(), method, ratio=0.6, row_weights=weights)
-    assert bool(torch.isfinite(fitted.dense()).all())
+    changed = matrix.clone()
+    changed[::2] = 5 * torch.randn(300, 48, generator=torch.Generator().manual_seed(1))
+    plain, weighted = (factorize(matrix, method, ratio=0.6, row_weights=w).dense() for w in (None, weights))
+    after_change = factorize(changed, method, ratio=0.6, row_weights=weights).dense()
+    errors = [relative_error(matrix[1::2], each[1::2]) for each in (plain, weighted, after_change)]
+    assert errors[1] < 0.99 * errors[0]
+    assert errors[2] == pytest.approx(errors[1], rel=0.1)  # whatever the rows without weight are
+    assert relative_error(matrix[::2], weighted[::2]) <= 1  # and these are no farther off than zero
 
 
 @pytest.mark.parametrize("method", ALL)

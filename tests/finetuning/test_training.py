@@ -26,7 +26,7 @@ def test_words_freeze_the_layers_that_they_compress(tiny_model, architecture, wo
     found = finding.find_layers(model, [word])
     assert any(part in name for name in found)
     with frozen(model, [word]):
-        assert not any(layer.weight.requires_grad for layer in found.values())
+        assert not any(layer.module.weight.requires_grad for layer in found.values())
         assert any(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
 

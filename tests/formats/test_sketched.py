@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lpcompress.checkpoints.quantizer import install
+from lpcompress.checkpoints.quantizer import replace_layers
 from lpcompress.compression.sketch_start import sketch_error, sketched_like
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import (
@@ -18,6 +18,7 @@ from lpcompress.nn import (
     is_compressed_module,
     spec_of,
 )
+from lpcompress.surgery.finding import find_layers
 
 LAYERS = {
     "linear": (lambda: SketchedLinear(12, 30, 3, 2, seed=5, dtype=torch.float64), (4, 7, 12)),
@@ -224,11 +225,11 @@ def sketched_model(tiny_model):
         name for name, module in model.named_modules() if type(module) is nn.Linear and "attention.self" not in name
     ]
     replacements = {
-        name: (sketched_like(model.get_submodule(name), sketch_size=2, seed=i), {"method": "sketch", "p": 2.0})
-        for i, name in enumerate(names)
-        if name != "classifier"
+        layer: (sketched_like(layer.module, sketch_size=2, seed=i), {"method": "sketch", "p": 2.0})
+        for i, layer in enumerate(find_layers(model, names).values())
+        if layer.name != "classifier"
     }
-    install(model, replacements)
+    replace_layers(model, replacements)
     return model
 
 

@@ -1,6 +1,5 @@
 """Metrics against formulas written out here, and against scikit-learn and SciPy; degenerate cases too."""
 
-import os
 import warnings
 
 import numpy as np
@@ -9,7 +8,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from lpcompress.errors import PlanError
-from lpcompress.glue.metrics import GlueMetric, compute, merged, score, statistic
+from lpcompress.glue.metrics import compute, merged, score, statistic
 from lpcompress.glue.tasks import TASKS
 
 PAIRS = [(task, name) for task in TASKS.values() for name in task.metrics]
@@ -96,18 +95,6 @@ def test_f1_is_that_of_class_1():
     labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])
     assert compute(TASKS["qqp"], predictions, labels) == {"accuracy": 75.0, "f1": 0.0}
     assert compute(TASKS["qqp"], 1 - predictions, labels)["f1"] == pytest.approx(100 * 2 / 5)
-
-
-def test_no_file_is_written_and_no_random_number_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path / "metrics"))
-    monkeypatch.chdir(tmp_path)
-    before = np.random.get_state()[1].copy()
-    metric = GlueMetric(TASKS["rte"])
-    metric.add_batch(predictions=[0, 1], references=[0, 0])
-    metric.add(prediction=1, reference=1)
-    assert metric.compute() == {"accuracy": pytest.approx(200 / 3)}
-    assert os.listdir(tmp_path) == []
-    assert np.array_equal(np.random.get_state()[1], before)
 
 
 def test_scores():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, bootstrap
 
 from lpcompress.glue.statistics import Paired, drop_se, mcnemar
 
@@ -62,3 +62,22 @@ def test_mcnemar_is_the_binomial_tail():
     assert mcnemar([Paired(labels, baseline, compressed, ())]) == pytest.approx(expected)
     halves = [Paired(labels[part], baseline[part], compressed[part], ()) for part in (slice(5), slice(5, 40))]
     assert mcnemar(halves) == pytest.approx(expected)
+
+
+def test_the_draws_are_those_of_scipy():
+    parts = [Paired(*pairs(n=60, seed=seed), (accuracy,)) for seed in (1, 2)]
+
+    def drop(labels, baseline, model):
+        return (accuracy(baseline, labels) - accuracy(model, labels)) / 2
+
+    generator, drops = np.random.default_rng(3), 0
+    for part in parts:
+        data = part.labels, part.baseline, part.model
+        options = {"paired": True, "vectorized": False, "batch": 1, "method": "percentile", "rng": generator}
+        drops = drops + bootstrap(data, drop, n_resamples=50, **options).bootstrap_distribution
+    assert drop_se(parts, resamples=50, seed=3) == drops.std(ddof=1)
+
+
+def test_one_row_has_no_error():
+    one = np.array([1])
+    assert drop_se([Paired(one, one, 1 - one, (accuracy,))]) == 0.0

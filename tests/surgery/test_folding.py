@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
-from lpcompress.checkpoints.quantizer import install
-from lpcompress.nn import from_factorization, role_of
+from lpcompress.checkpoints.quantizer import replace_layers
+from lpcompress.nn import from_factorization
 from lpcompress.surgery.finding import find_layers
 from lpcompress.surgery.folding import fold_permutations
 from lpcompress.surgery.swapping import densify
@@ -28,14 +28,14 @@ def compress_blocks(random_factorization, monkeypatch):
 
     def compress(model, second):
         replacements = {}
-        for seed, (name, layer) in enumerate(find_layers(model, ["ffn"]).items()):
-            if kind := "clustered" if name.endswith(FIRST) else second:
-                shape = role_of(layer).matrix_of(layer).shape
-                replacements[name] = from_factorization(random_factorization(kind, *shape, seed), layer), {}
+        for seed, layer in enumerate(find_layers(model, ["ffn"]).values()):
+            if kind := "clustered" if layer.name.endswith(FIRST) else second:
+                factorization = random_factorization(kind, *layer.matrix().shape, seed)
+                replacements[layer] = from_factorization(factorization, layer.module), {}
         with monkeypatch.context() as patch:
             patch.setattr("lpcompress.checkpoints.quantizer.fold_permutations", lambda model: None)
-            install(model, replacements)
-        return [name for name in replacements if name.endswith(FIRST)]
+            replace_layers(model, replacements)
+        return [layer.name for layer in replacements if layer.name.endswith(FIRST)]
 
     return compress
 
@@ -69,14 +69,16 @@ def test_folded_layers_are_stored_as_such(model, ids, compress_blocks, tmp_path)
 def test_installing_folds(tiny_model, random_factorization):
     model = tiny_model()
     name = "bert.encoder.layer.0.intermediate.dense"
-    module = from_factorization(random_factorization("clustered", 32, 20), model.get_submodule(name))
-    install(model, {name: (module, {})})
+    [layer] = find_layers(model, [name]).values()
+    module = from_factorization(random_factorization("clustered", 32, 20), layer.module)
+    replace_layers(model, {layer: (module, {})})
     assert module.ordered and model.config.quantization_config.layers["encoder.layer.0.intermediate.dense"]["ordered"]
 
 
 def test_an_attention_is_not_folded(tiny_model, random_factorization):
     model = tiny_model()
     name = "bert.encoder.layer.0.attention.self.value"
-    module = from_factorization(random_factorization("clustered", 20, 20), model.get_submodule(name))
-    install(model, {name: (module, {})})
+    [layer] = find_layers(model, [name]).values()
+    module = from_factorization(random_factorization("clustered", 20, 20), layer.module)
+    replace_layers(model, {layer: (module, {})})
     assert not module.ordered

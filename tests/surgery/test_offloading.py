@@ -13,7 +13,8 @@ from torch import nn
 from lpcompress.checkpoints import loading, saving
 from lpcompress.compression.whole_model import compress, preview
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.surgery.finding import all_layers, find_layers, lend_layer, owner_of
+from lpcompress.surgery.finding import find_layers
+from lpcompress.surgery.layer import layers_of
 from lpcompress.surgery.offloading import editable, in_memory, is_offloaded, offload, stored_tensor
 
 SMALL = "8KB"  # of a shard: several of them
@@ -86,11 +87,11 @@ def test_nothing_is_in_memory_but_the_layer_that_is_lent(tiny_model, tmp_path):
     dense.save_pretrained(tmp_path / "source", max_shard_size=SMALL)
     model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
     assert all(tensor.is_meta for tensor in model.parameters())
-    for name in find_layers(model, ["all"]):
-        with lend_layer(model, name) as layer:
-            assert torch.equal(layer.weight, all_layers(dense)[name].weight)
+    for name, layer in find_layers(model, ["all"]).items():
+        with layer.lend() as lent:
+            assert torch.equal(lent.module.weight, layers_of(dense)[name].module.weight)
             here = {parameter for parameter in model.parameters() if not parameter.is_meta}
-            assert here == set(owner_of(model, name).parameters(recurse=False))
+            assert here == set(layer.holder.parameters(recurse=False))
     compress(model, method="svd", ratio=0.3, layers=["all"], row_weights="uniform")
     assert all(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()] if tensor.numel() > 203)
 
@@ -142,8 +143,8 @@ def test_a_pickle(tiny_model, tmp_path):
     torch.save(dense.state_dict(), tmp_path / "source" / "pytorch_model.bin")
     (tmp_path / "source" / "model.safetensors").unlink()
     model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
-    with lend_layer(model, "bert.pooler.dense") as layer:
-        assert torch.equal(layer.weight, dense.bert.pooler.dense.weight)
+    with layers_of(model)["bert.pooler.dense"].lend() as layer:
+        assert torch.equal(layer.module.weight, dense.bert.pooler.dense.weight)
 
 
 def test_missing_weights_are_as_loud_as_ever(tiny_model, tmp_path):

@@ -21,14 +21,15 @@ KINDS = ("low_rank", "clustered", "sparse", "levels")
 def test_the_word_embedding_is_found_and_its_name_leads_back(tiny_model, architecture, head):
     model = tiny_model(architecture, head)
     [(name, layer)] = finding.find_layers(model, ["embedding"]).items()
-    assert layer is model.get_input_embeddings() and model.get_submodule(name) is layer
+    assert layer.module is model.get_input_embeddings() and model.get_submodule(name) is layer.module
+    assert layer.name == name and layer.is_word_embedding
     relative = swapping.relative_name(model, name)
     assert not relative.startswith(model.base_model_prefix)
     for other in ("classifier", "lm", "base"):
         found = tiny_model(architecture, other)
-        full_name, layer = swapping.locate(found, relative)
-        assert found.get_submodule(full_name) is layer is found.get_input_embeddings()
-    assert swapping.locate(model, "no.such.layer") is None
+        layer = swapping.locate(found, [relative])[relative]
+        assert found.get_submodule(layer.name) is layer.module is found.get_input_embeddings()
+    assert swapping.locate(model, ["no.such.layer"]) == {"no.such.layer": None}
 
 
 def test_wildcards_follow_the_order_of_the_model(tiny_model):

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.clustered import Subspace, assemble, group_by_direction, squared_distances
+from lpcompress.factor.curves import fitted_curve
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.whitening import whitened
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.packing import index_dtype
 
@@ -19,6 +21,7 @@ FEW, MANY, MANY_BELOW = 8, 16, 0.3
 small bases, so that more of them pay; clusters that do not pay lose their rows by themselves."""
 
 
+@whitened
 def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     """Cover the rows by subspaces of different dimension, under a budget of stored numbers.
 
@@ -61,6 +64,9 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
         if settled:
             break
     return assemble(matrix, best.labels, [subspace.basis for subspace in best.subspaces])
+
+
+adaptive_curve = fitted_curve(adaptive)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from torch import Tensor
 
 from lpcompress.factor.lewis import lewis_ellipsoid
 from lpcompress.factor.linalg import fix_signs, principal_axes
-from lpcompress.factor.methods.svd import on_basis
+from lpcompress.factor.low_rank import on_basis
 from lpcompress.factor.norms import power_sum
 from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.whitening import whitened
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import CHUNK
 
 
+@whitened
 def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     """Return the better of two starts in the entrywise l_p norm; `robust` then descends from it.
 

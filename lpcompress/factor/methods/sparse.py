@@ -15,23 +15,14 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.sparse import SparseCoded
 
-SHARES = (0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
-"""Of the dense bytes. Levels of 1, 2, 4 and 8 bits take 3, 6, 12 and 25 % of float32's bytes: between, it is denser."""
-
-
-def sparse_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
-    """Return the loss of sparse codes at `SHARES` of the bytes, by thresholds on a sample of rows."""
-    sizes = [int(share * budget.n_bytes) for share in SHARES]
-    losses = loss_at(matrix, [Budget(size, budget.item) for size in sizes], settings.seed, whitener)
-    return Curve.through((size, loss) for size, loss in zip(sizes, losses, strict=True) if loss <= 1)
-
-
 BITS = (0, 1, 2, 4, 8)  # that a coordinate without a number may have: whole levels to a byte
 SAMPLE = 2048  # rows on which basis and bits are chosen
 CURVE_SAMPLE = 512  # rows on which losses at many sizes are estimated
 TALL = 8  # times as many rows as columns: a basis takes less than an eighth of the bytes
 LITTLE = 0.01  # share of the energy: where entries lose less, a curve does not ask what axes would lose
 TOO_NARROW = 2.0  # times the least loss: narrower bases are not tried any more
+SHARES = (0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
+"""Of the dense bytes. Levels of 1, 2, 4 and 8 bits take 3, 6, 12 and 25 % of float32's bytes: between, it is denser."""
 
 
 def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None = None) -> SparseCoded:
@@ -79,6 +70,13 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitene
         return encode(matrix, None, budget, best.bits, compensation)
     fitted = encode(seen, best.basis, budget, best.bits)
     return whitener.undo(fitted) if whitener else fitted
+
+
+def sparse_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
+    """Return the loss of sparse codes at `SHARES` of the bytes, by thresholds on a sample of rows."""
+    sizes = [int(share * budget.n_bytes) for share in SHARES]
+    losses = loss_at(matrix, [Budget(size, budget.item) for size in sizes], settings.seed, whitener)
+    return Curve.through((size, loss) for size, loss in zip(sizes, losses, strict=True) if loss <= 1)
 
 
 def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, whitener: Whitener | None = None) -> list[float]:

@@ -1,0 +1,98 @@
+"""The model card of a compressed checkpoint."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
+from lpcompress.checkpoints.files import REPORT_FILE
+from lpcompress.compression.records import LayerRecord
+from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, left_alone
+from lpcompress.nn import noun_of
+from lpcompress.presentation import dimensions, megabytes
+
+CARD_FILE = "README.md"
+DATA_FREE = "No data was used for that."
+CALIBRATED = "{texts} unlabelled texts were used for that ({source})."
+UNTRAINED = "Nothing was fine-tuned."
+BEFORE_TRAINING = " before that training"
+CARD = """\
+# {name}
+
+`{model}` with {what} replaced by factored forms, by lpcompress {version}.
+{data} {training} The weight files took {before} before and take {after} now.
+{warnings}
+| layer | shape | method | p | removed | error | SVD's error at this size |
+|---|---|---|---|---|---|---|
+{rows}
+
+*removed* is the share of the layer's stored bytes that is gone, every index and mask counted.
+*error* is relative{when}: {error} ({row_weights}).{skipped}
+
+## Loading
+
+```python
+import lpcompress  # pip install lpcompress; from here on transformers knows the format
+from transformers import {auto_class}
+
+model = {auto_class}.from_pretrained("{folder}")
+```
+
+**Without `import lpcompress` loading fails with a size mismatch, and that is meant. Never answer it with
+`ignore_mismatched_sizes=True`: the model then runs with random weights.** Scripts that pass this flag by
+themselves need the import too.
+
+For programs that cannot import it: `lpcompress densify {folder} OUT` writes a plain checkpoint,
+as large as the original. The full record is in `{report_file}`.
+"""
+
+
+def model_card(report: CheckpointReport, auto_class: str) -> str:
+    """Return the text of the model card: what was done, how to load it, what not to do.
+
+    Parameters
+    ----------
+    report : CheckpointReport
+    auto_class : str
+        The transformers class that the card tells people to load with.
+    """
+    rows = [
+        f"| `{layer.name}` | {dimensions(layer.shape)} | {layer.method} | {layer.p:g} "
+        f"| {layer.removed:.1%} | {' | '.join(errors_of(layer))} |"
+        for layer in report.layers
+    ]
+    folder = Path(report.out).name
+    local = Path(report.model).exists()  # only a Hub id may stand in the card's metadata
+    data = ModelCardData(
+        base_model=None if local else report.model,
+        library_name="transformers",
+        tags=["lpcompress", "compression", "low-rank"],
+    )
+    text = CARD.format(
+        name=folder,
+        model=Path(report.model).name if local else report.model,
+        what=_counted(report.layers),
+        version=report.lpcompress_version,
+        before=megabytes(report.file_bytes_before),
+        after=megabytes(report.file_bytes_after),
+        rows="\n".join(rows),
+        data=CALIBRATED.format(**report.calibration) if report.calibration else DATA_FREE,
+        training=report.finetuning or UNTRAINED,
+        when=BEFORE_TRAINING if report.finetuning else "",
+        error=kinds_of_error(report.layers),
+        skipped="".join(f"\n{note}." for note in left_alone(report)),
+        warnings="".join(f"\n**Warning:** {warning}\n" for warning in report.warnings),
+        row_weights=", ".join(sorted({layer.row_weights for layer in report.layers})),
+        auto_class=auto_class,
+        folder=folder,
+        report_file=REPORT_FILE,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{text}"
+
+
+def _counted(layers: Sequence[LayerRecord]) -> str:
+    """Return how many layers of each role there are, in words."""
+    counts = Counter(layer.kind for layer in layers)
+    words = [f"{count} {noun_of(role)}{'s' * (count > 1)}" for role, count in counts.items()]
+    return " and ".join(words)

@@ -1,0 +1,69 @@
+"""GLUE results in a model card: in its metadata, and in a section of its text."""
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from lpcompress.evaluation.evaluation import CAPTION, Evaluation
+from lpcompress.evaluation.report import Line, part_of
+from lpcompress.evaluation.results import OK
+from lpcompress.glue.data import REPOSITORY
+from lpcompress.glue.tasks import SECOND_SPLIT, TASKS
+from lpcompress.presentation import points
+
+HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # their names there
+SECTION = """
+## GLUE, {caption}
+
+| task | n | metric | dense | compressed | drop |
+|---|---|---|---|---|---|
+{rows}
+
+Points, 0 to 100, on the development set{part}. Drop = dense minus compressed score, with its standard error.
+"""
+
+
+def with_scores(card: str, evaluation: Evaluation, name: str) -> str:
+    """Return the text of a model card with the scores in its metadata and in a section of their own.
+
+    Parameters
+    ----------
+    card : str
+        The text without them.
+    evaluation : Evaluation
+    name : str
+        Of the model.
+    """
+    scored = ModelCard(card)
+    metadata = scored.data.to_dict() | {"model_name": name, "eval_results": eval_results(evaluation)}
+    scored.data = ModelCardData(**metadata)
+    rows = "\n".join(_rows(evaluation))
+    scored.text += SECTION.format(caption=CAPTION, rows=rows, part=part_of(evaluation))
+    return str(scored)
+
+
+def eval_results(evaluation: Evaluation) -> list[EvalResult]:
+    """Return an entry of a model card's model-index for each metric of each task that was scored."""
+    part = part_of(evaluation)
+    return [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=REPOSITORY,
+            dataset_name=f"GLUE {TASKS[key].spelling}",
+            dataset_config=key,
+            dataset_split=TASKS[key].splits[name.endswith(SECOND_SPLIT)],
+            metric_type=HUB_METRICS.get(name, name.removesuffix(SECOND_SPLIT)),
+            metric_name=f"{name} (points, 0 to 100, {CAPTION}{part})",
+            metric_value=round(value, 4),
+        )
+        for key, result in evaluation.first.tasks.items()
+        if result.status == OK
+        for name, value in result.metrics.items()
+    ]
+
+
+def _rows(evaluation: Evaluation) -> list[str]:
+    return [
+        f"| {key} | {result.n:,} | {' + '.join(result.metrics)} | {points(result.baseline_score)}"
+        f" | {points(result.score)} | {Line.of_task(result).drop_cell} |"
+        for key, result in evaluation.first.tasks.items()
+        if result.status == OK
+    ]

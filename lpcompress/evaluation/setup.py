@@ -1,0 +1,52 @@
+"""What all tasks of a run share, and what may be made of a model before it is scored again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lpcompress.compression.records import CompressionReport
+from lpcompress.config.scoring import Scoring
+from lpcompress.evaluation.store import Store
+from lpcompress.processes import Workers
+from lpcompress.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all tasks of a run share.
+
+    Attributes
+    ----------
+    workers : Workers
+    scoring : Scoring
+        Which rows, and how they are scored.
+    store : Store or None
+        Where outcomes are kept for a resumed run.
+    context : dict
+        What else the predictions depend on, for the store's keys: versions.
+    progress : Progress
+    """
+
+    workers: Workers
+    scoring: Scoring = field(default_factory=Scoring)
+    store: Store | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Something to make of a model before it is scored again.
+
+    Attributes
+    ----------
+    name : str
+    prepare : callable (model, tokenizer, progress) -> CompressionReport
+        Changes the model in place; may replace modules, must not write into tensors.
+    key : dict
+        What the result depends on, for the store's keys.
+    """
+
+    name: str
+    prepare: Callable[[Any, Any, Progress], CompressionReport]
+    key: dict[str, Any]

@@ -1,0 +1,23 @@
+"""Copies of a model that cost no memory."""
+
+import copy
+import itertools
+from typing import Any
+
+
+def twin_of(model: Any) -> Any:
+    """Return a copy of a model that shares its tensors: modules can be replaced in it, tensors must not be written to.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(2, 3))
+    >>> twin = twin_of(model)
+    >>> twin[0].weight is model[0].weight
+    True
+    >>> twin[0] = nn.Identity()
+    >>> model[0]
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})

@@ -1,0 +1,35 @@
+"""The mathematics of low rank that `svd` and `lp` share: from a basis to a `LowRank`, and its least-squares refit."""
+
+from torch import Tensor
+
+from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.problem import Budget
+from lpcompress.factor.robust import project, refit
+from lpcompress.formats.low_rank import LowRank
+from lpcompress.formats.packing import CHUNK
+
+
+def low_rank(matrix: Tensor, rank: int) -> LowRank:
+    """Project the rows on their `rank` principal axes: the nearest matrix of this rank."""
+    _, axes = principal_axes(matrix)
+    return on_basis(matrix, axes[:, :rank].to(matrix.dtype))
+
+
+def on_basis(matrix: Tensor, basis: Tensor) -> LowRank:
+    """Project the rows on the orthonormal columns of `basis`, (d, rank)."""
+    return LowRank(left=matrix @ basis, right=basis.T.contiguous())
+
+
+@refit.register
+def _refit(like: LowRank, target: Tensor, budget: Budget) -> LowRank:
+    """Return the nearest matrix of the same rank."""
+    return low_rank(target, like.ranks[0])
+
+
+@project.register
+def _project(like: LowRank, target: Tensor, budget: Budget) -> None:
+    """Overwrite `target` by the same; one round of many, so products are not in float64."""
+    _, axes = principal_axes(target, target.dtype)
+    basis = axes[:, : like.ranks[0]].to(target.dtype)
+    for rows in target.split(CHUNK):
+        rows.copy_(rows @ basis @ basis.T)

@@ -1,0 +1,7 @@
+"""Processes that share one run, and the devices they compute on."""
+
+from lpcompress.processes.devices import checked_device
+from lpcompress.processes.sharing import deal, spread
+from lpcompress.processes.workers import Alone, Workers, joined_processes
+
+__all__ = ["Alone", "Workers", "checked_device", "deal", "joined_processes", "spread"]

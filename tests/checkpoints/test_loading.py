@@ -1,0 +1,187 @@
+"""Checkpoints read by a process that knows nothing of the one that wrote them; damaged ones are refused."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMaskedLM
+
+from lpcompress.checkpoints import files, loading, saving
+from lpcompress.compression.whole_model import compress
+from lpcompress.errors import CheckpointError, NeedsTrainingWarning
+from lpcompress.factor import METHODS
+
+ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
+
+
+KINDS = ("low_rank", "clustered", "sparse", "levels")
+
+
+RELOAD = """
+import sys, pathlib, torch
+import transformers
+import lpcompress
+torch.set_num_threads(1)
+for directory in pathlib.Path(sys.argv[1]).iterdir():
+    architecture, head, kind = directory.name.split("-")
+    auto = {"classifier": "AutoModelForSequenceClassification", "lm": "AutoModelForMaskedLM"}[head]
+    if (architecture, head) == ("xlnet", "lm"):
+        auto = "AutoModelForCausalLM"
+    model = getattr(transformers, auto).from_pretrained(directory)
+    expected = torch.load(directory / "expected.pt")
+    assert torch.equal(model(expected["ids"]).logits, expected["logits"]), directory
+    print(directory.name)
+"""
+
+
+def test_logits_are_equal_to_the_bit_in_a_fresh_process(compressed, ids, tmp_path, fresh_python):
+    for architecture in ARCHITECTURES:
+        for head in ("classifier", "lm"):
+            for kind in KINDS:
+                model = compressed(architecture, head, kind)
+                directory = tmp_path / f"{architecture}-{head}-{kind}"
+                saving.save(model, None, directory)
+                torch.save({"ids": ids, "logits": model(ids).logits.detach()}, directory / "expected.pt")
+    done = fresh_python(RELOAD, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 8 * len(KINDS)
+
+
+def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_path, fresh_python):
+    for architecture in ARCHITECTURES:
+        for method in METHODS:
+            model = tiny_model(architecture, "lm" if method == "messi" else "classifier")
+            head = "lm" if method == "messi" else "classifier"
+            compress(model, layers=["all"], method=method, ratio=0.3, clusters=2 if method == "messi" else None)
+            directory = tmp_path / f"{architecture}-{head}-{method}"
+            saving.save(model, None, directory, max_shard_size="9KB" if method == "adaptive" else None)
+            torch.save({"ids": ids, "logits": model(ids).logits.detach()}, directory / "expected.pt")
+        model = tiny_model(architecture)
+        with pytest.warns(NeedsTrainingWarning):
+            compress(model, layers=["all"], method="sketch", ratio=0.3)
+        saving.save(model, None, tmp_path / f"{architecture}-classifier-sketch")
+        expected = {"ids": ids, "logits": model(ids).logits.detach()}
+        torch.save(expected, tmp_path / f"{architecture}-classifier-sketch" / "expected.pt")
+    done = fresh_python(RELOAD, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 4 * (len(METHODS) + 1)
+
+
+def test_without_the_package_no_layer_is_random(tiny_model, tmp_path, fresh_python):
+    for architecture in ARCHITECTURES:
+        for word in ("attention", "ffn"):
+            model = tiny_model(architecture)
+            compress(model, layers=[word], method="svd", ratio=0.4)
+            saving.save(model, None, tmp_path / f"{architecture}-{word}")
+    script = """
+import sys, pathlib, transformers
+for directory in pathlib.Path(sys.argv[1]).iterdir():
+    try:
+        transformers.AutoModelForSequenceClassification.from_pretrained(directory)
+    except RuntimeError as error:
+        print(directory.name)
+assert "lpcompress" not in sys.modules
+"""
+    done = fresh_python(script, tmp_path)
+    assert len(done.stdout.split()) == 8, done.stderr
+
+
+def test_without_the_package_loading_fails(compressed, tmp_path, fresh_python):
+    for kind in KINDS:
+        saving.save(compressed(kind=kind), None, tmp_path / kind)
+    script = """
+import sys, transformers
+for kind in ("low_rank", "clustered", "sparse", "levels"):
+    try:
+        transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1] + "/" + kind)
+    except RuntimeError as error:
+        print(kind)
+assert "lpcompress" not in sys.modules
+"""
+    done = fresh_python(script, tmp_path)
+    assert done.stdout.split() == list(KINDS), done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_dtype_of_the_checkpoint_is_kept(compressed, tmp_path, dtype):
+    saving.save(compressed().to(dtype), None, tmp_path / "a")
+    assert loading.load(str(tmp_path / "a"))[0].dtype == dtype
+    assert loading.load(str(tmp_path / "a"), dtype=torch.float32)[0].dtype == torch.float32
+
+
+def test_the_class_follows_the_config(tiny_model, tmp_path):
+    tiny_model("distilbert", "lm").save_pretrained(tmp_path / "a")
+    model, tokenizer = loading.load(str(tmp_path / "a"))
+    assert type(model).__name__ == "DistilBertForMaskedLM" and tokenizer is None
+    assert not files.is_compressed(model.config)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    for name, outcome in (("os", None), ("MyBert", None), (None, "DistilBertModel")):
+        config["architectures"] = [name] if name else None
+        (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+        if outcome:
+            assert type(loading.load(str(tmp_path / "a"))[0]).__name__ == outcome
+        else:
+            with pytest.raises(CheckpointError, match=f"must name a class of transformers. Got '{name}'"):
+                loading.load(str(tmp_path / "a"))
+
+
+def test_random_weights_are_never_silent(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({k: t for k, t in weights.items() if "classifier" not in k}, tmp_path / "model.safetensors")
+    with pytest.warns(UserWarning, match="these weights are random"):
+        loading.load(str(tmp_path))
+    save_file({k: t for k, t in weights.items() if "word_emb" not in k}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"It lacks bert\.embeddings\.word_embeddings\.weight"):
+        loading.load(str(tmp_path))
+
+
+def test_damaged_files_give_one_sentence(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(CheckpointError, match="cannot be loaded") as error:
+        loading.load(str(tmp_path))
+    assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        loading.load(str(tmp_path))
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["BOMB"],)
+
+
+def test_a_pickle_cannot_run_code(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    tiny_model().config.save_pretrained(tmp_path / "a")
+    torch.save({"weight": Bomb()}, tmp_path / "a" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        loading.load(str(tmp_path / "a"))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_config_of_wrong_types_gives_one_sentence(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"hidden_size": "wide"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"cannot be loaded\. .*'hidden_size': .*expected int, got str"):
+        loading.load(str(tmp_path))
+
+
+def test_pipelines(compressed, tokenizer, tmp_path):
+    from transformers import pipeline
+
+    for head, task in (("classifier", "text-classification"), ("lm", "fill-mask"), ("base", "feature-extraction")):
+        saving.save(compressed("bert", head, "clustered"), tokenizer, tmp_path / head)
+        result = pipeline(task, model=str(tmp_path / head))("a b [MASK] c")
+        assert result and (task == "feature-extraction" or all(r["score"] > 0 for r in result))
+
+
+def test_the_language_model_shares_its_factors_after_loading(compressed, tmp_path):
+    saving.save(compressed("roberta", "lm", "low_rank"), None, tmp_path / "a")
+    assert not any(key.startswith("lm_head.decoder") for key in load_file(tmp_path / "a" / "model.safetensors"))
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "a")
+    assert model.get_output_embeddings().embedding is model.get_input_embeddings()

@@ -1,0 +1,235 @@
+"""Checkpoints on disk: complete or absent."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertForSequenceClassification
+
+from lpcompress import atomic
+from lpcompress.checkpoints import files, loading, saving
+from lpcompress.compression.whole_model import compress
+from lpcompress.errors import CheckpointError
+
+ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
+
+
+KINDS = ("low_rank", "clustered", "sparse", "levels")
+
+
+def files_of(directory):
+    return {p.name: p.read_bytes() for p in directory.iterdir()}
+
+
+def save_with(model, tokenizer, out, texts, **options):
+    """Save a checkpoint with other files beside the weights."""
+    with saving.new_checkpoint(out, options.pop("overwrite", False)) as directory:
+        saving.write(directory, model, tokenizer, **options)
+        for name, text in texts.items():
+            (directory / name).write_text(text, encoding="utf-8")
+
+
+def test_densify_every_layer(tiny_model, ids, tmp_path):
+    for architecture in ARCHITECTURES:
+        model = tiny_model(architecture, "lm")
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        compress(model, layers=["all"], method="adaptive", ratio=0.3, clusters=2)
+        saving.save(model, None, tmp_path / architecture)
+        saving.densify(tmp_path / architecture, tmp_path / f"{architecture}-dense")
+        dense, _ = loading.load(str(tmp_path / f"{architecture}-dense"))
+        assert {name: tensor.shape for name, tensor in dense.state_dict().items()} == shapes
+        torch.testing.assert_close(dense(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+def test_load_and_save_keep_everything(compressed, tokenizer, ids, tmp_path):
+    model = compressed("roberta", "lm", "sparse")
+    with saving.new_checkpoint(tmp_path / "a") as directory:
+        saving.write(directory, model, tokenizer)
+        (directory / "README.md").write_text(f"# {files.file_bytes(directory) > 0} é\n", encoding="utf-8")
+    loaded, again = loading.load(str(tmp_path / "a"))
+    assert type(loaded) is type(model) and torch.equal(loaded(ids).logits, model(ids).logits)
+    assert again("a b x")["input_ids"] == tokenizer("a b x")["input_ids"]
+    assert (tmp_path / "a" / "README.md").read_text(encoding="utf-8") == "# True é\n"
+    saving.save(loaded, again, tmp_path / "b")
+    ours, theirs = files_of(tmp_path / "a"), files_of(tmp_path / "b")
+    assert ours["model.safetensors"] == theirs["model.safetensors"] and ours["config.json"] == theirs["config.json"]
+    assert files.file_bytes(tmp_path / "a") == len(ours["model.safetensors"])
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_shards(compressed, ids, tmp_path):
+    model = compressed("bert", "lm", "clustered")
+    saving.save(model, None, tmp_path / "a", max_shard_size="8KB")
+    assert len(list((tmp_path / "a").glob("model-*.safetensors"))) > 1
+    loaded, _ = loading.load(str(tmp_path / "a"))
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    total = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    assert files.file_bytes(tmp_path / "a") >= total - 203 * 4  # the bias is stored once
+
+
+def test_existing_output(compressed, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    saving.save(compressed(), None, out)  # an empty directory is as good as none
+    before = files_of(out)
+    with pytest.raises(CheckpointError, match=r"exists\. Choose another directory, or pass --overwrite"):
+        saving.save(compressed(), None, out)
+    assert files_of(out) == before
+    save_with(compressed(kind="low_rank"), None, out, {"new": ""}, overwrite=True)
+    assert "new" in files_of(out) and files_of(out)["model.safetensors"] != before["model.safetensors"]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_overwrite_replaces_checkpoints_only(compressed, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        saving.save(compressed(), None, tmp_path, overwrite=True)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        saving.refuse_existing(tmp_path / "thesis.tex", overwrite=True)
+    with pytest.raises(CheckpointError, match="not a directory you may write to"):
+        saving.refuse_existing(tmp_path / "thesis.tex" / "out")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
+@pytest.mark.parametrize("moment", ["save_pretrained", "flush", "rename"])
+def test_a_failure_leaves_nothing_and_harms_nothing(compressed, tmp_path, monkeypatch, error, moment):
+    out = tmp_path / "out"
+    model = compressed()
+    saving.save(model, None, out)
+    before = files_of(out)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    real = Path.rename
+    patches = {
+        "save_pretrained": lambda: monkeypatch.setattr(type(model), "save_pretrained", fail),
+        "flush": lambda: monkeypatch.setattr(atomic, "flush", fail),
+        "rename": lambda: monkeypatch.setattr(
+            Path, "rename", lambda self, to: fail() if ".tmp-" in self.name else real(self, to)
+        ),
+    }
+    patches[moment]()
+    expected = CheckpointError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected) as caught:
+        saving.save(model, None, out, overwrite=True)
+    if expected is CheckpointError:
+        assert "No space left on device. Nothing was left behind." in str(caught.value)
+    assert os.listdir(tmp_path) == ["out"] and files_of(out) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from transformers import BertForSequenceClassification
+from lpcompress import atomic
+from lpcompress.checkpoints import saving
+model = BertForSequenceClassification.from_pretrained(sys.argv[1])
+def die(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+real = Path.rename
+def rename(self, to):
+    return die() if ".tmp-" in self.name else real(self, to)
+if sys.argv[3] == "flush":
+    atomic.flush = die
+else:
+    Path.rename = rename
+saving.save(model, None, Path(sys.argv[2]), overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["flush", "rename"])
+def test_kill_leaves_nothing_that_looks_finished(tiny_model, tmp_path, fresh_python, moment):
+    tiny_model().save_pretrained(tmp_path / "source")
+    out = tmp_path / "results" / "out"
+    save_with(tiny_model(), None, out, {"first": ""})
+    assert fresh_python(KILLED, tmp_path / "source", out, moment).returncode == -9
+    leftovers = sorted(name.rpartition("-")[0] or name for name in os.listdir(out.parent))
+    assert leftovers == {"flush": [".out.tmp", "out"], "rename": [".out.old", ".out.tmp"]}[moment]
+    with pytest.raises(CheckpointError, match="exists"):
+        saving.save(tiny_model(), None, out)  # tidies up, and gives the old checkpoint back
+    assert os.listdir(out.parent) == ["out"] and "first" in files_of(out)
+    save_with(tiny_model(), None, out, {"second": ""}, overwrite=True)
+    assert os.listdir(out.parent) == ["out"] and "second" in files_of(out)
+
+
+def test_the_temporary_of_a_living_process_stays(tiny_model, tmp_path):
+    living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        for name in (f".out.tmp-{living.pid}", ".out.tmp-999999999", ".out.mine-1", ".other.tmp-999999999"):
+            (tmp_path / name).mkdir()
+        saving.save(tiny_model(), None, tmp_path / "out")
+    finally:
+        living.kill()
+        living.wait()
+    expected = {f".out.tmp-{living.pid}", ".out.mine-1", ".other.tmp-999999999", "out"}
+    assert set(os.listdir(tmp_path)) == expected
+
+
+def test_densify_needs_nobodys_package(compressed, tokenizer, ids, tmp_path, fresh_python):
+    for kind in KINDS:
+        model = compressed("bert", "lm", kind)
+        saving.save(model, tokenizer, tmp_path / kind, stub=True)
+        saving.densify(tmp_path / kind, tmp_path / "dense" / kind)
+        torch.save({"ids": ids, "logits": model(ids).logits.detach()}, tmp_path / "dense" / kind / "expected.pt")
+        assert not list((tmp_path / "dense" / kind).glob("*.py"))
+        assert "auto_map" not in (tmp_path / "dense" / kind / "config.json").read_text()
+    script = """
+import sys, torch, transformers
+for kind in ("low_rank", "clustered", "sparse", "levels"):
+    model, info = transformers.AutoModelForMaskedLM.from_pretrained(f"{sys.argv[1]}/{kind}", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"], info
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    expected = torch.load(f"{sys.argv[1]}/{kind}/expected.pt")
+    torch.testing.assert_close(model(expected["ids"]).logits, expected["logits"], atol=1e-5, rtol=1e-5)
+    transformers.AutoTokenizer.from_pretrained(f"{sys.argv[1]}/{kind}")
+assert "lpcompress" not in sys.modules
+"""
+    done = fresh_python(script, tmp_path / "dense")
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(CheckpointError, match="It is dense already"):
+        saving.densify(tmp_path / "dense" / "sparse", tmp_path / "again")
+
+
+def test_the_stub_needs_no_import_by_the_user(compressed, tokenizer, tmp_path, fresh_python):
+    saving.save(compressed(), tokenizer, tmp_path / "a", stub=True)
+    script = """
+import sys, transformers
+assert "lpcompress" not in sys.modules
+model = transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1], trust_remote_code=True)
+print(type(model).__name__, type(model.get_input_embeddings()).__name__)
+"""
+    done = fresh_python(script, tmp_path / "a", HF_HOME=str(tmp_path / "home"))
+    assert done.stdout == "BertForSequenceClassification SparseCodedEmbedding\n", done.stderr
+    model, _ = loading.load(str(tmp_path / "a"))  # without running that code
+    assert type(model) is BertForSequenceClassification
+
+
+def test_time_of_day_is_not_part_of_a_checkpoint(compressed, tmp_path):
+    model = compressed()
+    saving.save(model, None, tmp_path / "a")
+    time.sleep(0.01)
+    saving.save(model, None, tmp_path / "b")
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "directory_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_files_have_the_modes_that_the_umask_gives(compressed, tokenizer, tmp_path, umask, file_mode, directory_mode):
+    before = os.umask(umask)
+    try:
+        save_with(compressed(), tokenizer, tmp_path / "out", {"report.json": "{}"}, stub=True)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()} == {file_mode}
+    assert (tmp_path / "out").stat().st_mode & 0o777 == directory_mode
+
+
+def test_the_root_is_no_place_for_a_checkpoint():
+    with pytest.raises(CheckpointError, match=r"^/ exists\."):
+        saving.refuse_existing("/")
+    with pytest.raises(CheckpointError, match=r"^/ is not a checkpoint"):
+        saving.refuse_existing("/", overwrite=True)

@@ -1,0 +1,58 @@
+"""One layer fitted: the model is not touched meanwhile, and plain SVD is fitted beside it once or not at all."""
+
+import pytest
+import torch
+
+from lpcompress.compression import one_layer
+from lpcompress.compression.one_layer import fit_layer
+from lpcompress.compression.priors import RowWeights
+from lpcompress.compression.records import Share, Task
+from lpcompress.errors import LpCompressError
+from lpcompress.factor.problem import Settings
+from lpcompress.surgery.finding import find_layers
+
+
+@pytest.fixture
+def embedding(tiny_model):
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(generator=torch.Generator().manual_seed(1))
+    [layer] = find_layers(model, ["embedding"]).values()
+    return layer
+
+
+def task(method, weights=None, ratio=0.4):
+    return Task(Share(method, ratio), RowWeights(weights, "uniform"), None)
+
+
+def test_the_weight_of_the_model_is_never_written_to(embedding):
+    before, seen = embedding.module.weight.detach().clone(), []
+
+    def say(doing):
+        seen.append(doing)
+        assert torch.equal(embedding.module.weight, before)
+
+    done = fit_layer(embedding, task("sparse"), Settings(), None, say)
+    assert seen == ["fitting sparse", "fitting SVD for comparison"]
+    assert torch.equal(embedding.module.weight, before)
+    assert torch.equal(done.module.padding_row, before[0])
+    with pytest.raises(LpCompressError, match="word_embeddings: "):
+        fit_layer(embedding, task("svd", ratio=0.99), Settings(), None, say)
+    assert torch.equal(embedding.module.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("method", "weighted", "compare", "fits"),
+    [("svd", False, True, 0), ("svd", True, True, 1), ("sparse", False, True, 1), ("sparse", False, False, 0)],
+)
+def test_svd_is_fitted_for_comparison_only_where_it_is_not_there_already(
+    embedding, monkeypatch, method, weighted, compare, fits
+):
+    real, asked = one_layer.factorize, []
+    monkeypatch.setattr(one_layer, "factorize", lambda *given: asked.append(given) or real(*given))
+    weights = torch.linspace(1, 2, 203, dtype=torch.float64) if weighted else None
+    record = fit_layer(embedding, task(method, weights), Settings(), None, lambda doing: None, compare).record
+    assert len(asked) == fits
+    assert (record.svd_error_fro is None) == (not compare)
+    if method == "svd" and not weighted:
+        assert record.svd_error_fro == record.error_fro

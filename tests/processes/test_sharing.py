@@ -1,0 +1,107 @@
+"""Names dealt out; results, warnings and errors of two processes as those of one."""
+
+import json
+import warnings
+
+import pytest
+
+from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning
+from lpcompress.processes import Alone, deal, spread
+
+SCRIPT = """
+import json, sys, warnings
+from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning
+from lpcompress.processes import spread
+from lpcompress.processes import Workers, joined_processes
+
+SIZES = {"a": 1, "b": 5, "c": 3, "d": 2}  # b and a go to the first process, c and d to the second
+
+
+def told(work):
+    asked = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        try:
+            result = spread(SIZES, lambda *words: asked.append(words) or work(*words), workers)
+        except Exception as error:
+            result = f"{type(error).__name__}: {error}"
+    return {"asked": asked, "result": result, "warnings": [f"{w.category.__name__}: {w.message}" for w in said]}
+
+
+def warn(name, *_):
+    for text in ("all alike", name, name):
+        warnings.warn(text, NeedsTrainingWarning)
+
+
+def fail(name, *_):
+    warn(name)
+    if name in "bd":
+        raise BudgetError(f"{name} is too large")
+
+
+def break_down(name, *_):
+    if name == "d":
+        raise ZeroDivisionError("a bug")
+
+
+with joined_processes():
+    workers = Workers("cpu")
+    found = [told(lambda name, *_: f"{name} by {workers.rank}"), told(warn), told(fail), told(break_down)]
+    open(f"{sys.argv[1]}/{workers.rank}.json", "w").write(json.dumps(found))
+"""
+
+
+def test_the_largest_come_first_each_to_the_one_with_least():
+    assert deal({"a": 4, "b": 7, "c": 5, "d": 2, "e": 3}, 2) == {"b": 0, "c": 1, "a": 1, "e": 0, "d": 1}
+    assert deal({"a": 1, "b": 1, "c": 1}, 2) == {"a": 0, "b": 1, "c": 0}
+    assert deal({"a": 1}, 3) == {"a": 0}
+    assert deal({}, 2) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_nobody_has_more_than_the_others_by_more_than_one_layer(count):
+    sizes = {f"layer {i}": 1 + (7 * i) % 19 for i in range(40)}
+    ranks = deal(sizes, count)
+    assert ranks.keys() == sizes.keys()
+    loads = [sum(size for name, size in sizes.items() if ranks[name] == rank) for rank in range(count)]
+    assert max(loads) - min(loads) <= max(sizes.values())
+
+
+def test_one_process_does_all_in_order_and_stops_at_an_error():
+    asked = []
+
+    def work(name, done, total):
+        asked.append((name, done, total))
+        if name == "c":
+            raise BudgetError("too large")
+        return name.upper()
+
+    assert spread({"b": 1, "a": 9}, work, Alone()) == {"b": "B", "a": "A"}
+    with pytest.raises(BudgetError, match="too large"):
+        spread({"c": 1, "d": 1}, work, Alone())
+    assert asked == [("b", 0, 2), ("a", 1, 2), ("c", 0, 2)]
+
+
+def test_two_processes_say_what_one_says(tmp_path, two_processes):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = two_processes(tmp_path / "script.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    results, warned, failed, broken = first
+    assert list(results["result"].items()) == [("a", "a by 0"), ("b", "b by 0"), ("c", "c by 1"), ("d", "d by 1")]
+    assert results["asked"] == [["a", 0, 2], ["b", 1, 2]]
+    assert second[0]["result"] == results["result"] and second[0]["asked"] == [["c", 0, 2], ["d", 1, 2]]
+
+    def warn(names):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default")
+            for name in names:
+                for text in ("all alike", name, name):
+                    warnings.warn(text, NeedsTrainingWarning, stacklevel=1)
+        return [f"{each.category.__name__}: {each.message}" for each in said]
+
+    assert warned["warnings"] == second[1]["warnings"] == warn("abcd")
+    assert failed["warnings"] == second[2]["warnings"] == warn("ab")  # what is after the error was never tried
+    assert failed["result"] == second[2]["result"] == "BudgetError: b is too large"
+    assert broken["result"] == f"{LpCompressError.__name__}: process 1 of 2 failed. ZeroDivisionError: a bug"
+    assert second[3]["result"] == "ZeroDivisionError: a bug"
