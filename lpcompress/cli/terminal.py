@@ -134,7 +134,7 @@ class _Handler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:  # of a bug, whose traceback must keep its lines
-            typer.echo(self.format(record), err=True)
-        else:
+        if not record.exc_info:
             self._terminal.remark(record.getMessage())
+        elif self._terminal.speaks:  # a bug, whose traceback must keep its lines
+            typer.echo(self.format(record), err=True)

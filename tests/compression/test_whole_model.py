@@ -362,7 +362,7 @@ def test_a_ratio_too_near_one_is_refused_in_words(model, method, ratio):
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.1, 28])
 def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
-    with pytest.raises(LpCompressError, match="above 0 and below 1: .* Got"):
+    with pytest.raises(LpCompressError, match=r"above 0 and below 1: .*\. Got"):
         compress(model(), ratio=ratio)
 
 
