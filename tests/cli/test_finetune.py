@@ -15,11 +15,11 @@ def asked(monkeypatch):
     """What the command asks of the engine."""
     found = {}
 
-    def take(model, task, out, *, progress, **others):
-        found.update(others, model=model, task=task, out=out)
+    def take(model, task, out, recipe, scoring, *, progress, **others):
+        found.update(others, model=model, task=task, out=out, recipe=recipe, scoring=scoring)
         return {"task": task}
 
-    monkeypatch.setattr(finetuning, "finetune", take)
+    monkeypatch.setattr(finetuning, "tune", take)
     return found
 
 
