@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 import lpcompress
 from lpcompress.checkpoints import loading, saving
+from lpcompress.compression.card import CARD_FILE, model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
@@ -32,7 +33,9 @@ def compressed_classifier(tiny_classifier, tmp_path):
         done = replace(done, warnings=["not trained yet"])
         with saving.new_checkpoint(small) as directory:
             saving.write(directory, model, tokenizer)
-            CheckpointReport.of(done, model=str(dense), out=small, before=1, after=1).write(directory)
+            report = CheckpointReport.of(done, model=str(dense), out=small, before=1, after=1)
+            report.write(directory)
+            (directory / CARD_FILE).write_text(model_card(report, "AutoModel"), encoding="utf-8")
         return small, dense
 
     return make
