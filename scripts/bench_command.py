@@ -2,8 +2,8 @@
 
     python scripts/bench_command.py [--tokens 250002] [-- --p 1.0 --ratio 0.28]
 
-The checkpoint is made here with random weights (the Hub is not needed) and a byte-level BPE tokenizer of the same
-size; time and memory do not depend on the values.
+The checkpoint is created here with random weights and a byte-level BPE tokenizer of the same size (the Hub is not
+needed); time and memory do not depend on the weights' values.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_t
 
 
 def tokenizer(tokens: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer of at most so many tokens, with made-up merges."""
+    """Return a byte-level BPE tokenizer of at most `tokens` tokens, with made-up merges."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*SPECIAL.values(), *letters]
     known, merges = set(pieces), []
@@ -43,7 +43,7 @@ def tokenizer(tokens: int) -> PreTrainedTokenizerFast:
 
 
 def main() -> None:
-    """Make the checkpoint, run the command in a process of its own, print what it took."""
+    """Create the checkpoint, run the command in its own process, and print its time and peak memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("options", nargs="*", default=["--p", "1.0", "--ratio", "0.28"], help="of `compress`, after --")
     for option, default in {"tokens": 50265, "width": 768, "blocks": 12}.items():
@@ -72,7 +72,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         layer = json.loads(result.stdout)["layers"][0]
     console.print(f"compress {' '.join(args.options)}: {seconds:.0f} s, checkpoint {size / 1e6:.0f} MB, ", end="")
-    console.print(f"peak memory {peak / 1e6:.0f} MB = {peak / size:.2f} x the checkpoint; {layer['method']} was chosen")
+    console.print(f"peak memory {peak / 1e6:.0f} MB = {peak / size:.2f} x the checkpoint; method {layer['method']}")
 
 
 if __name__ == "__main__":

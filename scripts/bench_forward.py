@@ -1,8 +1,8 @@
-"""Measure what a compressed embedding costs in the forward pass of a whole classifier.
+"""Measure what a compressed embedding adds to the forward pass of a whole classifier.
 
     python scripts/bench_forward.py --threads 2
 
-Weights are random, factored at a ratio of 0.28; times are medians of interleaved runs.
+Weights are random and factored at a ratio of 0.28. Times are medians of interleaved runs.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from lpcompress.nn import from_factorization
 
 
 def seconds(module: nn.Module, ids: torch.Tensor) -> float:
-    """Return the time of one forward pass."""
+    """Return the seconds that one forward pass takes."""
     start = time.perf_counter()
     with torch.inference_mode():
         module(ids)
@@ -28,7 +28,7 @@ def seconds(module: nn.Module, ids: torch.Tensor) -> float:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, default in {
         "layers": 6,

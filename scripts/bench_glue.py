@@ -1,10 +1,10 @@
-"""Speed of eval-glue beside a plain Trainer.evaluate with padding to 128, and its peak memory as the data grows.
+"""Compare the speed of eval-glue with Trainer.evaluate padded to 128, and measure its peak memory as the data grows.
 
     python scripts/bench_glue.py --data DIR --models DIR --threads 2
 
-One run: both tokenise and score the same rows with the same model and batch size, in turns. Memory is that of a
-process of its own for each number of rows (of QQP, which has 40,430), with a model of one small layer: what the weights
-take does not depend on the data.
+For the speed, both tokenise and score the same rows with the same model and batch size, in turn. For the memory, each
+number of rows (of QQP, which has 40,430) has its own process and a model of one small layer, because the memory of the
+weights does not depend on the data.
 """
 
 import argparse
@@ -44,14 +44,14 @@ BATCH_SIZE = 32
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long `work` takes."""
+    """Return the seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def throughput(args: argparse.Namespace) -> Table:
-    """Return a table of rows a second, medians over the repeats."""
+    """Return a table of rows per second, medians over the repeats."""
     task = TASKS[args.task]
     rows = load_rows(task, task.splits[0], args.data, args.limit)
     model = AutoModelForSequenceClassification.from_pretrained(args.models / args.task).eval()
@@ -84,7 +84,7 @@ def throughput(args: argparse.Namespace) -> Table:
 
 
 def memory(args: argparse.Namespace) -> Table:
-    """Return a table of the peak memory of an evaluation of QQP, a process for each number of rows."""
+    """Return a table of the peak memory of evaluating QQP, in one process per number of rows."""
     table = Table("rows of QQP", "peak memory, MB")
     for rows in args.rows:
         command = [sys.executable, __file__, "--data", str(args.data), "--models", str(args.models)]
@@ -95,13 +95,13 @@ def memory(args: argparse.Namespace) -> Table:
 
 
 def peak(args: argparse.Namespace) -> int:
-    """Evaluate some rows of QQP and return the most memory that this process has held, in bytes (Linux)."""
+    """Evaluate `args.peak` rows of QQP and return the peak memory of this process, in bytes (Linux)."""
     rows = load_rows(TASKS["qqp"], "validation", args.data, args.peak)
     tokenizer = AutoTokenizer.from_pretrained(args.models / "qqp")
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **sizes)).eval()
     logits(model, encode(tokenizer, rows, BATCH_SIZE), Workers("cpu"))
-    # not ru_maxrss: that starts at the peak of the process that started this one
+    # not ru_maxrss, which starts at the peak of the parent process
     return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--task", default="mrpc", choices=TASKS)
     parser.add_argument("--limit", type=int, default=400, help="rows for the speed")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rows", type=int, nargs="*", default=[1000, 10000, 40430], help="of QQP, for the memory")
+    parser.add_argument("--rows", type=int, nargs="*", default=[1000, 10000, 40430], help="rows of QQP for the memory")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -2,10 +2,9 @@
 
     python scripts/bench_linear.py --threads 1
 
-Numbers are random. `kept` is the share of the dense layer's numbers that the other layers have, and of its
-multiplications: a factored layer is as fast as arithmetic says where its time is below `kept` times the dense one's.
-`folded` is the clustered layer that leaves its outputs in the order of its clusters. Times are medians of interleaved
-runs.
+Weights are random. `kept` is the share of the dense layer's numbers, and of its multiplications, that the other layers
+have: a factored layer is as fast as its arithmetic if its time is at most `kept` times the dense one's. `folded` is the
+clustered layer that leaves its outputs in the order of its clusters. Times are medians of interleaved runs.
 """
 
 import argparse
@@ -27,13 +26,13 @@ CLUSTERS = 4
 
 
 def low_rank(rows: int, columns: int, kept: float) -> LowRank:
-    """Return random factors that need `kept` of the matrix' numbers."""
+    """Return random factors that hold the share `kept` of the matrix' numbers."""
     rank = round(kept * rows * columns / (rows + columns))
     return LowRank(torch.randn(rows, rank), torch.randn(rank, columns) / columns)
 
 
 def clustered(rows: int, columns: int, kept: float) -> Clustered:
-    """Return random factors in clusters of equal size, of ranks from half to one and a half of the mean."""
+    """Return random factors in clusters of equal size, with ranks from 0.5 to 1.5 times their mean."""
     mean = kept * rows * columns / (rows + CLUSTERS * columns)
     ranks = torch.linspace(0.5 * mean, 1.5 * mean, CLUSTERS).round().long().clamp_min(1)
     counts = torch.full((CLUSTERS,), rows // CLUSTERS)
@@ -47,7 +46,7 @@ def clustered(rows: int, columns: int, kept: float) -> Clustered:
 
 
 def layers(rows: int, columns: int, kept: float) -> dict[str, nn.Module]:
-    """Return the layers to compare, of one shape and one size."""
+    """Return the layers to compare, all of one shape, and of one size except the dense one."""
     dense = nn.Linear(columns, rows)
     budget = Budget(int(4 * kept * rows * columns), 4)
     held: dict[str, Factorization] = {
@@ -62,7 +61,7 @@ def layers(rows: int, columns: int, kept: float) -> dict[str, nn.Module]:
 
 
 def medians(modules: dict[str, nn.Module], hidden: Tensor, repeats: int) -> dict[str, float]:
-    """Return the median milliseconds of each module's forward pass."""
+    """Return the median time of each module's forward pass, in milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in modules}
     with torch.inference_mode():
         for repeat in range(repeats + 2):
@@ -75,7 +74,7 @@ def medians(modules: dict[str, nn.Module], hidden: Tensor, repeats: int) -> dict
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[384, 768], help="default: %(default)s")
     parser.add_argument("--kept", type=float, nargs="+", default=[1.0, 0.8, 0.6, 0.4, 0.2], help="default: %(default)s")

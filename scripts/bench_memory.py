@@ -1,10 +1,10 @@
-"""Peak memory of `lpcompress compress` on a checkpoint that is much larger than what may be in memory at once.
+"""Measure the peak memory of `lpcompress compress` on a checkpoint much larger than the memory that it may use.
 
-    python scripts/bench_memory.py                                    # svd on every layer of 2 GB
+    python scripts/bench_memory.py                                    # svd on every layer of a 2 GB checkpoint
     python scripts/bench_memory.py --layers embedding --method auto
 
-The limit is the checkpoint's largest shard plus six times its largest layer. Memory counts from what the same command
-takes for a checkpoint of next to nothing: the interpreter and its imports. The weights are random and of BERT-large's
+The limit is the checkpoint's largest shard plus six times its largest layer. The memory of the same command on a tiny
+checkpoint, that is of the interpreter and its imports, is subtracted. The weights are random and of BERT-large's
 shapes; every process has one thread.
 """
 
@@ -34,13 +34,13 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_H
 
 
 def python(*arguments: str) -> str:
-    """Return what a Python process of its own prints."""
+    """Run Python in a new process and return what it prints."""
     command = [sys.executable, *arguments]
     return subprocess.run(command, check=True, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True).stdout
 
 
 def compress(source: Path, options: list[str]) -> dict[str, float]:
-    """Return peak memory, seconds, the largest layer and the size of the result."""
+    """Compress `source` and return peak memory, seconds, number of layers, largest layer and sizes before and after."""
     began = time.perf_counter()
     out = source.with_name(f"{source.name}-out")
     command = (
@@ -67,7 +67,7 @@ def compress(source: Path, options: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Make both checkpoints, compress them, print the peak beside the limit."""
+    """Create both checkpoints, compress them, and print peak memory and limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", nargs="+", default=["svd"])
     parser.add_argument("--layers", nargs="+", default=["all"])
@@ -90,7 +90,7 @@ def main() -> None:
             limit, peak = shard + 6 * run["largest"], run["peak"] - base["peak"]
             console.print(
                 f"{method}: {run['layers']} layers of {run['before'] / 1e6:.0f} MB in {run['seconds']:.0f} s,"
-                f" {run['after'] / 1e6:.0f} MB left; peak {peak / 1e6:.0f} MB beside the {base['peak'] / 1e6:.0f} MB of"
+                f" {run['after'] / 1e6:.0f} MB left; peak {peak / 1e6:.0f} MB above the {base['peak'] / 1e6:.0f} MB of"
                 f" the interpreter; limit {limit / 1e6:.0f} MB ({shard / 1e6:.0f} + 6 x {run['largest'] / 1e6:.0f})"
             )
 

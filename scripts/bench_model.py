@@ -2,9 +2,9 @@
 
     python scripts/bench_model.py --data GLUE_DIR --models MODELS_DIR
 
-MODELS_DIR holds one fine-tuned classifier a task, GLUE_DIR holds <task>/<split>.parquet. Calibration takes unlabelled
-texts of the task's own training split. Prints the drop in points of every task and their mean; --out keeps them as
-JSON, result by result.
+MODELS_DIR holds one fine-tuned classifier per task, GLUE_DIR holds <task>/<split>.parquet. Calibration uses unlabelled
+texts of the task's own training split. Prints each task's drop in points and their mean; --out also writes them as
+JSON, after each result.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rich.table import Table
 
 import lpcompress
 
-RECIPES = {  # row of the table -> options of `compress`, and if the task's texts are used
+RECIPES = {  # row of the table -> options of `compress`, and whether to calibrate on the task's texts
     "SVD": ({"method": "svd", "row_weights": "uniform"}, False),
     "SVD, whitened": ({"method": "svd"}, True),
     "messi": ({"method": "messi"}, False),
@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=["mrpc", "rte", "cola"])
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, metavar="RECIPE")
-    parser.add_argument("--removed", nargs="+", type=float, default=[0.2, 0.3, 0.4, 0.5], help="of the whole model")
-    parser.add_argument("--limit", type=int, default=300, help="rows a task")
+    parser.add_argument("--removed", nargs="+", type=float, default=[0.2, 0.3, 0.4, 0.5], help="shares of the model")
+    parser.add_argument("--limit", type=int, default=300, help="rows per task")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def score(recipe: str, removed: float, task: str, args: argparse.Namespace) -> dict[str, float]:
-    """Return drop in points, dense score and seconds of one compression with its two evaluations."""
+    """Compress one model and return its drop in points, its dense score, and the seconds, evaluations included."""
     options, calibrated = RECIPES[recipe]
     if calibrated:
         options = options | {"calibration": f"glue:{task}"}
@@ -73,7 +73,7 @@ def score(recipe: str, removed: float, task: str, args: argparse.Namespace) -> d
 
 
 def as_table(results: list[dict], tasks: list[str]) -> Table:
-    """Return one line a size and recipe."""
+    """Return a table with one row per size and recipe."""
     table = Table("removed", "recipe", *tasks, "mean drop", "seconds")
     for removed, recipe in dict.fromkeys((each["removed"], each["recipe"]) for each in results):
         chosen = [each for each in results if (each["removed"], each["recipe"]) == (removed, recipe)]

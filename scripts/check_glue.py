@@ -1,10 +1,10 @@
-"""Score dense models by a plain loop that shares no code with lpcompress, and compare with eval-glue.
+"""Score dense models with a plain loop that shares no code with lpcompress, and compare with eval-glue.
 
     python scripts/check_glue.py --data DIR --models DIR [--tasks mrpc stsb] [--limit 500]
 
-MODELS holds one fine-tuned classifier a task (MODELS/mrpc, ...), DATA holds <task>/<split>.parquet. Batches are the
-same 32 rows of like length, because padding changes the last digits of a floating-point sum. Exits with 1 if any
-metric differs in any digit.
+The directory of --models holds one fine-tuned classifier per task (mrpc, ...), that of --data <task>/<split>.parquet.
+Batches are the same 32 rows of similar length as in eval-glue, because padding changes the last digits of a
+floating-point sum. Exits with 1 if any metric differs in any digit.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 CLASSIFICATION = {"accuracy": accuracy_score}
-TASKS = {  # task -> columns of text, metrics
+TASKS = {  # task -> text columns, metrics
     "cola": (["sentence"], {"matthews": matthews_corrcoef}),
     "sst2": (["sentence"], CLASSIFICATION),
     "mrpc": (["sentence1", "sentence2"], CLASSIFICATION | {"f1": f1_score}),
@@ -47,7 +47,7 @@ def plain_scores(task: str, data: Path, models: Path, limit: int | None) -> dict
     waiting = sorted(range(len(rows)), key=lambda i: (-len(encoded[i]["input_ids"]), i))
     while waiting:
         batch, waiting = waiting[:32], waiting[32:]
-        if model.config.model_type == "xlnet":  # it averages over padding, so that a batch must have none
+        if model.config.model_type == "xlnet":  # it averages over padding, so batches must have none
             same = [i for i in batch if len(encoded[i]["input_ids"]) == len(encoded[batch[0]]["input_ids"])]
             batch, waiting = same, [i for i in batch if i not in same] + waiting
         features = tokenizer.pad([encoded[i] for i in batch], return_tensors="pt")
@@ -64,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all that have a model")
-    parser.add_argument("--limit", type=int, help="rows a task")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all tasks with a model")
+    parser.add_argument("--limit", type=int, help="rows per task")
     args = parser.parse_args()
     tasks = args.tasks or [task for task in TASKS if (args.models / task).is_dir()]
     command = [sys.executable, "-m", "lpcompress", "eval-glue", f"{args.models}/{{task}}", "--tasks", ",".join(tasks)]

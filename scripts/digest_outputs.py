@@ -1,12 +1,12 @@
-"""Digests of all that compression writes for tiny models: shows that another commit changes no byte of it.
+"""Digest everything that compression writes for tiny models, to show that another commit changes no byte of it.
 
     python scripts/digest_outputs.py --out before.json        # on one commit
-    python scripts/digest_outputs.py --compare before.json    # on the other: prints what differs, exits with 1 if any
+    python scripts/digest_outputs.py --compare before.json    # on the other: prints differences; exits with 1 if any
 
-Every method is fitted to every word of --layers on random models of each architecture, then a size of the model, row
-weights, calibration and half precision, then the command line. A case that is refused records the error's class. Only
-the public surface is used, so that the script runs on any commit. Both runs need the same machine and the same torch:
-other processors round otherwise. About three minutes of one core.
+The cases: every method with every word of --layers on random models of each architecture; a size of the model, row
+weights, calibration and half precision; the command line. For a case that is refused, the error's class is recorded.
+Only the public surface is used, so the script runs on any commit. Both runs need the same machine and the same torch,
+because other processors round differently. Takes about three minutes on one core.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# one thread, because sums in another order round otherwise
+# one thread: sums in another order round differently
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 import tokenizers
@@ -64,7 +64,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sketch": {"method": "sketch"},
 }
 ALL = {"layers": ["all"]}
-OTHERS: dict[str, dict[str, Any]] = {  # TEXT and COUNTS are replaced by files
+OTHERS: dict[str, dict[str, Any]] = {  # TEXT and COUNTS are replaced by paths of files
     "target size": ALL | {"target_size": 0.5},
     "target size, svd": ALL | {"target_size": 0.5, "method": "svd"},
     "max bytes": ALL | {"max_bytes": 50_000},
@@ -77,7 +77,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # TEXT and COUNTS are replaced by files
     "messi, seed 1": {"method": "messi", "seed": 1},
     "wildcards": {"layers": ["*.0.*"], "method": "svd", "ratio": 0.5},
 }
-COMMANDS = {  # what follows `python -m lpcompress`, in this order
+COMMANDS = {  # output -> what follows `python -m lpcompress`; run in this order
     "command": "compress dense --out command --layers all --method svd",
     "command-shards": "compress dense --out command-shards --max-bytes 60KB --max-shard-size 20KB",
     "command-text": "compress dense --out command-text --calibration text.txt --target-size 0.6 --layers all",
@@ -85,11 +85,11 @@ COMMANDS = {  # what follows `python -m lpcompress`, in this order
     "command-plan": "compress dense --out command-plan --config plan.yaml",
     "command-densify": "densify command-plan command-densify",
 }
-UNLIKE = ("seconds", "peak_rss_bytes", "lpcompress_version")  # keys that may differ between equal runs
+UNLIKE = ("seconds", "peak_rss_bytes", "lpcompress_version")  # keys that are not compared
 
 
 def make(name: str, dtype: torch.dtype = torch.float32) -> Any:
-    """Return the random model called `name`, whose matrices have a few strong directions and a few large entries."""
+    """Return the random model `name`, whose matrices have a few strong directions and a few large entries."""
     family, head, sizes = MODELS[name]
     torch.manual_seed(0)
     model = getattr(transformers, family + head)(getattr(transformers, f"{family}Config")(**sizes)).eval()
@@ -104,7 +104,7 @@ def make(name: str, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def tokenizer_of(name: str) -> Any:
-    """Return a tokenizer of the model's usual kind, of letters and pairs of letters; None for images."""
+    """Return a tokenizer of the model's usual kind for letters and pairs of letters; None for models of images."""
     if name not in TOKENIZERS:
         return None
     letters = "abcdefghijklmn"
@@ -124,7 +124,7 @@ def tokenizer_of(name: str) -> Any:
 
 
 def cases() -> Iterator[tuple[str, str, torch.dtype, dict[str, Any]]]:
-    """Give name, model, dtype and options of every case that is run in this process."""
+    """Yield name, model, dtype and options of every case that runs in this process."""
     for model in MODELS:
         words = WORDS if model in TOKENIZERS else IMAGE_WORDS
         for word in words:
@@ -138,19 +138,19 @@ def cases() -> Iterator[tuple[str, str, torch.dtype, dict[str, Any]]]:
 
 
 def sha256(content: bytes) -> str:
-    """Return the digest of a file's content."""
+    """Return the SHA-256 digest of a file's content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def without(document: Any, keys: tuple[str, ...]) -> Any:
-    """Return a JSON document without some keys, wherever they stand."""
+    """Return a JSON document without the given keys, at any depth."""
     if isinstance(document, dict):
         return {key: without(value, keys) for key, value in document.items() if key not in keys}
     return [without(each, keys) for each in document] if isinstance(document, list) else document
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """Return the digests of a checkpoint: its weight files, what config.json says of the format, the report."""
+    """Return the digests of a checkpoint: its weight files, the format's part of config.json, and the report."""
     found = {file.name: sha256(file.read_bytes()) for file in sorted(directory.glob("model*.safetensors*"))}
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     documents = {"config.json": config.get("quantization_config")}
@@ -161,7 +161,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def in_this_process(folder: Path, wanted: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Compress one model after the other; give name and digests."""
+    """Compress one model after the other; yield name and digests."""
     files = {"TEXT": str(folder / "text.txt"), "COUNTS": str(folder / "counts.txt")}
     for name, model, dtype, options in cases():
         if not fnmatch.fnmatch(name, wanted):
@@ -178,7 +178,7 @@ def in_this_process(folder: Path, wanted: str) -> Iterator[tuple[str, dict[str, 
 
 
 def by_command(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Compress a checkpoint by the command line, in `folder`; give name and digests."""
+    """Compress a checkpoint with the command line, in `folder`; yield name and digests."""
     make("roberta").save_pretrained(folder / "dense")
     tokenizer_of("roberta").save_pretrained(folder / "dense")
     environment = os.environ | {"PYTHONPATH": str(Path(lpcompress.__file__).parent.parent)}  # the same package as here
@@ -192,12 +192,12 @@ def by_command(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def run(wanted: str) -> dict[str, dict[str, str]]:
-    """Return the digests of all cases whose name matches, and what they depend on beside the package."""
+    """Return the digests of all cases whose name matches `wanted`, and the environment that they depend on."""
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     found = {"environment": versions | {"processor": torch.backends.cpu.get_cpu_capability()}}
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sketches say that they must be trained
+        warnings.simplefilter("ignore")  # sketches warn that they must be trained
         folder = Path(directory)
         counts = [str(draw.randrange(1000)) for _ in range(TOKENS)]
         lines = [" ".join("".join(draw.choices("abcdefghijkl", k=2)) for _ in range(20)) for _ in range(16)]
@@ -209,11 +209,11 @@ def run(wanted: str) -> dict[str, dict[str, str]]:
 
 
 def main() -> None:
-    """Run all cases; write the digests, or compare them with those of another run."""
+    """Run the cases; write the digests or compare them with those of another run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON file to write: case -> file -> SHA-256")
-    parser.add_argument("--compare", type=Path, help="JSON file of another commit")
-    parser.add_argument("--cases", default="*", help="wildcard over names of cases; default: all")
+    parser.add_argument("--compare", type=Path, help="JSON file that --out wrote on another commit")
+    parser.add_argument("--cases", default="*", help="wildcard over names of cases, default: all")
     args = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
@@ -225,7 +225,7 @@ def main() -> None:
     names = [name for name in before | found if args.cases == "*" or name in found]
     differing = [name for name in names if before.get(name) != found.get(name)]
     for name in differing:
-        print(f"{name}: {json.dumps(before.get(name))} became {json.dumps(found.get(name))}")
+        print(f"{name}: before {json.dumps(before.get(name))}, now {json.dumps(found.get(name))}")
     print(f"{len(differing)} differ" if args.compare else "nothing compared")
     sys.exit(bool(differing))
 

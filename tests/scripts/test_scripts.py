@@ -1,4 +1,4 @@
-"""Every script from its command line to its last line, on input so small that its figures mean nothing."""
+"""Every script is run from its command line, on input too small for its figures to mean anything."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
 
 
 def execute(kind, *arguments):
-    """Run a module, a script or code in this interpreter, as `python` does in one of its own; return its exit code."""
+    """Run a module, a script or code in this interpreter instead of a new one; return its exit code."""
     sys.argv = [str(part) for part in arguments]
     try:
         if kind == "-m":
@@ -35,7 +35,7 @@ def execute(kind, *arguments):
 
 
 def in_this_process(command, check, stdout=None, capture_output=False, text=False, env=None):
-    """Do what `subprocess.run` does with another interpreter, without the seconds that its imports take."""
+    """Stand-in for `subprocess.run` of another interpreter that saves the seconds its imports take."""
     interpreter, kind, *arguments = command
     assert interpreter == sys.executable and check and (stdout == subprocess.PIPE or capture_output)
     arguments = arguments if kind in ("-m", "-c") else [kind, *arguments]
@@ -50,7 +50,7 @@ def in_this_process(command, check, stdout=None, capture_output=False, text=Fals
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """A function (script, *arguments, code=0) -> what it prints."""
+    """Function (script, *arguments, code=0) that runs a script and returns what it prints."""
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(subprocess, "run", in_this_process)
@@ -67,7 +67,7 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 def table(text, n_words=1):
-    """The lines of a table: name (its first cells) -> the numbers in the others; nan and inf are none."""
+    """Return the rows of a table: name (the first cells) -> the numbers in the other cells, without nan and inf."""
     lines = [[cell.strip() for cell in line.strip("│\n").split("│")] for line in text.splitlines() if "│" in line]
     return {
         " ".join(cells[:n_words]): [float(n.replace(",", "")) for n in NUMBER.findall(" ".join(cells[n_words:]))]
@@ -77,7 +77,7 @@ def table(text, n_words=1):
 
 @pytest.fixture
 def glue(tmp_path, rows_of):
-    """A directory of GLUE in parquet, as the Hub has it; the training rows are those of the development set."""
+    """Directory of GLUE in parquet, as on the Hub; the training rows are those of the development set."""
     for task in ("mrpc", "qqp"):
         (tmp_path / "glue" / task).mkdir(parents=True)
         for split in ("train", "validation"):
@@ -89,18 +89,18 @@ def glue(tmp_path, rows_of):
 
 @pytest.fixture
 def models(tmp_path, tiny_classifier):
-    """A directory with one classifier a task."""
+    """Directory with one classifier per task."""
     for task in ("mrpc", "qqp"):
         tiny_classifier(task, directory=tmp_path / "models" / task, max_position_embeddings=128)
     return tmp_path / "models"
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("*.py")))
-def test_help_says_how_to_start_it(run, script):
+def test_help_shows_how_to_start_it(run, script):
     assert f"python scripts/{script}.py" in run(script, "--help")
 
 
-def test_every_factorization_is_timed_beside_numpy(run):
+def test_every_factorization_is_timed_relative_to_numpy(run):
     lines = table(run("bench_factor", "--rows", 300, "--columns", 24, "--repeats", 1, "--published", "--threads", 1))
     assert lines.pop("numpy.linalg.svd")[1] == 1
     assert {"svd", "sparse", "adaptive", "lp p=1", "auto p=1"} < set(lines) and len(lines) == 11
@@ -131,10 +131,10 @@ def test_linear_layers(run):
 
 def test_the_whole_command(run):
     text = run("bench_command", "--tokens", 400, "--width", 64, "--blocks", 1, "--", "--ratio", 0.5, "--method", "svd")
-    assert re.search(r"compress --ratio 0\.5 --method svd: \d+ s, .* [\d.]+ x the checkpoint; svd was chosen", text)
+    assert re.search(r"compress --ratio 0\.5 --method svd: \d+ s, .* [\d.]+ x the checkpoint; method svd", text)
 
 
-def test_memory_beside_its_limit(run):
+def test_memory_is_printed_with_its_limit(run):
     sizes = ("--blocks", 2, "--width", 64, "--tokens", 4000, "--shard", "500KB", "--layers", "embedding", "linear")
     text = run("bench_memory", *sizes, "--method", "svd", "lp")
     found = re.findall(
@@ -172,7 +172,7 @@ def test_whole_models_of_a_size(run, glue, models, tmp_path):
         assert drop == pytest.approx(each["drop"], abs=0.05) and mean == pytest.approx(each["drop"], abs=0.005)
 
 
-def test_paper_1_beside_its_figures(run, glue, models, tmp_path):
+def test_paper_1(run, glue, models, tmp_path):
     out = tmp_path / "drops.json"
     options = ("--synthetic", 60, 16, 4, "--norms", 1, 2, "--limit", 8, "--out", out)
     text = run("reproduce_paper1", *options, "--data", glue, "--models", models)
@@ -183,7 +183,7 @@ def test_paper_1_beside_its_figures(run, glue, models, tmp_path):
     lines = table(scored, 3)
     fits, weights = ("single subspace", "adaptive"), ("uniform", "zipf")
     assert list(lines) == [f"{fit} {rows} {p}" for fit in fits for rows in weights for p in (1, 2)]
-    assert all(len(numbers) == 8 for numbers in lines.values())  # two tasks and the mean with errors, l2, lp
+    assert all(len(numbers) == 8 for numbers in lines.values())  # two tasks and the mean, each with its error; l2, lp
     found = json.loads(out.read_text())
     assert len(found) == 8 and set(found[0]["drops"]) == {"mrpc", "qqp"}
     assert "l1 0.63 %, SVD 11 %" in scored
@@ -194,7 +194,7 @@ def test_paper_1_needs_models_and_data_together(run, tmp_path):
     run("reproduce_paper1", "--models", tmp_path, code=2)
 
 
-def test_paper_2_beside_its_figures(run, glue, models, tmp_path):
+def test_paper_2(run, glue, models, tmp_path):
     out = tmp_path / "tuned.json"
     options = ("--max-steps", 1, "--train-limit", 4, "--limit", 8, "--clusters", 1, 2, "--out", out)
     text = run("reproduce_paper2", "--data", glue, "--models", models, "--methods", "svd", "messi", *options)
@@ -208,13 +208,13 @@ def test_paper_2_beside_its_figures(run, glue, models, tmp_path):
     assert "messi 0.5, SVD 2.8" in text
 
 
-def test_paper_2_with_the_whole_model(run, glue, models, tmp_path):
+def test_paper_2_on_the_whole_model(run, glue, models, tmp_path):
     out = tmp_path / "tuned.json"
     options = ("--target-size", 0.5, "--distill", "--max-steps", 1, "--train-limit", 4, "--limit", 8, "--out", out)
     text = run("reproduce_paper2", "--data", glue, "--models", models, "--tasks", "mrpc", "--methods", "svd", *options)
     assert list(table(text)) == ["dense", "svd"]
     assert [each["method"] for each in json.loads(out.read_text())] == ["dense", "svd"]
-    assert "Published" not in text  # the paper has no figures for it
+    assert "Published" not in text  # the paper has no figures for the whole model
 
 
 def test_paper_3(run):
@@ -229,4 +229,4 @@ def test_paper_3(run):
     dense, *small = (numbers[0] for numbers in lines.values())
     assert all(parameters <= dense / 4 for parameters in small)
     assert all(0 < numbers[1] <= 100 for numbers in lines.values())
-    assert "Published" in text and "no figure to set beside ours" in text
+    assert "Published" in text and "no figure to compare with" in text
