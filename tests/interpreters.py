@@ -12,12 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-SERVER = """
-import atexit, json, os, runpy, signal, sys, time, traceback
+EVERYTHING = """
 import accelerate.utils, datasets, evaluate, scipy.stats, sklearn.metrics, torch, torch.distributed, transformers
 from transformers import (
     AutoTokenizer, BertForMaskedLM, DistilBertForMaskedLM, RobertaForMaskedLM, Trainer, XLNetLMHeadModel
 )
+"""
+SERVER = """
+import atexit, json, os, runpy, signal, sys, time, traceback
 
 torch.set_num_threads(1)
 
@@ -81,9 +83,12 @@ class Interpreters:
     ----------
     root : Path
         Where lpcompress lies.
+    imports : str
+        What is imported before they are forked; torch at least.
     """
 
-    def __init__(self, root):
+    def __init__(self, root, imports=EVERYTHING):
+        self.imports = imports
         self.environment = {"PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         self.server = None
 
@@ -94,7 +99,7 @@ class Interpreters:
         """
         if self.server is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            command = [sys.executable, "-c", SERVER]
+            command = [sys.executable, "-c", self.imports + SERVER]
             self.server = subprocess.Popen(command, text=True, env=os.environ | self.environment, **pipes)
         with tempfile.TemporaryDirectory() as folder:
             streams = {name: str(Path(folder) / name) for name in ("stdout", "stderr")}

@@ -1,6 +1,7 @@
 """`import lpcompress`: light, and good before and after `import transformers`."""
 
 import pytest
+from interpreters import Interpreters
 
 KNOWN = "assert 'lpcompress' in transformers.quantizers.auto.AUTO_QUANTIZER_MAPPING"
 
@@ -10,6 +11,14 @@ def test_the_import_is_light(fresh_python):
         "import lpcompress, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])", cold=True
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.fixture(scope="module")
+def without_transformers(interpreters):
+    """Interpreters that have imported torch, but not transformers."""
+    made = Interpreters(interpreters.environment["PYTHONPATH"], imports="import torch")
+    yield made
+    made.stop()
 
 
 @pytest.mark.parametrize(
@@ -22,13 +31,14 @@ def test_the_import_is_light(fresh_python):
         "import lpcompress.nn; import transformers.quantizers.auto",
     ],
 )
-def test_any_order(fresh_python, imports):
+def test_any_order(without_transformers, imports):
     check = (
         f"{imports}\n{KNOWN}\nimport sys\n"
         "assert not [f for f in sys.meta_path if type(f).__name__ == 'AfterImport']\n"
         "lpcompress.checkpoints.registration.register()"
     )
-    done = fresh_python(f"import lpcompress\n{check}" if "import lpcompress.nn" in imports else check, cold=True)
+    script = f"import lpcompress\n{check}" if "import lpcompress.nn" in imports else check
+    done = without_transformers.run("-c", f"import sys\nassert 'transformers' not in sys.modules\n{script}")
     assert done.returncode == 0, done.stderr
 
 
