@@ -1,7 +1,7 @@
 """Compress Hugging Face checkpoints by factoring their layers.
 
-Importing this package, before or after transformers, lets `from_pretrained` load compressed checkpoints. The
-import is light: torch and transformers come in with the first name that needs them.
+After importing this package, before or after transformers, `from_pretrained` loads compressed checkpoints. The import
+is light: torch and transformers are imported when a name that needs them is first used.
 """
 
 import importlib
@@ -23,7 +23,7 @@ __all__ = [*_HOMES, "__version__", "nn"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name == "nn":
         return importlib.import_module("lpcompress.nn")
     if name not in _HOMES:

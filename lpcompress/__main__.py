@@ -1,4 +1,4 @@
-"""`python -m lpcompress`."""
+"""Run the command line with `python -m lpcompress`."""
 
 from lpcompress.cli.app import main
 

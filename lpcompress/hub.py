@@ -1,4 +1,4 @@
-"""Talking to the Hugging Face Hub, and giving up within seconds where it does not answer."""
+"""Access to the Hugging Face Hub, with a fallback to the local cache if it does not answer within seconds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +18,15 @@ from huggingface_hub.errors import (
 from lpcompress.errors import CheckpointError, MissingCheckpointError
 
 PROBE_SECONDS = 2.5
-# OSError, and the base of the errors of whichever HTTP client the Hub's library uses
+# OSError, and the base error class of the HTTP client that huggingface_hub uses
 UNREACHABLE: tuple[Any, ...] = HfHubHTTPError.__bases__
 REPOSITORY = "nyu-mll/glue"
 
 
 def find(model: str, file: str) -> dict[str, Any]:
-    """Raise unless a model can be read from the Hub or the local cache; return what `from_pretrained` must be told.
+    """Check that a model can be read from the Hub or the local cache, and return the arguments for `from_pretrained`.
 
-    A Hub that does not answer is given up on within seconds, and the cache is looked into.
+    If the Hub does not answer within seconds, the local cache is used.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def find(model: str, file: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        `{"local_files_only": True}` if the cache must do, else empty.
+        `{"local_files_only": True}` if only the cache can be used, else empty.
 
     Raises
     ------
     MissingCheckpointError
         If there is no such model.
     CheckpointError
-        If the id is malformed, the model is gated or lacks `file`, or neither the Hub nor the cache has it to give.
+        If the id is malformed, the model is gated or lacks `file`, or the Hub does not answer and the cache lacks it.
     """
     try:
         url = huggingface_hub.hf_hub_url(model, file)
@@ -67,38 +67,38 @@ def find(model: str, file: str) -> dict[str, Any]:
             " hf auth login"
         ) from None
     except EntryNotFoundError:
-        raise CheckpointError(f"{model} on the Hub must hold {file}, which it lacks.") from None
+        raise CheckpointError(f"{model} on the Hub has no {file}, which every model must have.") from None
     except UNREACHABLE as error:
         return from_cache(model, file, error)
 
 
 def from_cache(model: str, file: str, error: Exception) -> dict[str, Any]:
-    """Fall back to the local cache after `error`: return what `from_pretrained` must be told, or raise."""
+    """Fall back to the local cache after `error`: return the arguments for `from_pretrained`, or raise."""
     if cached(model, file):
         return {"local_files_only": True}
-    local = Path(model).parent != Path() and Path(model).parent.is_dir()  # it looks like one of that directory's
+    local = Path(model).parent != Path() and Path(model).parent.is_dir()  # a path inside an existing directory
     raise (MissingCheckpointError if local else CheckpointError)(
-        f"{model} is no local directory, is not in the local cache, and the Hub cannot be reached"
+        f"{model} is neither a local directory nor in the local cache, and the Hub cannot be reached"
         f" ({type(error).__name__}). Check the network and HF_HUB_OFFLINE, or give a local directory."
     ) from None
 
 
 def cached(model: str, file: str) -> Path | None:
-    """Return where a file of a model lies in the local cache, None if it is not there."""
+    """Return the path of a model's file in the local cache, or None if it is not cached."""
     found = huggingface_hub.try_to_load_from_cache(model, file)
     return Path(found) if isinstance(found, str) else None
 
 
 def ask(url: str) -> None:
-    """Raise one of `UNREACHABLE` if the Hub does not answer within seconds; any response is an answer.
+    """Raise one of `UNREACHABLE` if the Hub does not answer within seconds; any response counts as an answer.
 
-    The request is bare, because the headers that the Hub's library adds may cost another request first.
+    The request has no extra headers: building those that huggingface_hub adds may take a request of its own.
     """
     huggingface_hub.get_session().head(url, timeout=PROBE_SECONDS)
 
 
 def answers() -> bool:
-    """Tell whether the Hub can be reached."""
+    """Return whether the Hub can be reached."""
     try:
         ask(huggingface_hub.hf_hub_url(REPOSITORY, "README.md", repo_type="dataset"))
     except UNREACHABLE:
@@ -108,11 +108,11 @@ def answers() -> bool:
 
 @contextmanager
 def asked_once() -> Iterator[None]:
-    """Work from the local cache, as with HF_HUB_OFFLINE=1, while the block runs, if the Hub does not answer.
+    """Use only the local cache inside the block, as with HF_HUB_OFFLINE=1, if the Hub does not answer now.
 
-    Without this every file of every model would wait for its own time-out. The environment variable is only read when
-    huggingface_hub is imported; from then on its library looks at this constant at each request and has no other
-    switch, so the constant is set, and given back when the block ends, however it ends.
+    Otherwise each file of each model would wait for its own timeout. huggingface_hub reads the environment variable
+    only at import; after that it checks this constant at each request and has no other switch. So the constant is set
+    here and restored when the block ends, also after an error.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not answers()

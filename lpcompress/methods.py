@@ -1,10 +1,10 @@
-"""The methods, one row each: everything that anybody needs to know of a method.
+"""The table of methods: one row holds everything the package knows about a method.
 
-Functions are named as text, "module:function", and imported when they are needed, so that `--help` and the check of a
-plan need no torch.
+Functions are named as text, "module:function", and imported when they are needed, so that `--help` and checking a plan
+do not import torch.
 
-To add a method, write a file in `factor.methods` with its fit, and its curve if layers are to share a size of the model
-by it, and put a row here.
+To add a method, write a file in `factor.methods` with its fit, and its curve if it supports a whole-model size
+(`target_size`, `max_bytes`). Then add a row here.
 """
 
 import importlib
@@ -12,41 +12,41 @@ from dataclasses import dataclass
 from typing import Any
 
 AUTO = "auto"
-"""Not a method but a choice: fits several candidates and keeps the one with the least error."""
+"""Not a method of its own: fits several candidates and keeps the one with the smallest error."""
 
 DEFAULT_RATIO = 0.28
-"""Share of stored bytes removed where no size is given: that of the paper on robust low-rank approximation."""
+"""Share of stored bytes removed when no size is given, as in the paper on robust low-rank approximation."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a method is for and where its functions are.
+    """A row of the table: what a method does and where its functions are.
 
     Attributes
     ----------
     name : str
     help : str
-        What it does, in a line.
+        What it does, in one line.
     fit : str
-        Home of the function that fits a matrix: (matrix, budget, settings, whitener) -> Factorization. Empty for a
-        method with a `layer_fit`.
+        "module:function" that fits a matrix: (matrix, budget, settings, whitener) -> Factorization. Empty for a method
+        with a `layer_fit`.
     layer_fit : str
-        Home of the function that fits a layer, for a method that must know more of it than its matrix.
+        "module:function" that fits a layer, for a method that needs more than the layer's matrix.
     curve : str
-        Home of the function that returns its error at many sizes: (matrix, budget, settings, whitener) -> Curve. Empty
-        if layers cannot share a size of the model by it.
+        "module:function" that returns the error at many sizes: (matrix, budget, settings, whitener) -> Curve. Empty if
+        the method does not support a whole-model size.
     candidate : bool
         Whether `auto` tries it.
     candidate_under_size : bool
-        Whether `auto` tries it where layers share a size of the model.
+        Whether `auto` tries it under a whole-model size.
     honours_p : bool
-        Whether p changes its fit; else it is fitted in the l_2 norm.
+        Whether p changes its fit; if not, it is fitted in the l_2 norm.
     one_subspace : bool
-        Whether it has a single subspace, so that a number of clusters makes no sense.
+        Whether it has a single subspace, so that more than one cluster is an error.
     needs_training : bool
-        Whether what it makes is unusable until trained.
+        Whether its result is unusable until trained.
     demo_p : float or None
-        The norm in which `lpcompress demo` shows it; None: not shown.
+        Norm in which `lpcompress demo` runs it; None leaves it out.
     """
 
     name: str
@@ -67,7 +67,7 @@ METHODS = {
     for method in (
         Method(
             "sparse",
-            "a number for the largest coordinates of each row, 1 to 8 bits for the others",
+            "full-precision values for the largest coordinates of each row, at most 8 bits for the others",
             fit="lpcompress.factor.methods.sparse:sparse",
             curve="lpcompress.factor.methods.sparse:sparse_curve",
             candidate=True,
@@ -76,17 +76,17 @@ METHODS = {
         ),
         Method(
             "adaptive",
-            "several subspaces whose dimensions differ; rows that matter get more",
+            "several subspaces of different dimensions; rows with large weights get more",
             fit="lpcompress.factor.methods.adaptive:adaptive",
             curve="lpcompress.factor.methods.adaptive:adaptive_curve",
-            candidate=True,  # not under a size of the model: it would be fitted at every size, and loses to sparse
+            candidate=True,  # not under a size: its curve needs a fit at every size, and it loses to sparse
             demo_p=2.0,
         ),
         Method(
             "lp",
             "one subspace, entrywise l_p error; p = 1 is robust to outliers",
             fit="lpcompress.factor.methods.lp:lp",
-            curve="lpcompress.factor.methods.svd:low_rank_curve",  # the loss in other norms goes with that in l_2
+            curve="lpcompress.factor.methods.svd:low_rank_curve",  # the loss in other norms follows the l_2 loss
             candidate=True,
             candidate_under_size=True,
             one_subspace=True,
@@ -94,15 +94,15 @@ METHODS = {
         ),
         Method(
             "messi",
-            "several subspaces of one dimension (projective clustering)",
+            "several subspaces of equal dimension (projective clustering)",
             fit="lpcompress.factor.methods.messi:messi",
-            curve="lpcompress.factor.methods.messi:messi_curve",  # no candidate: adaptive's equal ranks never won
+            curve="lpcompress.factor.methods.messi:messi_curve",  # no candidate: equal ranks never beat adaptive
             demo_p=2.0,
         ),
         Method(
             "svd",
             "one subspace, least squares: the baseline",
-            fit="lpcompress.factor.methods.svd:svd",  # no candidate: it is lp with p = 2
+            fit="lpcompress.factor.methods.svd:svd",  # no candidate: equals lp with p = 2
             curve="lpcompress.factor.methods.svd:low_rank_curve",
             honours_p=False,
             one_subspace=True,
@@ -121,12 +121,12 @@ METHODS = {
 
 
 def candidates(under_size: bool = False) -> tuple[str, ...]:
-    """Return the methods that `auto` tries, in this order.
+    """Return the methods that `auto` tries, in the order it tries them.
 
     Parameters
     ----------
     under_size : bool, default=False
-        Whether layers share a size of the model.
+        Whether layers share a whole-model size.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def candidates(under_size: bool = False) -> tuple[str, ...]:
 
 
 def resolve(home: str) -> Any:
-    """Import and return what a home such as "package.module:name" names.
+    """Import and return the object at a location such as "package.module:name".
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them."""
+"""Format numbers, tables and JSON for output."""
 
 import json
 from dataclasses import asdict
@@ -7,14 +7,26 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-MIN_WIDTH = 72  # of a table, so that its title stands in one line
+MIN_WIDTH = 72  # of a table, so that its title fits on one line
 MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
 
 def as_json(result: object) -> str:
-    """Return a result as one JSON document; NaN raises ValueError.
+    """Return a result as one JSON document.
 
-    Dataclasses become what their method `document` returns, if they have one, else all of their fields.
+    A dataclass becomes the result of its method `document` if it has one, else a mapping of all its fields.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite.
+
+    Examples
+    --------
+    >>> print(as_json({"layers": 2}))
+    {
+      "layers": 2
+    }
     """
     return json.dumps(result, indent=2, allow_nan=False, default=_document)
 
@@ -24,7 +36,7 @@ def _document(value: Any) -> Any:
 
 
 def dimensions(shape: list[int]) -> str:
-    """Return a shape as people read it.
+    """Format a shape.
 
     Examples
     --------
@@ -35,7 +47,7 @@ def dimensions(shape: list[int]) -> str:
 
 
 def megabytes(count: int) -> str:
-    """Return a number of bytes as people read it.
+    """Format a number of bytes in megabytes of 10^6 bytes.
 
     Examples
     --------
@@ -46,7 +58,7 @@ def megabytes(count: int) -> str:
 
 
 def points(value: float | None) -> str:
-    """Return a score in points as people read it; a dash where there is none.
+    """Format a score in points; None becomes a dash.
 
     Examples
     --------
@@ -57,7 +69,7 @@ def points(value: float | None) -> str:
 
 
 def short_list(numbers: list[int]) -> str:
-    """Return the numbers in a line, the tail of a long list as dots.
+    """List numbers on one line; a long list ends in dots and its length.
 
     Examples
     --------
@@ -69,7 +81,7 @@ def short_list(numbers: list[int]) -> str:
 
 
 def plain_table(title: str, *headings: str) -> Table:
-    """Return an empty table in the style of all reports."""
+    """Return an empty table in the style that all reports share."""
     return Table(
         *headings, title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, min_width=MIN_WIDTH
     )

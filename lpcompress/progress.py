@@ -1,22 +1,23 @@
-"""Saying what is being done, and how much of it is done."""
+"""Progress reports of long work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 Callback = Callable[[str, float | None, float | None], None]
+"""Progress callback type: (description, done, total), where None means unknown."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Passes on what is being done, how much of it is done, and how much there is.
+    """Report the current step, how much of it is done and how much there is.
 
     Parameters
     ----------
     tell : callable (description, done, total), optional
-        Is told; `done` and `total` are None where they are unknown. Without it nobody is.
-    prefix : str
-        Stands before every description.
+        Called at each report; `done` and `total` are None if unknown. By default nothing is reported.
+    prefix : str, default=""
+        Put before every description.
 
     Examples
     --------
@@ -32,18 +33,18 @@ class Progress:
 
     @classmethod
     def of(cls, tell: Callback | Self | None) -> Self:
-        """Return a callback that a user gave as `Progress`; a `Progress` stays what it is."""
+        """Wrap a user's callback in `Progress`; return a `Progress` unchanged."""
         return tell if isinstance(tell, cls) else cls(tell)
 
     def __call__(self, description: str, done: float | None = None, total: float | None = None) -> None:
-        """Say that `description` is being done, `done` of `total` so far."""
+        """Report the step `description`, with `done` of `total` complete."""
         if self.tell:
             self.tell(self.prefix + description, done, total)
 
     def under(self, prefix: str) -> Self:
-        """Return progress whose descriptions begin with `prefix`."""
+        """Return a `Progress` that also puts `prefix` before every description."""
         return type(self)(self.tell, self.prefix + prefix)
 
 
 silent = Progress()
-"""Tells nobody."""
+"""Reports nothing."""

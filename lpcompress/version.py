@@ -1,4 +1,4 @@
-"""The version of the package, and those of the packages that its numbers depend on."""
+"""Version of the package, and of the packages that its results depend on."""
 
 import platform
 from importlib.metadata import version
@@ -8,5 +8,5 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scik
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of lpcompress, Python and the packages that numbers may depend on."""
+    """Return the versions of lpcompress, Python and the packages that results may depend on."""
     return {"lpcompress": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -1,4 +1,4 @@
-"""Tiny models of the four architectures, their checkpoints, rows of GLUE, random factorizations, interpreters."""
+"""Fixtures: tiny models of the four architectures, checkpoints, GLUE rows, random factorizations, interpreters."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from lpcompress.formats.sparse import SparseCoded
 from lpcompress.glue.tasks import AX, TASKS
 
 ROOT = Path(__file__).parent.parent
-TOKENS, WIDTH = 203, 20  # neither a multiple of eight
+TOKENS, WIDTH = 203, 20  # neither is a multiple of eight
 KINDS = ("low_rank", "clustered", "sparse")
 SIZES = {"vocab_size": TOKENS, "hidden_size": WIDTH, "num_attention_heads": 2}
 ARCHITECTURES = {
@@ -38,7 +38,7 @@ ARCHITECTURES = {
 }
 ROWS = Path(__file__).parent / "data" / "glue"  # written by us
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-SEGMENTS = ("bert", "xlnet")  # architectures whose tokenizers say which sentence a token is of
+SEGMENTS = ("bert", "xlnet")  # architectures whose tokenizers return token_type_ids
 HEADS = {"classifier": "ForSequenceClassification", "lm": "ForMaskedLM", "base": "Model"}
 
 
@@ -68,7 +68,7 @@ def random_clustered(rows, columns, generator, ranks=(3, 7, 0)):
 
 def random_sparse(rows, columns, generator, share=0.3):
     support = torch.rand(rows, columns, generator=generator) < share
-    support[3] = False  # a row that uses nothing
+    support[3] = False  # an empty row
     bytes_of = pack_bits(support)  # (rows, blocks)
     counts = torch.stack([support.sum(1), (bytes_of != 0).sum(1)], dim=1)
     offsets = (counts.cumsum(0) - counts).to(index_dtype(int(support.sum())))
@@ -91,7 +91,7 @@ ENCODERS = {
     "low_rank": random_low_rank,
     "clustered": random_clustered,
     "sparse": random_sparse,
-    "levels": random_levels,  # sparse, with levels for what has no number
+    "levels": random_levels,  # sparse, with quantization levels for the other coordinates
     "entries": random_entries,
 }
 
@@ -122,7 +122,7 @@ def tiny_model():
 
 @pytest.fixture
 def word_tokenizer():
-    """A tokenizer of `TOKENS` words without a file."""
+    """A tokenizer of `TOKENS` words that needs no file."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(TOKENS - 5))]
     made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -131,7 +131,7 @@ def word_tokenizer():
 
 @pytest.fixture
 def compressed(tiny_model, random_factorization):
-    """A function (architecture, head, kind) -> a model with a compressed word embedding, and its name."""
+    """A function (architecture, head, kind) -> a model with a compressed word embedding."""
 
     def make(architecture="bert", head="classifier", kind="sparse", seed=0, **config):
         from lpcompress.checkpoints.quantizer import replace_layers
@@ -149,7 +149,7 @@ def compressed(tiny_model, random_factorization):
 
 @pytest.fixture
 def ids():
-    """Two sentences with padding tokens of every architecture in them, shape (2, 9)."""
+    """Token ids of two sentences, shape (2, 9), with the padding tokens of all architectures."""
     tokens = torch.randint(6, TOKENS - 3, (2, 9), generator=torch.Generator().manual_seed(0))
     tokens[0, -1], tokens[1, -2], tokens[1, -1] = 0, 1, 5
     return tokens
@@ -157,7 +157,7 @@ def ids():
 
 @pytest.fixture(scope="session")
 def interpreters():
-    """Interpreters that need not import torch and transformers again."""
+    """Forked interpreters that have already imported torch and transformers."""
     made = Interpreters(ROOT)
     yield made
     made.stop()
@@ -165,9 +165,9 @@ def interpreters():
 
 @pytest.fixture
 def fresh_python(interpreters):
-    """A function (script, *arguments) -> the finished process of an interpreter of its own, without network.
+    """A function (script, *arguments) -> the finished process of a separate interpreter, without network.
 
-    It starts from nothing if it is `cold`, or is given an environment that imports read.
+    With `cold`, or with environment variables, which imports may read, a new interpreter starts instead of a fork.
     """
 
     def start(script, *arguments, cold=False, **environment):
@@ -188,9 +188,10 @@ def free_port():
 
 @pytest.fixture
 def two_processes(interpreters):
-    """A function (*arguments) -> the finished run of two processes that share it on the CPU.
+    """A function (*arguments) -> the finished run of two cooperating CPU processes.
 
-    They are started as torchrun does, or really by a launcher: ("torch.distributed.run",) or accelerate's.
+    They get the environment that torchrun sets, or are started by a real `launcher`: ("torch.distributed.run",) or
+    accelerate's.
     """
 
     def start(*arguments, launcher=None):
@@ -217,13 +218,13 @@ def two_processes(interpreters):
 
 @pytest.fixture(scope="session")
 def glue_dir():
-    """A directory of GLUE, one jsonl file a split: the nine tasks and AX."""
+    """A GLUE directory with one jsonl file per split: the nine tasks and AX."""
     return ROWS
 
 
 @pytest.fixture
 def rows_of():
-    """A function (task, split) -> the rows of our own file as dicts."""
+    """A function (task, split) -> the rows of a file in `ROWS`, as dicts."""
 
     def read(task, split):
         return [json.loads(line) for line in (ROWS / task / f"{split}.jsonl").read_text().splitlines()]
@@ -233,7 +234,7 @@ def rows_of():
 
 @pytest.fixture
 def tokenizer():
-    """A function (architecture) -> a tokenizer that knows the commonest words of the rows."""
+    """A function (architecture) -> a tokenizer of the most common words in the rows."""
 
     def make(architecture="bert"):
         text = " ".join(path.read_text() for path in sorted(ROWS.rglob("*.jsonl"))).lower()
@@ -254,9 +255,9 @@ def tokenizer():
 
 @pytest.fixture
 def tiny_classifier(tiny_model, tokenizer, tmp_path):
-    """A function (task, architecture, names, seed, **config) -> the directory of a random fine-tuned checkpoint.
+    """A function (task, architecture, names, seed, **config) -> the directory of a random classifier checkpoint.
 
-    `names` are those of the outputs; by default the data set's classes, as a careful trainer leaves them.
+    `names` are the names of the outputs, by default the classes of the data set.
     """
 
     def make(task, architecture="bert", names=None, directory=None, seed=0, **config):
@@ -266,7 +267,7 @@ def tiny_classifier(tiny_model, tokenizer, tmp_path):
         model = tiny_model(architecture, num_labels=outputs, pad_token_id=0, **config)
         torch.manual_seed(seed)
         with torch.no_grad():
-            for tensor in model.parameters():  # far from 0, so that predictions differ from row to row
+            for tensor in model.parameters():  # large weights, so that predictions differ from row to row
                 tensor.add_(torch.randn(tensor.shape) * 0.3)
             inputs = torch.randint(len(SPECIAL), TOKENS, (32, 12), generator=torch.Generator().manual_seed(0))
             head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
@@ -281,7 +282,7 @@ def tiny_classifier(tiny_model, tokenizer, tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command line as a shell would: exit code, stdout, stderr."""
+    """A function (*arguments) that runs the command line and returns exit code, stdout and stderr."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv(DEBUG, "")

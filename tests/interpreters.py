@@ -1,8 +1,7 @@
-"""Interpreters of their own for tests, forked from one that has imported torch and transformers already.
+"""Separate interpreters for tests, forked from one that has already imported torch and transformers.
 
-An interpreter spends five to ten seconds on these imports and a test a fraction of one. A forked interpreter has
-never imported lpcompress, holds no model and has an environment of its own: reloading a checkpoint in it proves as much
-as in a new one.
+These imports take five to ten seconds, a test a fraction of one. A forked interpreter has never imported lpcompress,
+holds no model and has its own environment, so reloading a checkpoint in it proves as much as in a new one.
 """
 
 import json
@@ -77,14 +76,14 @@ for line in sys.stdin:
 
 
 class Interpreters:
-    """A server that forks interpreters; started when the first one is asked for.
+    """A server that forks interpreters; it starts at the first call of `run`.
 
     Parameters
     ----------
     root : Path
-        Where lpcompress lies.
+        Directory that holds the package lpcompress.
     imports : str
-        What is imported before they are forked; torch at least.
+        Code that imports what forked interpreters share; torch at least.
     """
 
     def __init__(self, root, imports=EVERYTHING):
@@ -95,7 +94,7 @@ class Interpreters:
     def run(self, kind, *arguments, environments=({},), timeout=300):
         """Run `python kind arguments` in a forked interpreter for each of `environments`; return the finished process.
 
-        `kind` is "-c", "-m", or "" for a script. The exit code is the first that is not 0.
+        `kind` is "-c", "-m", or "" for a script. The exit code is the first nonzero one, else 0.
         """
         if self.server is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -118,6 +117,6 @@ class Interpreters:
         return subprocess.CompletedProcess([kind, *arguments], code, out, err)
 
     def stop(self):
-        """End the server."""
+        """Stop the server."""
         if self.server is not None:
             self.server.communicate(timeout=30)

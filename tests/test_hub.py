@@ -1,4 +1,4 @@
-"""Whether the Hub answers (any response counts, silence and refused connections do not), and what is done if not."""
+"""Tests of whether the Hub answers (any response counts, a timeout or refused connection does not) and the fallback."""
 
 import http.server
 import socket
@@ -12,7 +12,7 @@ from lpcompress import hub
 
 @pytest.fixture
 def endpoint(monkeypatch):
-    """A function (port) -> None: the Hub is taken to be there."""
+    """A function (port) -> None that moves the Hub to a port of this machine."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "PROBE_SECONDS", 0.3)
 
@@ -38,7 +38,7 @@ def test_any_response_is_an_answer(endpoint, status):
         assert hub.answers()
 
 
-def test_silence_is_none(endpoint):
+def test_a_timeout_is_no_answer(endpoint):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -46,7 +46,7 @@ def test_silence_is_none(endpoint):
         assert not hub.answers()
 
 
-def test_nobody_there(endpoint):
+def test_a_refused_connection_is_no_answer(endpoint):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -54,18 +54,18 @@ def test_nobody_there(endpoint):
     assert not hub.answers()
 
 
-def test_offline_nobody_is_asked(monkeypatch):
+def test_offline_no_request_is_made(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert not hub.answers()
 
 
-def test_a_hub_that_does_not_answer_is_given_up_on(fresh_python):
+def test_loading_gives_up_within_seconds_if_the_hub_does_not_answer(fresh_python):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         script = """
 import time
 from lpcompress import errors, hub
 from lpcompress.checkpoints import loading
-assert hub.PROBE_SECONDS <= 5  # and the client adds about three
+assert hub.PROBE_SECONDS <= 5  # the client adds about three
 hub.PROBE_SECONDS = 1
 start = time.monotonic()
 try:

@@ -1,7 +1,9 @@
+"""Tests of `Progress`."""
+
 from lpcompress.progress import Progress, silent
 
 
-def test_a_callback_is_always_told_three_things():
+def test_a_callback_always_gets_three_arguments():
     told = []
     progress = Progress.of(lambda description, done, total: told.append((description, done, total)))
     progress("loading")
@@ -10,6 +12,6 @@ def test_a_callback_is_always_told_three_things():
     assert told == [("loading", None, None), ("scoring", 3, None), ("mrpc: svd: fitting", 1, 2)]
 
 
-def test_progress_stays_what_it_is_and_none_is_silent():
+def test_a_progress_is_kept_and_none_is_silent():
     assert Progress.of(silent) is silent
-    Progress.of(None)("nobody hears it")
+    Progress.of(None)("not reported")

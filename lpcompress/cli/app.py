@@ -1,4 +1,4 @@
-"""The application: its table of commands, its global options, and where it starts."""
+"""The command-line application: table of commands, global options and entry point."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Command:
     Attributes
     ----------
     name : str
-        As it is typed.
+        Name on the command line.
     run : callable
-        A plain function of objects; its docstring is the help. See `options.as_typer_command`.
+        A plain function; its docstring is the help text. See `options.as_typer_command`.
     """
 
     name: str
@@ -39,12 +39,12 @@ COMMANDS = (
 
 
 def application(commands: Sequence[Command]) -> typer.Typer:
-    """Return the application that has these commands."""
+    """Return the Typer application with these commands."""
     app = typer.Typer(
         name="lpcompress",
         callback=_global_options,
         no_args_is_help=True,
-        pretty_exceptions_enable=False,  # `exits` says known errors in a line; others keep their traceback
+        pretty_exceptions_enable=False,  # `exits` prints known errors on one line; others keep their traceback
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in commands:
@@ -76,5 +76,5 @@ def _global_options(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its exit code."""
     exits.run(application(COMMANDS), Terminal.of_process())

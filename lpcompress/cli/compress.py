@@ -1,4 +1,4 @@
-"""`lpcompress compress`."""
+"""The command `lpcompress compress`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,19 +22,20 @@ def compress(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Output directory. Default: MODEL's last part + '-lpcompress', here.", rich_help_panel=OUTPUT
+            help="Output directory. Default: ./NAME-lpcompress, where NAME is the last part of MODEL.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     saving: Saving,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel=OUTPUT),
+        typer.Option("--dry-run", help="Show what would be done to each layer; write nothing.", rich_help_panel=OUTPUT),
     ] = False,
     save_plan: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write what would be done to every layer, for --config; no more.",
+            help="Write the method and ratio of each layer to FILE for --config, and stop.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -43,7 +44,7 @@ def compress(
         str | None,
         typer.Option(
             metavar="TASK",
-            help="The GLUE task that MODEL was fine-tuned on: score it before and after.",
+            help="GLUE task that MODEL was fine-tuned on; scores it before and after.",
             rich_help_panel=SCORING,
         ),
     ] = None,
@@ -51,12 +52,12 @@ def compress(
     device: Annotated[
         str | None,
         typer.Option(
-            help="Where to compute: cpu, cuda, cuda:1. Default: cpu; in several processes, their launcher's.",
+            help="Device: cpu, cuda, cuda:1. Default: cpu; with several processes, the launcher assigns it.",
             rich_help_panel=RUNNING,
         ),
     ] = None,
 ) -> int:
-    """Replace layers of MODEL, by default the word embedding, by factored ones and save the result.
+    """Replace layers of MODEL, by default the word embedding, with factored ones and save the result.
 
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
@@ -72,7 +73,7 @@ def compress(
     with terminal.progress() as progress, joined_processes():
         job = conversion.Conversion(model, plan, scoring, device, progress)
         if dry_run or save_plan:
-            layers = job.foresee(save_plan, saving.overwrite)
+            layers = job.preview(save_plan, saving.overwrite)
             terminal.show(presentation.as_json(layers) if as_json else report.preview_table(layers))
             return 0
         record, scores = job.convert(out or _default_out(model), saving, eval_glue)

@@ -1,4 +1,4 @@
-"""From one checkpoint to a smaller one: load, compress, score, write."""
+"""Turn a checkpoint into a smaller one: load, compress, score, write."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A checkpoint, and what is to be made of it.
+    """A checkpoint, and how to compress it.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class Conversion:
         Hub id or directory.
     plan : Plan
     scoring : Scoring
-        Its `data` is where GLUE is, for calibration too.
+        Its `data` is the source of GLUE, also for calibration.
     device : str or None
-        Where to factor; by default the CPU, in several processes their launcher's.
+        Where to factor. The default is the CPU; with several processes, the device that the launcher assigns.
     progress : Progress
     """
 
@@ -47,27 +47,30 @@ class Conversion:
     def convert(
         self, target: Path, how: Saving, task: str | None = None
     ) -> "tuple[CheckpointReport, Evaluation | None]":
-        """Compress the checkpoint into a directory.
+        """Compress the checkpoint and write the result to a directory.
 
         Parameters
         ----------
         target : Path
+            Directory to create.
         how : Saving
         task : str, optional
-            The GLUE task that the model was fine-tuned on: it is scored before and after.
+            GLUE task that the model was fine-tuned on; if given, the model is scored before and after.
 
         Returns
         -------
-        tuple of CheckpointReport and Evaluation or None
-            The content of `lpcompress.json`; the scores. The same in every process.
+        report : CheckpointReport
+            The content of `lpcompress.json`, the same in every process.
+        scores : Evaluation or None
+            The same in every process; None without a task.
 
         Raises
         ------
         PlanError
-            If an option makes no sense.
+            If an option is invalid.
         LpCompressError
-            If the model cannot be loaded, compressed or scored, or the target cannot be written; nothing is written
-            then.
+            If the model cannot be loaded, compressed or scored, or the target cannot be written. Nothing is written in
+            that case.
         """
         workers = self._workers
         workers.main_alone(lambda: saving.refuse_existing(target, how.overwrite))
@@ -96,19 +99,24 @@ class Conversion:
 
         return workers.from_main(workers.main_alone(save)), scores
 
-    def foresee(self, out: Path | None = None, overwrite: bool = False) -> list[LayerPreview]:
-        """Say what `convert` would do to each layer, without a fit.
+    def preview(self, out: Path | None = None, overwrite: bool = False) -> list[LayerPreview]:
+        """Return what `convert` would do to each layer, without fitting any.
 
         Parameters
         ----------
         out : Path, optional
-            File for the plan that does exactly that.
+            File to write the plan to that does exactly this.
         overwrite : bool, default=False
-            Replace that file.
+            Whether to replace that file if it exists.
 
         Returns
         -------
         list of LayerPreview
+
+        Raises
+        ------
+        LpCompressError
+            If the model cannot be loaded, or the file exists.
         """
         if out:
             self._workers.main_alone(lambda: _refuse_existing_file(out, overwrite))
@@ -121,7 +129,7 @@ class Conversion:
 
     @staticmethod
     def _card(report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
-        """Return the model card, with the scores in it if there are any."""
+        """Return the model card, including the scores if there are any."""
         card = model_card(report, type(loaded).__name__)
         if scores is None:
             return card
@@ -138,7 +146,7 @@ class Conversion:
         return {"workers": self._workers, "progress": self.progress, "data": self.scoring.data}
 
     def _load(self) -> tuple[Any, Any]:
-        """Return model and tokenizer; tensors stay in their files unless text must be run through the model."""
+        """Return model and tokenizer; tensors stay on disk unless calibration must run the model."""
         return self._workers.together(lambda: loading.load(self.model, on_disk=self.plan.calibration is None))
 
 

@@ -1,4 +1,4 @@
-"""`lpcompress demo`."""
+"""The command `lpcompress demo`."""
 
 from typing import Annotated
 

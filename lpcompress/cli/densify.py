@@ -1,4 +1,4 @@
-"""`lpcompress densify`."""
+"""The command `lpcompress densify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,11 @@ from lpcompress.cli.terminal import Terminal
 
 def densify(
     terminal: Terminal,
-    source: Annotated[str, typer.Argument(metavar="DIR", help="A compressed checkpoint, or the Hub id of one.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
+    source: Annotated[str, typer.Argument(metavar="DIR", help="Compressed checkpoint: local directory or Hub id.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output directory.")],
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Multiply the layers of DIR out again: a plain checkpoint that loads without lpcompress.
+    """Multiply the factors in DIR back into dense layers and save a checkpoint that loads without lpcompress.
 
     Example: lpcompress densify roberta-base-lpcompress roberta-base-dense
     """

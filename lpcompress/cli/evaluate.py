@@ -1,4 +1,4 @@
-"""`lpcompress eval-glue`."""
+"""The command `lpcompress eval-glue`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,7 @@ TemplateArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|TEMPLATE",
-        help="A Hub id or directory; a template with {task}, {Task} or {TASK} in it; a YAML file of tasks and models.",
+        help="Hub id or directory, template with {task}, {Task} or {TASK}, or YAML file that maps tasks to models.",
     ),
 ]
 
@@ -27,45 +27,47 @@ def eval_glue(
     terminal: Terminal,
     model: TemplateArgument,
     *,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="all|mrpc,cola,...",
+            help="Tasks to score. Default: all nine; ax only if named.",
+            rich_help_panel=SCORING,
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|TEMPLATE", help="Model from which a compressed MODEL was made.", rich_help_panel=SCORING
+        ),
+    ] = None,
     plan: Plan | None,
     methods: Annotated[
         list[str] | None,
         typer.Option(metavar="svd,lp,...", help="Compare several methods in one run.", rich_help_panel=FIT),
     ] = None,
     config: ConfigOption = None,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="all|mrpc,cola,...",
-            help="Which tasks. Default: all nine. Also: ax.",
-            rich_help_panel=SCORING,
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL|TEMPLATE", help="What a compressed MODEL was made from.", rich_help_panel=SCORING),
-    ] = None,
     scoring: Scoring,
     out: Annotated[
         Path | None,
-        typer.Option(help="JSON file for the results; finished parts go beside it.", rich_help_panel=OUTPUT),
+        typer.Option(help="JSON file for the results; finished parts are stored next to it.", rich_help_panel=OUTPUT),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a run that was ended, with the same --out.", rich_help_panel=RUNNING),
+        typer.Option("--resume", help="Resume an interrupted run with the same --out.", rich_help_panel=RUNNING),
     ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Score MODEL on GLUE, without fine-tuning: alone, before and after compression, or beside --baseline.
+    """Score MODEL on GLUE without fine-tuning: alone, before and after compression, or against --baseline.
 
-    With --ratio or another option of compress, each task's model is compressed in memory.
+    With --ratio or another compression option, each task's model is compressed in memory.
 
     Example: lpcompress eval-glue "textattack/roberta-base-{TASK}" --p 1.0 --ratio 0.28
     """
     compared = words(methods)
     plan = _with_file(plan, config, scoring, compared) if config else plan
-    plans, scoring = wishes(plan, scoring, compared, {})  # a wrong wish is refused before the long imports
+    plans, scoring = wishes(plan, scoring, compared, {})  # invalid options are refused before the long imports
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.evaluation import benchmark, report
@@ -79,7 +81,7 @@ def eval_glue(
 
 
 def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list[str]) -> Plan:
-    """Return the plan of a file, over which the command line wins, its --methods over the file's method too."""
+    """Return a file's plan, overridden by the command line; --methods replaces the file's method."""
     seed = {"seed": scoring.seed} if "seed" in scoring.model_fields_set else {}
     given = seed | (plan.given() if plan else {})
     merged = Plan.from_yaml(config, given).given()
@@ -89,7 +91,7 @@ def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list
 
 
 def verdict(evaluation: "Evaluation", terminal: Terminal) -> int:
-    """Return the exit code of an evaluation whose results were written, and say which gates failed."""
+    """Return the exit code of an evaluation whose results were written, and print which gates failed."""
     for line in evaluation.failures:
-        terminal.complain(f"Gate: {line}")
+        terminal.error(f"Gate: {line}")
     return 3 if evaluation.failures else int(evaluation.failed)

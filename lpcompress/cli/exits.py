@@ -1,4 +1,4 @@
-"""How the command line ends: the one place where known errors become a line on stderr and an exit code."""
+"""Exit codes: the one place that turns known errors into a line on stderr and an exit code."""
 
 import ctypes
 import signal
@@ -13,28 +13,28 @@ M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 def run(application: Callable[..., Any], terminal: Terminal) -> NoReturn:
-    """Run the application and exit: 0 done, 1 could not be done, 2 wrong wish, 3 a gate failed, 130 interrupted.
+    """Run the application and exit: 0 success, 1 failure, 2 invalid options, 3 a gate failed, 130 interrupted.
 
     Parameters
     ----------
     application : callable
-        A Typer application; is called with `obj=terminal`.
+        A Typer application, called with `obj=terminal`.
     terminal : Terminal
     """
     _return_memory_at_once()
     _end_tidily()
-    with terminal.listening():
+    with terminal.capturing():
         try:
             application(obj=terminal)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
             if code == 130:
-                terminal.complain("Interrupted. Nothing half-written was left.")
-        except (LpCompressError, OSError) as error:  # OSError: a full disk, a directory that may not be written
+                terminal.error("Interrupted. No partial output was left.")
+        except (LpCompressError, OSError) as error:  # OSError: a full disk, a directory without write permission
             if terminal.debug:
                 raise
-            terminal.complain(f"Error: {_in_words(error)}")
+            terminal.error(f"Error: {_in_words(error)}")
             code = 2 if isinstance(error, PlanError) else 1
     sys.exit(code)
 
@@ -46,7 +46,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _end_tidily() -> None:
-    """Have kill and a closed terminal end the command as Ctrl-C does, unless they are ignored (nohup)."""
+    """Make SIGTERM and SIGHUP end the command as Ctrl-C does, unless they are ignored (nohup)."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
@@ -58,9 +58,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _return_memory_at_once() -> None:
-    """Have glibc give freed blocks of a megabyte or more back to the system, instead of keeping them in its heap.
+    """Make glibc return freed blocks of a megabyte or more to the system, instead of keeping them in its heap.
 
-    Matrices are worked on in chunks of a few megabytes; kept, these fragments were a third of the peak memory.
+    Matrices are processed in chunks of a few megabytes; when kept, these freed blocks were a third of the peak memory.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""`lpcompress finetune`."""
+"""The command `lpcompress finetune`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,26 +16,26 @@ def finetune(
     terminal: Terminal,
     model: ModelArgument,
     *,
-    task: Annotated[str, typer.Option(help="The GLUE task to train on.", rich_help_panel=TRAINING)],
-    out: Annotated[Path, typer.Option(help="Directory for the checkpoint.", rich_help_panel=OUTPUT)],
-    recipe: Recipe,
-    scoring: Annotated[Scoring, Only(("data", "limit", "label_map"))],
+    task: Annotated[str, typer.Option(help="GLUE task to train on.", rich_help_panel=TRAINING)],
+    out: Annotated[Path, typer.Option(help="Output directory.", rich_help_panel=OUTPUT)],
     distill: Annotated[
         str | None,
         typer.Option(
             metavar="TEACHER",
-            help="A model, mostly the dense one, to follow in logits and hidden states.",
+            help="Model, usually the dense one, whose logits and hidden states MODEL learns to match.",
             rich_help_panel=DISTILLATION,
         ),
     ] = None,
+    recipe: Recipe,
+    scoring: Annotated[Scoring, Only(("data", "limit", "label_map"))],
     device: DeviceOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was ended.", rich_help_panel=RUNNING)
+        bool, typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=RUNNING)
     ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train MODEL, dense or compressed, on a GLUE task and save the result; a model without a head gets one.
+    """Train MODEL, dense or compressed, on a GLUE task and save the result; a missing head is added.
 
     Example: lpcompress finetune roberta-mrpc-lpcompress --task mrpc --out tuned --distill roberta-mrpc
     """

@@ -1,11 +1,11 @@
-"""`lpcompress inspect`."""
+"""The command `lpcompress inspect`."""
 
 from lpcompress.cli.options import JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
 
 
 def inspect(terminal: Terminal, model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Say what is in MODEL: layers, shares, spectrum of its embedding; for a compressed one, what was done.
+    """Describe MODEL: its layers, their share of the parameters, the embedding's spectrum, and any compression.
 
     Example: lpcompress inspect roberta-base-lpcompress
     """

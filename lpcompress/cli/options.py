@@ -1,4 +1,4 @@
-"""From the fields of options to options of the command line, and from what was given back to objects."""
+"""Turn the fields of option classes into command-line options, and the given values back into objects."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -16,48 +16,48 @@ from lpcompress.config.saving import OUTPUT
 
 RUNNING = "Running"  # group of the help
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A Hub id or a local directory.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or local directory.")]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON document on stdout instead of tables.", rich_help_panel=OUTPUT),
+    typer.Option("--json", help="Print one JSON document to stdout instead of tables.", rich_help_panel=OUTPUT),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output if it exists.", rich_help_panel=OUTPUT)
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(help="Where to compute: cpu, cuda, cuda:1. Default: a GPU if there is one.", rich_help_panel=RUNNING),
+    typer.Option(help="Device: cpu, cuda, cuda:1. Default: a GPU if there is one.", rich_help_panel=RUNNING),
 ]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="YAML file of these options; the command line wins.", rich_help_panel="How to fit"
+        metavar="FILE", help="YAML file of these options; the command line overrides it.", rich_help_panel="How to fit"
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and results only.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print log lines of what is done.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print log lines as well.")]
 
 
 @dataclass(frozen=True)
 class Only:
-    """Beside a parameter's class of options: the fields that the command line has; others keep their defaults."""
+    """Annotation of an options parameter: the fields to offer on the command line; the others keep their defaults."""
 
     names: tuple[str, ...]
 
 
 def as_typer_command(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Return the function that Typer registers for a command, in which every option is a parameter of its own.
+    """Return the function that Typer registers for a command, with one parameter for each option.
 
-    A command is a plain function; `app` calls this once for each row of its table. What it does, all of it:
+    A command is a plain function; `app` calls this once for each row of its table. It does the following:
 
-    - A parameter that is annotated with a class of options (`plan: Plan`) becomes one option for each field that the
-      field's `Shown` puts on the command line. When the command runs, the object is made from the options that were
-      given. With `plan: Plan | None` it is None if none was given but those that another object has, too. Two classes
+    - A parameter annotated with an options class (`plan: Plan`) becomes one option for each field annotated with
+      `Shown`. When the command runs, the object is made from the options that were given. With `plan: Plan | None` it
+      is None if no option of its own was given; options that it shares with another object do not count. Two classes
       with a field of the same name share one option.
-    - A parameter annotated with `Terminal` is handed the terminal of this run.
-    - All other parameters are Typer's and are passed on as they are.
-    - `--quiet` and `--verbose`, which stand before the command, are taken after it, too.
-    - A number that the command returns is the exit code.
+    - A parameter annotated with `Terminal` receives the terminal of this run.
+    - All other parameters belong to Typer and are passed on unchanged.
+    - `--quiet` and `--verbose`, which normally precede the command, are accepted after it as well.
+    - A number that the command returns becomes the exit code.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def as_typer_command(command: Callable[..., int | None]) -> Callable[..., None]:
         terminal: Terminal = context.ensure_object(Terminal)
         terminal.quiet |= values.pop("quiet")
         terminal.verbose |= values.pop("verbose")
-        terminal.settle()
+        terminal.set_log_level()
         made: dict[str, Any] = {name: each.made(values, shared) for name, each in objects.items()}
         made |= {name: terminal for name, hint in hints.items() if hint is Terminal}
         plain = {name: value for name, value in values.items() if name in hints and name not in made}
@@ -103,7 +103,7 @@ def _parameters(
 
 
 def _present(run: Any, command: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
-    """Give `run` the name and help of a command, and the parameters that Typer is to see."""
+    """Give `run` the name and help of a command, and the parameters for Typer."""
     run.__name__, run.__doc__ = getattr(command, "__name__", "command"), command.__doc__
     run.__signature__ = inspect.Signature(parameters)
     run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -111,7 +111,7 @@ def _present(run: Any, command: Callable[..., Any], parameters: list[inspect.Par
 
 @dataclass(frozen=True)
 class _Object:
-    """A parameter of a command that is made from options."""
+    """A command's parameter whose value is made from options."""
 
     kind: type[Options]
     optional: bool
@@ -119,7 +119,7 @@ class _Object:
 
     @classmethod
     def of(cls, hint: Any) -> "_Object | None":
-        """Return what a parameter's annotation asks for; None if it names no class of options."""
+        """Return the object described by a parameter's annotation, or None if it names no options class."""
         hint, only = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
         kinds = [each for each in get_args(hint) or (hint,) if isinstance(each, type) and issubclass(each, Options)]
         if not kinds:
@@ -133,7 +133,7 @@ class _Object:
         return cls(kinds[0], NoneType in get_args(hint), fields)
 
     def made(self, values: dict[str, Any], shared: set[str]) -> Options | None:
-        """Return the object; None if nothing asks for it."""
+        """Return the options object, or None if it is optional and none of its own options was given."""
         given = {name: values[name] for name in self.fields if values[name] not in ([], None)}
         given = {name: value for name, value in given.items() if value is not False}
         if self.optional and not given.keys() - shared:
@@ -142,13 +142,13 @@ class _Object:
 
 
 def option_of(name: str, field: FieldInfo) -> inspect.Parameter:
-    """Return the parameter, annotated for Typer, that stands for a field on the command line.
+    """Return the command-line parameter of a field, annotated for Typer.
 
     Parameters
     ----------
     name : str
     field : FieldInfo
-        With its `Shown`.
+        Annotated with `Shown`.
     """
     shown, words = note(field, Shown), note(field, OneOf)
     limits, default = bounds(field), default_of(field)
@@ -163,12 +163,12 @@ def option_of(name: str, field: FieldInfo) -> inspect.Parameter:
         autocompletion=(lambda: list(words.words)) if words else None,
     )
     kind, absent = (bool, False) if switch else (_typed(field) | None, None)
-    annotation = Annotated[kind, option]  # type: ignore[valid-type]  # made while running
+    annotation = Annotated[kind, option]  # type: ignore[valid-type]  # made at run time
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=annotation)
 
 
 def _typed(field: FieldInfo) -> Any:
-    """Return the type of what the command line gives for a field."""
+    """Return the type in which the command line passes a field's value."""
     if note(field, Shown).text:
         return str
     kinds = [each for each in get_args(field.annotation) or (field.annotation,) if each is not NoneType]
@@ -177,12 +177,12 @@ def _typed(field: FieldInfo) -> Any:
 
 
 def read(value: Any, field: FieldInfo) -> Any:
-    """Return a value of the command line as a field takes it: NAME=VALUE as a mapping."""
+    """Convert a command-line value for its field: NAME=VALUE texts become a mapping."""
     return pairs(value) if get_origin(field.annotation) is dict else value
 
 
 def words(texts: Sequence[str] | None) -> list[str]:
-    """Return the words of a repeatable option, each of which may be a list with commas.
+    """Split the values of a repeatable option, each of which may be a comma-separated list.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def words(texts: Sequence[str] | None) -> list[str]:
 
 
 def pairs(texts: Sequence[str] | None) -> dict[str, str]:
-    """Return what was given as NAME=VALUE; a value without a name is under "".
+    """Parse NAME=VALUE texts into a mapping; a value without a name gets the key "".
 
     Examples
     --------

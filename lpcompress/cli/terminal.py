@@ -1,4 +1,4 @@
-"""What people and pipes see: results on stdout, all else on stderr."""
+"""Output of the command line: results on stdout, everything else on stderr."""
 
 import logging
 import os
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 DEBUG = "LPCOMPRESS_DEBUG"
-FILE_WIDTH = 160  # columns of a table that goes into a file or a pipe
+FILE_WIDTH = 160  # columns of a table written to a file or a pipe
 
 
 @dataclass
 class Terminal:
-    """Where a command says what it has to say; the only object that prints.
+    """Output of a command; the only object that prints.
 
     Attributes
     ----------
-    speaks : bool
-        Whether anything is printed at all: of the processes that a launcher started for one run, only the first does.
+    prints : bool
+        Whether to print anything. If a launcher started several processes for one run, only the first prints.
     quiet : bool
-        Print no progress, log lines or warnings: only errors and results.
+        Whether to print only errors and results: no progress, log lines or warnings.
     verbose : bool
-        Print log lines of what is done, too.
+        Whether to print informational log lines as well.
     debug : bool
-        Show the traceback of a known error.
+        Whether to show the traceback of a known error.
     """
 
-    speaks: bool = True
+    prints: bool = True
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
 
     @classmethod
     def of_process(cls) -> "Terminal":
-        """Return the terminal of this process, by the environment: its launcher's `RANK`, and `LPCOMPRESS_DEBUG`."""
-        return cls(speaks=os.environ.get("RANK", "0") == "0", debug=bool(os.environ.get(DEBUG)))
+        """Return the terminal of this process, from the environment variables `RANK` and `LPCOMPRESS_DEBUG`."""
+        return cls(prints=os.environ.get("RANK", "0") == "0", debug=bool(os.environ.get(DEBUG)))
 
     def show(self, *results: object) -> None:
-        """Write results to stdout: text as it is, tables as wide as the terminal, uncut where there is none."""
-        if not self.speaks:
+        """Write results to stdout: text unchanged, tables as wide as the terminal, or 160 columns without one."""
+        if not self.prints:
             return
         from rich.console import Console
 
@@ -59,22 +59,22 @@ class Terminal:
             else:
                 console.print(result)
 
-    def complain(self, text: str) -> None:
-        """Write an error to stderr, in one line."""
-        if self.speaks:
+    def error(self, text: str) -> None:
+        """Write an error to stderr, on one line."""
+        if self.prints:
             typer.echo(" ".join(text.split()), err=True)
 
-    def remark(self, text: str) -> None:
-        """Write anything less than an error to stderr, in one line."""
+    def note(self, text: str) -> None:
+        """Write a warning or a message to stderr, on one line, unless quiet."""
         if not self.quiet:
-            self.complain(text)
+            self.error(text)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Print warnings and the log of the package meanwhile, each in one line."""
+    def capturing(self) -> Iterator[None]:
+        """Print warnings and the package's log records inside the block, each on one line."""
         log, handler, show = logging.getLogger("lpcompress"), _Handler(self), warnings.showwarning
         log.addHandler(handler)
-        warnings.showwarning = lambda message, *_, **__: self.remark(f"Warning: {message}")
+        warnings.showwarning = lambda message, *_, **__: self.note(f"Warning: {message}")
         try:
             yield
         finally:
@@ -82,24 +82,24 @@ class Terminal:
             log.removeHandler(handler)
             log.setLevel(logging.NOTSET)
 
-    def settle(self) -> None:
-        """Have the log of the package say as much as was asked for."""
+    def set_log_level(self) -> None:
+        """Set the package's log level from `quiet` and `verbose`."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         logging.getLogger("lpcompress").setLevel(level)
 
     def quiet_libraries(self) -> None:
-        """Keep the bars and advice of transformers off the terminal; its warnings stay, unless this one is quiet."""
+        """Hide the progress bars and advice of transformers; its warnings stay, unless this terminal is quiet."""
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         from transformers.utils import logging as transformers_log
 
         transformers_log.disable_progress_bar()
-        if self.quiet or not self.speaks:
+        if self.quiet or not self.prints:
             transformers_log.set_verbosity_error()
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Yield what long work tells of itself to: bars on a terminal, a line for each new step elsewhere."""
-        if self.quiet or not self.speaks:
+        """Yield a progress callback that shows bars on a terminal, and a line for each new step elsewhere."""
+        if self.quiet or not self.prints:
             yield Progress()
             return
         from rich.console import Console
@@ -113,21 +113,21 @@ class Terminal:
 
 
 class _Steps:
-    """Shows steps as bars, and each new one as a line if asked."""
+    """Progress callback that shows steps as bars and, with `lines`, prints each new step on a line."""
 
     def __init__(self, terminal: Terminal, bars: "Bars", lines: bool) -> None:
         self._terminal, self._bars, self._lines = terminal, bars, lines
-        self._bar, self._told = bars.add_task("", total=None), set[str]()
+        self._bar, self._seen = bars.add_task("", total=None), set[str]()
 
     def __call__(self, description: str, done: float | None, total: float | None) -> None:
         self._bars.update(self._bar, description=description, completed=done or 0, total=total)
-        if self._lines and description not in self._told:
-            self._terminal.remark(description)
-        self._told.add(description)
+        if self._lines and description not in self._seen:
+            self._terminal.note(description)
+        self._seen.add(description)
 
 
 class _Handler(logging.Handler):
-    """Writes log records to a terminal."""
+    """Log handler that prints records through a `Terminal`."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__()
@@ -135,6 +135,6 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not record.exc_info:
-            self._terminal.remark(record.getMessage())
-        elif self._terminal.speaks:  # a bug, whose traceback must keep its lines
+            self._terminal.note(record.getMessage())
+        elif self._terminal.prints:  # a bug; its traceback keeps its line breaks
             typer.echo(self.format(record), err=True)

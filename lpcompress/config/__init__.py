@@ -1,1 +1,1 @@
-"""What a user asks for, checked; read from options or YAML, without torch."""
+"""Validated user options, read from keyword arguments, the command line or YAML; imports no torch."""

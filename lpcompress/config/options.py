@@ -1,10 +1,10 @@
-"""The base of every set of options: one declaration gives the bounds, JSON schema, command-line help and messages.
+"""Base class of all options: one declaration gives the bounds, JSON schema, command-line help and error messages.
 
 A field is declared once, in the class that owns it::
 
     ratio: Annotated[float, Field(gt=0, lt=1, description="Share of stored bytes to REMOVE"), Shown(panel=SIZE)] = 0.28
 
-From that line come the check, its entry in the JSON schema, the option `--ratio` with its help, and the sentence
+That line gives the check, the entry in the JSON schema, the option `--ratio` with its help, and the error message
 "ratio must be above 0 and below 1: share of stored bytes to REMOVE. Got 28; did you mean 0.28?".
 """
 
@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from lpcompress.errors import PlanError, as_per_cent, nearest
 
 BOUNDS = {"gt": "above", "lt": "below", "ge": "at least", "le": "at most"}
-"""Bounds of a field, by the names that pydantic gives them, in words."""
+"""Words for the bounds of a field, by pydantic's names for them."""
 
 EXPECTED = {
     "float": "a number",
@@ -37,7 +37,7 @@ EXPECTED = {
     "model": "a mapping",
     "bytes": "a size such as 40MB or 40000000",
 }
-"""What a value must be, by the beginning of the name of pydantic's complaint."""
+"""What a value must be, by the first part of pydantic's error type."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Shown:
     Attributes
     ----------
     panel : str
-        Heading of the group of options in the help.
+        Heading of the option's group in the help.
     metavar : str or None
         Placeholder for the value in the help; None shows the type.
     default : str or None
-        The default in words, where the value itself says little, such as None.
+        The default in words, for values such as None that say little themselves.
     text : bool
-        Whether the command line hands over the text as it was typed, because the field reads it.
+        Whether the field parses the text itself, so that the command line passes it on as typed.
     """
 
     panel: str
@@ -64,13 +64,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Restricts a field to a few words.
+    """Restriction of a field to a few words.
 
     Attributes
     ----------
     words : tuple of str
     file : str
-        What a file may hold whose name is given instead of a word; empty if there must be none.
+        Description of the file whose name may be given instead of a word; empty if none may be.
     """
 
     words: tuple[str, ...]
@@ -83,33 +83,33 @@ class OneOf:
 
     @property
     def rule(self) -> str:
-        """What the value must be, in words."""
+        """What the value must be, for error messages."""
         words = ", ".join(self.words)
         return f"one of {words}, or {self.file}" if self.file else f"one of {words}"
 
-    def refuse(self, value: str) -> str:
+    def check(self, value: str) -> str:
         """Return `value`; raise if it is neither a word nor an allowed file."""
         if value in self.words or (self.file and Path(value).is_file()):
             return value
         raise PydanticCustomError("one_of", "another word")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.refuse, handler(source))
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(schema) if self.file else {"enum": list(self.words)}
 
 
 class Options(BaseModel):
-    """A frozen set of options, checked when it is made.
+    """Base class for a frozen set of options, validated on construction.
 
-    Truth values are never numbers (YAML reads `yes` as True, which Python counts as 1), paths count as text, and
-    numbers of NumPy as numbers.
+    Booleans are refused as numbers (YAML reads `yes` as True, which Python treats as 1). Paths are accepted as text,
+    and NumPy numbers as numbers.
 
     Raises
     ------
     PlanError
-        If a value makes no sense or a key is unknown; one sentence names the nearest thing that does.
+        If a value is invalid or a key is unknown; the message suggests the nearest valid one.
 
     Examples
     --------
@@ -143,14 +143,19 @@ class Options(BaseModel):
 
     @classmethod
     def of(cls, given: Self | None, options: Mapping[str, Any]) -> Self:
-        """Return the options in `given`, those in `options` winning.
+        """Return the options in `given`, overridden by those in `options`.
 
         Parameters
         ----------
         given : Options or None
-            None stands for the defaults.
+            None means the defaults.
         options : mapping
-            Fields by name.
+            Values of fields, by name.
+
+        Raises
+        ------
+        PlanError
+            If `given` is of another class, or an option is invalid.
 
         Examples
         --------
@@ -160,11 +165,13 @@ class Options(BaseModel):
         """
         if given is not None and not isinstance(given, cls):
             name = cls.__name__.lower()
-            raise PlanError(f"{name} must be a {cls.__name__}. Got {type(given).__name__}; name its fields instead.")
+            raise PlanError(
+                f"{name} must be a {cls.__name__}. Got {type(given).__name__}; pass its fields as keywords."
+            )
         return cls(**{**(given.given() if given else {}), **options})
 
     def given(self) -> dict[str, Any]:
-        """Return the fields that were set, as plain values, without those that have their default."""
+        """Return the fields that were set explicitly, as plain values."""
         return self.model_dump(exclude_unset=True)
 
     @field_validator("*", mode="before")
@@ -198,7 +205,7 @@ def bounds(field: FieldInfo) -> str:
 
 
 def note(field: FieldInfo, kind: type[Any]) -> Any:
-    """Return what a field is annotated with that is of `kind` (`Shown`, `OneOf`), or None."""
+    """Return the annotation of a field that is of class `kind` (`Shown`, `OneOf`), or None."""
     return next((each for each in field.metadata if isinstance(each, kind)), None)
 
 
@@ -209,18 +216,18 @@ def default_of(field: FieldInfo) -> str:
         return str(shown.default)
     if default is None or default == () or default == {}:
         return ""
-    return (
-        ", ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(default, float) else default
-    )
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def sentence(kind: type[BaseModel], error: ValidationError) -> str:
-    """Turn the first of pydantic's complaints into one sentence: what, what it must be, what it is, what was meant.
+    """Turn pydantic's first error into one sentence: the field, what it must be, what was given, what may be meant.
 
     Parameters
     ----------
     kind : type
-        The class that was to be made.
+        The class whose validation failed.
     error : ValidationError
     """
     errors = error.errors()
@@ -234,7 +241,7 @@ def sentence(kind: type[BaseModel], error: ValidationError) -> str:
         return f"unknown key {place[-1]!r}{where}{nearest(place[-1], known)} Known keys: {', '.join(known)}."
     where = ".".join(str(each) for each in first["loc"] if isinstance(each, str) and each)
     about = field.description or ""
-    about = about if about[1:2].isupper() else about[:1].lower() + about[1:]  # GLUE stays
+    about = about if about[1:2].isupper() else about[:1].lower() + about[1:]  # GLUE keeps its capitals
     if first["type"] == "missing":
         return f"{where} must be given: {about}."
     value = f"{first['input']:g}" if isinstance(first["input"], float) else repr(first["input"])
@@ -242,7 +249,7 @@ def sentence(kind: type[BaseModel], error: ValidationError) -> str:
 
 
 def _at(kind: type[BaseModel], place: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
-    """Return the field at a place, None for an unknown key, and the class that has it or ought to."""
+    """Return the class that a location belongs to, and the field there, or None for an unknown key."""
     field = kind.model_fields.get(str(place[0]))
     for inner in _kinds(field.annotation) if field else ():
         if issubclass(inner, BaseModel) and len(place) > 2:  # field, key of a mapping, field
@@ -251,7 +258,7 @@ def _at(kind: type[BaseModel], place: tuple[int | str, ...]) -> tuple[type[BaseM
 
 
 def _kinds(annotation: Any) -> Iterator[type]:
-    """Yield the classes that an annotation is made of."""
+    """Yield the classes in an annotation."""
     inner = get_args(annotation)
     if not inner and isinstance(annotation, type) and annotation is not NoneType:
         yield annotation
@@ -268,12 +275,12 @@ def _rule(complaint: str, field: FieldInfo) -> str:
 
 
 def _hint(complaint: Mapping[str, Any], field: FieldInfo) -> str:
-    """Return the end of the sentence: a guess at what was meant, or how to leave the choice to the package."""
+    """Return the end of the sentence: what may be meant, or the default that applies if the field is left out."""
     value, words, shown = complaint["input"], note(field, OneOf), note(field, Shown)
     if words and isinstance(value, str):
-        return (", which is no file" if words.file else "") + nearest(value, words.words)
+        return (", which is not a file" if words.file else "") + nearest(value, words.words)
     if bounds(field) == "above 0 and below 1" and complaint["type"] == "less_than":
         return as_per_cent(float(value))
     if shown and shown.default and field.default is None:
-        return f"; left out, it is {shown.default}."
+        return f"; if left out, it is {shown.default}."
     return "."

@@ -1,4 +1,4 @@
-"""What to compress, how, and how much of it to remove."""
+"""Options for compression: what to compress, how, and how much to remove."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 
 NAMES = (AUTO, *METHODS)
 SIZES = ("ratio", "target_size", "max_bytes", "allocation")
-"""Keys that say how small the result shall be; a plan has one of them."""
+"""Fields that set the size of the result; a plan has one of them."""
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
 SIZE, WHAT, FIT = "How small", "What to compress", "How to fit"  # groups of the command line's help
@@ -36,28 +36,28 @@ Patterns = Annotated[
 
 
 class LayerPlan(BaseModel):
-    """The method for one layer, and how much of it to remove."""
+    """Method of one layer, and share of its bytes to remove."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Annotated[
         str,
         OneOf(tuple(name for name, method in METHODS.items() if not method.needs_training)),
-        Field(description="Method that fits this layer"),
+        Field(description="Factorization method of this layer"),
     ]
     ratio: Annotated[float, Field(gt=0, lt=1, description="Share of this layer's stored bytes to remove")]
 
 
 class Plan(Options):
-    """What to compress and how. The fields' descriptions are the help of `lpcompress compress`.
+    """What to compress and how. The field descriptions are the help text of `lpcompress compress`.
 
-    Exactly one of `ratio`, `target_size`, `max_bytes` and `allocation` gives the size; `ratio` is None then where it is
-    another one.
+    Exactly one of `ratio`, `target_size`, `max_bytes` and `allocation` sets the size. If it is not `ratio`, `ratio` is
+    None.
 
     Raises
     ------
     PlanError
-        If a value makes no sense or a key is unknown; the message names the nearest thing that does.
+        If a value is invalid or a key is unknown; the message suggests the nearest valid one.
 
     Examples
     --------
@@ -74,32 +74,32 @@ class Plan(Options):
     ] = DEFAULT_RATIO
     target_size: Annotated[
         float | None,
-        Field(gt=0, lt=1, description="Share of the whole model's stored bytes to KEEP, instead of ratio"),
+        Field(gt=0, lt=1, description="Share of the whole model's stored bytes to KEEP (instead of ratio)"),
         Shown(SIZE),
     ] = None
     max_bytes: Annotated[
         Bytes,
-        Field(description="Largest size of the whole model's weight file, such as 40MB, instead of ratio"),
+        Field(description="Largest size of the whole model's weight file, such as 40MB (instead of ratio)"),
         Shown(SIZE, metavar="SIZE", text=True),
     ] = None
     allocation: Annotated[
         dict[str, LayerPlan] | None,
-        Field(description="Method and ratio of every layer, as `compress --save-plan` writes them, instead of ratio"),
+        Field(description="Method and ratio of each layer, as `compress --save-plan` writes them (instead of ratio)"),
     ] = None
     layers: Annotated[
         Patterns,
         Field(
-            description="Wildcard over module names, or one of embedding, linear, attention, ffn, conv, all; repeatable"
+            description="Wildcard for module names, or one of embedding, linear, attention, ffn, conv, all; repeatable"
         ),
         Shown(WHAT, metavar="PATTERN"),
     ] = ("embedding",)
     method: Annotated[
         str,
         OneOf(NAMES),
-        Field(description="How to factor a layer; auto fits several methods and keeps the best"),
+        Field(description="Factorization method; auto fits several and keeps the best"),
         Shown(FIT),
     ] = AUTO
-    p: Annotated[float, Field(ge=1, le=2, description="Exponent of the norm to fit in"), Shown(FIT)] = 2.0
+    p: Annotated[float, Field(ge=1, le=2, description="Exponent of the l_p norm to minimize"), Shown(FIT)] = 2.0
     clusters: Annotated[
         int | None,
         Field(ge=1, description="Number of subspaces"),
@@ -108,7 +108,7 @@ class Plan(Options):
     row_weights: Annotated[
         str,
         OneOf(("zipf", "uniform"), file="a file of token counts"),
-        Field(description="How much each token counts; zipf estimates it from the tokenizer"),
+        Field(description="Weights of the embedding's rows; zipf estimates token frequency from the tokenizer"),
         Shown(FIT),
     ] = "zipf"
     exponent: Annotated[
@@ -118,14 +118,14 @@ class Plan(Options):
     ] = None
     calibration: Annotated[
         str | None,
-        Field(description="Unlabelled text to fit to, from a file of one text a line, .jsonl, or GLUE"),
+        Field(description="Unlabelled text to fit to, in a file with one text per line or .jsonl, or from a GLUE task"),
         Shown(FIT, metavar="FILE|glue:TASK"),
     ] = None
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="Seed of everything random"), Shown(FIT)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="Random seed"), Shown(FIT)] = 0
 
     @classmethod
     def of(cls, given: Self | None, options: Mapping[str, Any]) -> Self:
-        """Return the plan `given` with `options` winning; a size among them replaces the plan's, whichever it is."""
+        """Return the plan `given`, overridden by `options`; a size in `options` replaces any size of the plan."""
         if isinstance(given, Plan) and any(options.get(key) is not None for key in SIZES):
             options = {key: value for key, value in given.given().items() if key not in SIZES} | dict(options)
             given = None
@@ -133,24 +133,26 @@ class Plan(Options):
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
-        """Read a plan from a YAML file of keys and values.
+        """Read a plan from a YAML file of `key: value` lines.
 
         Parameters
         ----------
         path : str or Path
         overrides : mapping, optional
-            Values that win over those of the file (the command line's).
+            Values that replace those of the file, such as those of the command line.
 
         Raises
         ------
         PlanError
-            If the file cannot be read, is not a mapping, or holds something that `Plan` refuses, even where an
-            override would hide it.
+            If the file cannot be read, is not a mapping, or holds a value or key that `Plan` refuses, even one that an
+            override would replace.
         """
         values = read_yaml(path, "key: value")
         values = {} if values is None else values
         if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-            raise PlanError(f"{path}: must hold keys and values. Write one `key: value` a line, such as `ratio: 0.28`.")
+            raise PlanError(
+                f"{path}: must hold keys and values. Write one `key: value` per line, such as `ratio: 0.28`."
+            )
         try:
             plan = cls(**values)
         except PlanError as error:
@@ -158,7 +160,7 @@ class Plan(Options):
         return cls.of(plan, overrides or {})
 
     def to_yaml(self) -> str:
-        """Return the plan as YAML that `from_yaml` reads back; what is not set is left out."""
+        """Return the plan as YAML that `from_yaml` can read; fields that are None are left out."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
     @model_validator(mode="before")
@@ -166,7 +168,7 @@ class Plan(Options):
     def _one_size(cls, values: Any) -> Any:
         sizes = [key for key in SIZES if values.get(key) is not None]
         if len(sizes) > 1:
-            raise PlanError(f"{sizes[0]} and {sizes[1]} must not be given together: each says how small the result is.")
+            raise PlanError(f"{sizes[0]} and {sizes[1]} must not be given together: each sets the size. Leave one out.")
         if sizes and sizes != ["ratio"]:
             return values | {"ratio": None}
         return values if sizes else {key: value for key, value in values.items() if key != "ratio"}
@@ -198,30 +200,30 @@ class Plan(Options):
         return self
 
     @model_validator(mode="after")
-    def _allocated_methods_stand(self) -> Self:
+    def _allocation_keeps_its_methods(self) -> Self:
         others = sorted({layer.method for layer in (self.allocation or {}).values()} - {self.method})
         if others and self.method != AUTO:
             raise PlanError(
                 f"the allocation gives layers to {', '.join(others)}, so method cannot be {self.method!r}."
-                " Leave method and methods out, or give a size in the place of the allocation."
+                " Leave method and methods out, or give a size instead of the allocation."
             )
         return self
 
 
 def plans_for(methods: str | Sequence[str], plan: Plan | None) -> dict[str, Plan]:
-    """Return the plans of an evaluation, by method.
+    """Return the plans of an evaluation, one for each method.
 
     Parameters
     ----------
     methods : str or sequence of str
-        Methods to compare. A number of clusters goes to those that have clusters.
+        Methods to compare. `clusters` is passed only to methods with several subspaces.
     plan : Plan or None
-        What all of them share; without methods, the only one. None: nothing is compressed unless methods are given.
+        Options that all methods share; without methods, the only plan. With None and no methods nothing is compressed.
 
     Raises
     ------
     PlanError
-        If a method is unknown, or `plan` sets a method beside several.
+        If a method is unknown, or both `methods` and `plan.method` are given.
 
     Examples
     --------
@@ -233,7 +235,7 @@ def plans_for(methods: str | Sequence[str], plan: Plan | None) -> dict[str, Plan
         return {plan.method: plan} if plan else {}
     shared = plan.given() if plan else {}
     if "method" in shared:
-        raise PlanError("method and methods must not be given together. Name all that are to be compared in methods.")
+        raise PlanError("method and methods must not be given together. Name all methods to compare in methods.")
     without = {key: value for key, value in shared.items() if key != "clusters"}
     one_subspace = {name for name, method in METHODS.items() if method.one_subspace}
     return {

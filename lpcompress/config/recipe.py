@@ -1,4 +1,4 @@
-"""How to fine-tune."""
+"""Options for fine-tuning."""
 
 from typing import Annotated
 
@@ -11,12 +11,12 @@ TRAINING, DISTILLATION = "How to train", "Distillation"  # groups of the command
 
 
 class Recipe(Options):
-    """How to train. The fields' descriptions are the help of `lpcompress finetune`.
+    """Options for fine-tuning. The field descriptions are the help text of `lpcompress finetune`.
 
     Raises
     ------
     PlanError
-        If a value makes no sense or a key is unknown.
+        If a value is invalid or a key is unknown.
 
     Examples
     --------
@@ -26,12 +26,12 @@ class Recipe(Options):
 
     epochs: Annotated[
         float,
-        Field(gt=0, strict=True, allow_inf_nan=False, description="How often each row is seen"),
+        Field(gt=0, strict=True, allow_inf_nan=False, description="Passes over the training rows"),
         Shown(TRAINING),
     ] = 2.0
     max_steps: Annotated[
         int | None,
-        Field(ge=1, strict=True, description="Number of batches to train on, whatever the epochs"),
+        Field(ge=1, strict=True, description="Number of training steps, whatever the epochs"),
         Shown(TRAINING, default="as many as the epochs need"),
     ] = None
     learning_rate: Annotated[
@@ -40,30 +40,32 @@ class Recipe(Options):
             gt=0,
             strict=True,
             allow_inf_nan=False,
-            description="Peak learning rate; rises for a tenth of the run, then falls to 0",
+            description="Peak learning rate (linear warm-up for a tenth of the run, then decay to 0)",
         ),
         Shown(TRAINING),
     ] = 5e-5
     batch_size: Annotated[
-        int, Field(ge=1, strict=True, description="Rows of a batch, in each process"), Shown(TRAINING)
+        int, Field(ge=1, strict=True, description="Rows per batch in each process"), Shown(TRAINING)
     ] = 32
     freeze: Annotated[
         tuple[str, ...],
-        Field(description="Wildcards over modules and parameters not to train, or words as for layers; repeatable"),
+        Field(
+            description="Wildcard for modules and parameters to freeze, or a word such as embedding or ffn; repeatable"
+        ),
         Shown(TRAINING, metavar="PATTERN"),
     ] = ()
     mixed_precision: Annotated[
-        str, OneOf(PRECISIONS), Field(description="Precision of the products"), Shown(TRAINING)
+        str, OneOf(PRECISIONS), Field(description="Mixed precision for matrix products"), Shown(TRAINING)
     ] = "no"
-    split: Annotated[str, Field(description="Split whose rows are trained on"), Shown(TRAINING)] = "train"
+    split: Annotated[str, Field(description="Split to train on"), Shown(TRAINING)] = "train"
     train_limit: Annotated[
         int | None,
-        Field(ge=1, strict=True, description="Only so many training rows"),
-        Shown(TRAINING, default="all of them"),
+        Field(ge=1, strict=True, description="Maximum number of training rows"),
+        Shown(TRAINING, default="all"),
     ] = None
     seed: Annotated[
         int,
-        Field(ge=0, le=2**32 - 1, strict=True, description="Seed of a new head, the order of rows and dropout"),
+        Field(ge=0, le=2**32 - 1, strict=True, description="Random seed of a new head, the order of rows and dropout"),
         Shown(TRAINING),
     ] = 0
     soft: Annotated[
@@ -73,7 +75,7 @@ class Recipe(Options):
             le=1,
             strict=True,
             allow_inf_nan=False,
-            description="Weight of the divergence from a teacher's logits in the loss, the labels having the rest",
+            description="Weight of the divergence from the teacher's logits in the loss (the labels get the rest)",
         ),
         Shown(DISTILLATION),
     ] = 0.5
@@ -83,7 +85,7 @@ class Recipe(Options):
             gt=0,
             strict=True,
             allow_inf_nan=False,
-            description="Divisor of both models' logits in that divergence",
+            description="Temperature that divides both models' logits in the divergence",
         ),
         Shown(DISTILLATION),
     ] = 2.0
@@ -93,7 +95,7 @@ class Recipe(Options):
             ge=0,
             strict=True,
             allow_inf_nan=False,
-            description="Weight of the relative squared distance from the hidden states of a teacher of the same sizes",
+            description="Weight of the relative squared distance from the hidden states of a same-size teacher",
         ),
         Shown(DISTILLATION),
     ] = 1.0

@@ -1,4 +1,4 @@
-"""How a checkpoint is written."""
+"""Options for writing a checkpoint."""
 
 from typing import Annotated
 
@@ -11,12 +11,12 @@ OUTPUT = "Output"  # group of the command line's help
 
 
 class Saving(Options):
-    """How a compressed checkpoint is written.
+    """Options for writing a compressed checkpoint.
 
     Raises
     ------
     PlanError
-        If a value makes no sense or a key is unknown.
+        If a value is invalid or a key is unknown.
 
     Examples
     --------
@@ -27,9 +27,11 @@ class Saving(Options):
     max_shard_size: Annotated[
         Bytes,
         Field(description="Largest size of a weight file, such as 2GB"),
-        Shown(OUTPUT, metavar="SIZE", default="that of the model", text=True),
+        Shown(OUTPUT, metavar="SIZE", default="the model's largest shard", text=True),
     ] = None
     stub: Annotated[
-        bool, Field(description="Add a file that imports lpcompress under trust_remote_code=True"), Shown(OUTPUT)
+        bool,
+        Field(description="Add a module that imports lpcompress when loaded with trust_remote_code=True"),
+        Shown(OUTPUT),
     ] = False
     overwrite: Annotated[bool, Field(description="Replace the output if it exists"), Shown(OUTPUT)] = False

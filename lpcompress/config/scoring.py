@@ -1,4 +1,4 @@
-"""How models are scored on GLUE."""
+"""Options for scoring models on GLUE."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,21 +14,21 @@ SCORING = "Scoring"  # group of the command line's help
 
 
 def _for_all(value: object) -> object:
-    """Return one limit as that of all tasks and of the average."""
+    """Return a single limit as a mapping that applies it to all tasks and to the average."""
     return {} if value is None else value if isinstance(value, Mapping | bool) else {"": value}
 
 
 Limits = Annotated[dict[str, float], BeforeValidator(_for_all)]
-"""Limits by "average", task, and "" for all others; a single number is for all."""
+"""Limits by task, "average", and "" for all others; a single number applies to all."""
 
 
 class Scoring(Options):
-    """How to score. The fields' descriptions are the help of `lpcompress eval-glue`.
+    """Options for scoring on GLUE. The field descriptions are the help text of `lpcompress eval-glue`.
 
     Raises
     ------
     PlanError
-        If a value makes no sense or a key is unknown.
+        If a value is invalid or a key is unknown.
 
     Examples
     --------
@@ -38,45 +38,49 @@ class Scoring(Options):
 
     data: Annotated[
         str,
-        Field(description="Where GLUE is, hub or a directory of <task>/<split>.parquet, .tsv or .jsonl"),
+        Field(description="Source of GLUE, either hub or a directory with <task>/<split>.parquet, .tsv or .jsonl"),
         Shown(SCORING, metavar="hub|DIR"),
     ] = HUB
     limit: Annotated[
         int | None,
-        Field(ge=1, strict=True, description="Only so many rows of each split"),
-        Shown(SCORING, default="all of them"),
+        Field(ge=1, strict=True, description="Maximum number of rows of each split"),
+        Shown(SCORING, default="all"),
     ] = None
-    batch_size: Annotated[int, Field(ge=1, strict=True, description="Rows of a batch"), Shown(SCORING)] = 32
+    batch_size: Annotated[int, Field(ge=1, strict=True, description="Rows per batch"), Shown(SCORING)] = 32
     label_map: Annotated[
         Path | None,
-        Field(description="YAML or JSON file that maps tasks to classes in the order of the model's outputs"),
+        Field(description="YAML or JSON file that maps each task to its classes in the order of the model's outputs"),
         Shown(SCORING, metavar="FILE"),
     ] = None
     primary: Annotated[
         dict[str, str],
         BeforeValidator(lambda value: {} if value is None else value),
-        Field(description="Metric to take as a task's score, such as mrpc=f1"),
+        Field(description="Metric to use as a task's score, such as mrpc=f1"),
         Shown(SCORING, metavar="TASK=METRIC"),
     ] = Field(default_factory=dict)
     max_drop: Annotated[
         Limits,
-        Field(description="Most points that the average, or a task, may lose; the exit code is 3 if it loses more"),
+        Field(description="Maximum drop of the average or a task, in points; a larger drop gives exit code 3"),
         Shown(SCORING, metavar="X|TASK=X|average=X"),
     ] = Field(default_factory=dict)
     min_recovery: Annotated[
         Limits,
-        Field(description="Least share of the baseline's score to keep, such as 0.98; the exit code is 3 below it"),
+        Field(
+            description="Minimum share of the baseline's score to keep, such as 0.98; a smaller one gives exit code 3"
+        ),
         Shown(SCORING, metavar="X|TASK=X|average=X"),
     ] = Field(default_factory=dict)
     seed: Annotated[
-        int, Field(ge=0, le=LARGEST_SEED, description="Seed of the bootstrap for standard errors"), Shown(SCORING)
+        int,
+        Field(ge=0, le=LARGEST_SEED, description="Random seed of the bootstrap for standard errors"),
+        Shown(SCORING),
     ] = 0
 
 
 def wishes(
     plan: Plan | None, scoring: Scoring | None, methods: str | Sequence[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Plan], Scoring]:
-    """Sort the options of an evaluation into what to compress with and how to score.
+    """Split the options of an evaluation into plans for compression and options for scoring.
 
     Parameters
     ----------
@@ -84,13 +88,19 @@ def wishes(
     methods : str or sequence of str
         As for `plans_for`.
     options : mapping
-        Fields of either, which win. `seed` goes to both and asks for no compression by itself, and so does the seed of
-        one of the objects where the other sets none.
+        Fields of either class, which override `plan` and `scoring`. `seed` sets both seeds, and does not by itself turn
+        compression on. Without it, a seed that only one of the two objects sets is used for both.
 
     Returns
     -------
-    tuple of dict of str to Plan and Scoring
-        No plan: nothing is to be compressed.
+    plans : dict of str to Plan
+        By method; empty if nothing is to be compressed.
+    scoring : Scoring
+
+    Raises
+    ------
+    PlanError
+        If an option is invalid.
 
     Examples
     --------

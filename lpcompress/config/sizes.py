@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them."""
+"""Parse sizes in bytes such as 40MB."""
 
 import re
 from typing import Annotated
@@ -10,7 +10,7 @@ UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**2
 
 
 def read_bytes(size: object) -> int:
-    """Return the number of bytes in 40MB or 40000000, 0 for what is no size.
+    """Return the number of bytes in a size such as 40MB or 40000000; 0 if it is not a valid size.
 
     `pydantic.ByteSize` is not used: it reads "1.2.3MB" as one byte and "40mbit" as five million.
 
@@ -22,7 +22,7 @@ def read_bytes(size: object) -> int:
     found = re.fullmatch(r"([\d.]+)\s*([KMG]I?B)?", str(size).strip().upper())
     try:
         return int(float(found[1]) * UNITS[found[2] or ""]) if found else 0
-    except (ValueError, OverflowError):  # two points; infinity
+    except (ValueError, OverflowError):  # two decimal points; infinity
         return 0
 
 
@@ -35,4 +35,4 @@ def _checked(value: object) -> object:
 
 _SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}, {"type": "null"}]}
 Bytes = Annotated[int | None, BeforeValidator(_checked), WithJsonSchema(_SCHEMA)]
-"""A number of bytes, read from text such as 40MB too, or None."""
+"""A number of bytes, given as an integer or as text such as 40MB, or None."""

@@ -1,4 +1,4 @@
-"""Reading what a user wrote as YAML."""
+"""Read YAML files that users write."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from lpcompress.errors import PlanError
 
 
 def read_yaml(path: str | Path, entry: str) -> Any:
-    """Return what stands in a YAML file.
+    """Return the content of a YAML file.
 
     Parameters
     ----------
     path : str or Path
     entry : str
-        What a line should look like, for the message: `key: value`.
+        What a line should look like, such as `key: value`, for error messages.
 
     Raises
     ------
@@ -31,16 +31,16 @@ def read_yaml(path: str | Path, entry: str) -> Any:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise PlanError(f"{path}{line}: is not YAML. Write one `{entry}` a line.") from None
+        raise PlanError(f"{path}{line}: not valid YAML. Write one `{entry}` per line.") from None
 
 
 class _Unambiguous(yaml.SafeLoader):
-    """Reads YAML, in which the last of several equal keys would win without a word."""
+    """A YAML loader that refuses duplicate keys; YAML itself would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for i, key in enumerate(keys):
             if key in keys[:i]:
                 line = node.value[i][0].start_mark.line + 1
-                raise PlanError(f"line {line}: {key!r} is given twice. Leave one out.")
+                raise PlanError(f"line {line}: {key!r} is given twice. Remove one.")
         return super().construct_mapping(node, deep)

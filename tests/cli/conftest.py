@@ -8,7 +8,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in ran
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A BERT of 200 tokens with its tokenizer, in the current directory."""
+    """Name of a tiny BERT checkpoint with 200 tokens and a tokenizer, in the current directory."""
     monkeypatch.chdir(tmp_path)
     config = BertConfig(
         vocab_size=200,
@@ -27,7 +27,7 @@ def tiny(tmp_path, monkeypatch):
 
 @pytest.fixture
 def one_line():
-    """A function that returns the error of a command: the last line, nothing of a traceback before it."""
+    """A function that returns the last line of a command's stderr, checking that there is no traceback."""
 
     def last(err):
         assert "Traceback" not in err

@@ -1,4 +1,4 @@
-"""The application: its table of commands, its help, its global options."""
+"""Tests of the application: table of commands, help, global options."""
 
 import importlib.util
 import os
@@ -36,7 +36,7 @@ def test_help_says_that_ratio_is_the_share_removed(run):
     assert "to REMOVE" in out
 
 
-def test_the_version_is_the_packages(run):
+def test_version_is_that_of_the_package(run):
     code, out, _ = run("--version")
     assert (code, out.strip()) == (0, lpcompress.__version__)
 
@@ -51,7 +51,7 @@ OPTIONS = {"compress": (Plan, Scoring, Saving), "eval-glue": (Plan, Scoring), "f
 
 
 def options_in(text):
-    """The options of a help text, those that stand at the beginning of a line in a panel."""
+    """Return the options in a help text: those at the beginning of a line in a panel."""
     return re.findall(r"(?m)^\W*(--[a-z][a-z-]*)", text)
 
 
@@ -65,7 +65,7 @@ def test_every_field_is_an_option_exactly_once(run, command):
 
 
 @pytest.mark.parametrize(("kind", "hidden"), [(Plan, {"allocation"}), (Scoring, set()), (Recipe, set())])
-def test_fields_that_the_command_line_lacks(kind, hidden):
+def test_only_allocation_is_no_option(kind, hidden):
     assert {name for name, field in kind.model_fields.items() if not note(field, Shown)} == hidden
 
 
@@ -73,11 +73,11 @@ def test_fields_that_the_command_line_lacks(kind, hidden):
     ("command", "panels"),
     [
         ("compress", ["How small", "What to compress", "How to fit", "Output", "Scoring", "Running"]),
-        ("eval-glue", ["How small", "What to compress", "How to fit", "Scoring", "Output", "Running"]),
+        ("eval-glue", ["Scoring", "How small", "What to compress", "How to fit", "Output", "Running"]),
         ("finetune", ["How to train", "Output", "Distillation", "Scoring", "Running"]),
     ],
 )
-def test_options_stand_in_groups(run, command, panels):
+def test_options_are_grouped_most_used_first(run, command, panels):
     _, out, _ = run(command, "--help")
     assert [each for each in re.findall(r"(?m)^╭─ (.*?) ─", out) if each not in ("Arguments", "Options")] == panels
 
@@ -108,10 +108,10 @@ from lpcompress.cli.terminal import Terminal
 from lpcompress.config.plan import Plan
 
 
-def foretell(
+def predict(
     terminal: Terminal, model: ModelArgument, plan: Plan, loud: Annotated[bool, typer.Option("--loud")] = False
 ) -> int:
-    """Foretell how small MODEL will be."""
+    """Predict the size of MODEL."""
     text = f"{model}: {1 - plan.ratio:.2f} of it"
     terminal.show(text.upper() if loud else text)
     return 3
@@ -120,21 +120,21 @@ def foretell(
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A command that is one file and one row of the table."""
+    """A command made of one file and one row of the table."""
     (tmp_path / "toy.py").write_text(TOY)
     spec = importlib.util.spec_from_file_location("toy", tmp_path / "toy.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(app, "COMMANDS", (*app.COMMANDS, app.Command("foretell", module.foretell)))
+    monkeypatch.setattr(app, "COMMANDS", (*app.COMMANDS, app.Command("predict", module.predict)))
 
 
 def test_a_command_is_one_file_and_one_row(run, toy):
-    assert run("foretell", "bert", "--ratio", "0.4") == (3, "bert: 0.60 of it\n", "")
-    assert run("foretell", "bert", "--loud")[1] == "BERT: 0.72 OF IT\n"
-    code, _, err = run("foretell", "bert", "--ratio", "40")
+    assert run("predict", "bert", "--ratio", "0.4") == (3, "bert: 0.60 of it\n", "")
+    assert run("predict", "bert", "--loud")[1] == "BERT: 0.72 OF IT\n"
+    code, _, err = run("predict", "bert", "--ratio", "40")
     assert (code, "did you mean 0.4?" in err) == (2, True)
-    assert "Foretell how small" in run("--help")[1]
-    assert "--clusters" in run("foretell", "--help")[1]
+    assert "Predict the size" in run("--help")[1]
+    assert "--clusters" in run("predict", "--help")[1]
 
 
 def test_the_shell_completes_commands_options_and_methods(tmp_path):

@@ -1,4 +1,4 @@
-"""`lpcompress compress`: what is asked, done and written."""
+"""Tests of `lpcompress compress`: options, results and files."""
 
 import json
 from pathlib import Path
@@ -25,11 +25,11 @@ def test_sketching_warns_in_one_line_and_saves(run, tiny):
 OPTIONS = "--p 1.5 --ratio 0.5 --clusters 2 --row-weights counts.txt --exponent 0.7 --seed 3 --device cpu"
 
 
-def test_what_was_asked_is_done(run, tiny):
+def test_options_take_effect(run, tiny):
     Path("counts.txt").write_text("3\n" * 200)
     Path("plan.yaml").write_text("method: messi\nratio: 0.4\n")
-    wish = (*OPTIONS.split(), "--layers", "*word_embeddings", "--layers", "pooler.dense", "--json")
-    code, out, err = run("compress", tiny, "--config", "plan.yaml", *wish)
+    options = (*OPTIONS.split(), "--layers", "*word_embeddings", "--layers", "pooler.dense", "--json")
+    code, out, err = run("compress", tiny, "--config", "plan.yaml", *options)
     assert code == 0, err
     record = json.loads(out)
     assert [layer["name"] for layer in record["layers"]] == ["embeddings.word_embeddings", "pooler.dense"]
@@ -39,21 +39,21 @@ def test_what_was_asked_is_done(run, tiny):
 
 
 def test_every_option_of_a_plan_reaches_the_function(run, tiny, monkeypatch):
-    taken = {}
+    passed = {}
 
     def stop(model, plan, **others):
-        taken.update(others, plan=plan)
+        passed.update(others, plan=plan)
         raise LpCompressError("stop here")
 
     monkeypatch.setattr(whole_model, "compress", stop)
     Path("counts.txt").write_text("word1 3\n")
     Path("plan.yaml").write_text("method: messi\nratio: 0.4\n")
-    wish = (*OPTIONS.split(), "--layers", "a*", "--layers", "b", "--calibration", "text.txt", "--data", "DIR")
-    code, out, err = run("compress", tiny, "--config", "plan.yaml", *wish)
+    options = (*OPTIONS.split(), "--layers", "a*", "--layers", "b", "--calibration", "text.txt", "--data", "DIR")
+    code, out, err = run("compress", tiny, "--config", "plan.yaml", *options)
     assert (code, out, err.strip().splitlines()[-1]) == (1, "", "Error: stop here")
     options = {"row_weights": "counts.txt", "layers": ("a*", "b"), "calibration": "text.txt"}
-    assert taken["plan"] == Plan(method="messi", p=1.5, ratio=0.5, clusters=2, exponent=0.7, seed=3, **options)
-    assert (taken["device"], taken["data"], taken["tokenizer"].vocab_size) == ("cpu", "DIR", 200)
+    assert passed["plan"] == Plan(method="messi", p=1.5, ratio=0.5, clusters=2, exponent=0.7, seed=3, **options)
+    assert (passed["device"], passed["data"], passed["tokenizer"].vocab_size) == ("cpu", "DIR", 200)
     assert not Path("tiny-lpcompress").exists()
 
 
@@ -64,11 +64,11 @@ def test_a_zero_on_the_command_line_counts(run, tiny, value):
     assert (code, Plan.from_yaml("again.yaml").exponent) == (0, 0.0)
 
 
-def test_what_was_asked_of_the_files_is_done(run, tiny):
+def test_output_options_take_effect(run, tiny):
     assert run("compress", tiny, "--method", "svd")[0] == 0
     Path("tiny-lpcompress/old").touch()
-    wish = ("--method", "svd", "--max-shard-size", "6KB", "--stub", "--overwrite")
-    code, _, err = run("compress", tiny, *wish)
+    options = ("--method", "svd", "--max-shard-size", "6KB", "--stub", "--overwrite")
+    code, _, err = run("compress", tiny, *options)
     assert code == 0, err
     shards = files.weight_files(Path("tiny-lpcompress"))
     assert len(shards) > 1
@@ -83,7 +83,7 @@ def test_what_was_asked_of_the_files_is_done(run, tiny):
     ("arguments", "sentence"),
     [
         (["--ratio", "28"], "Got 28; did you mean 0.28?"),
-        (["--p", "3"], "p must be from 1 to 2: exponent of the norm to fit in. Got 3."),
+        (["--p", "3"], "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 3."),
         (["--method", "spars"], "did you mean 'sparse'?"),
         (["--method", "sketch", "--clusters", "2"], "has one subspace"),
         (["--clusters", "0"], "clusters must be at least 1: number of subspaces. Got 0"),
@@ -109,7 +109,7 @@ def test_what_was_asked_of_the_files_is_done(run, tiny):
         (["--max-drop", "rte=much", "--eval-glue", "rte"], "max_drop.rte must be a number"),
     ],
 )
-def test_a_wrong_wish_is_one_line_and_exit_code_2(run, arguments, sentence):
+def test_an_invalid_option_is_one_line_and_exit_code_2(run, arguments, sentence):
     code, out, err = run("compress", "no-such-model", *arguments)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
@@ -128,7 +128,7 @@ def test_an_existing_output_is_refused_before_any_work(run, tiny, monkeypatch, o
 
 @pytest.mark.parametrize("command", ["compress", "inspect"])
 @pytest.mark.parametrize("model", ["./no-such-dir", "no such model", "org/no-such-model", "", "a/b/c"])
-def test_a_model_that_is_not_there_isone_line(run, tmp_path, monkeypatch, command, model, one_line):
+def test_a_missing_model_is_one_line(run, tmp_path, monkeypatch, command, model, one_line):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, out, err = run(command, model)
@@ -144,7 +144,7 @@ def test_a_pattern_that_matches_nothing_is_named(run, tiny, one_line):
     assert "word_embeddings" in one_line(err)
 
 
-def test_compress_and_what_comes_after_it(run, tiny):
+def test_compress_then_inspect_and_densify(run, tiny):
     code, out, err = run("compress", tiny, "--method", "svd", "--ratio", "0.3", "--json")
     assert (code, "Traceback" in err) == (0, False)
     record = json.loads(out)
@@ -201,7 +201,7 @@ def test_shards_are_no_larger_than_those_of_the_model(run, tiny):
     assert code == 0, err
     shards = files.weight_files(Path("tiny-lpcompress"))
     assert len(shards) > 1 and "Unable" not in err and "offload" not in err
-    assert all(shard.stat().st_size <= largest + 2000 for shard in shards)  # and a header
+    assert all(shard.stat().st_size <= largest + 2000 for shard in shards)  # plus a header
     assert type(loading.load("tiny-lpcompress")[0].pooler.dense).__name__ == "Linear"
 
 
@@ -216,7 +216,7 @@ def test_a_dry_run_writes_nothing(run, tiny, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_saved_plan_compresses_to_the_size_that_was_asked(run, tiny, tmp_path):
+def test_a_saved_plan_compresses_to_the_requested_size(run, tiny, tmp_path):
     plan, out, again = tmp_path / "plan.yaml", tmp_path / "out", tmp_path / "again"
     size = ("--target-size", "0.8", "--method", "sparse")
     code, text, _ = run("compress", tiny, *size, "--save-plan", str(plan), "--json")
@@ -239,36 +239,36 @@ def test_a_saved_plan_compresses_to_the_size_that_was_asked(run, tiny, tmp_path)
 
 def test_a_gate_is_exit_code_3_after_the_results_are_written(run, tiny_classifier, glue_dir, tmp_path):
     model = tiny_classifier("mrpc")
-    wish = ("--method", "svd", "--ratio", "0.3", "--data", glue_dir, "--eval-glue", "mrpc", "--json")
-    code, out, err = run("compress", model, *wish, "--out", tmp_path / "out", "--max-drop", "-200")
+    options = ("--method", "svd", "--ratio", "0.3", "--data", glue_dir, "--eval-glue", "mrpc", "--json")
+    code, out, err = run("compress", model, *options, "--out", tmp_path / "out", "--max-drop", "-200")
     assert (code, "Gate: mrpc: drop" in err) == (3, True)
     assert json.loads(out) == json.loads((tmp_path / "out/lpcompress.json").read_text())
-    assert run("compress", model, *wish, "--out", tmp_path / "again", "--max-drop", "200")[0] == 0
+    assert run("compress", model, *options, "--out", tmp_path / "again", "--max-drop", "200")[0] == 0
 
 
-def test_an_error_in_the_file_names_the_file_even_where_the_command_line_would_hide_it(run, tmp_path):
+def test_an_error_in_the_file_is_reported_even_if_the_command_line_overrides_it(run, tmp_path):
     (tmp_path / "plan.yaml").write_text("ratio: 28\n")
     code, _, err = run("compress", "x", "--config", tmp_path / "plan.yaml", "--ratio", "0.5")
     assert (code, f"Error: {tmp_path}/plan.yaml: ratio must be" in err) == (2, True)
 
 
-def test_verbose_tells_of_every_layer(run, tiny, tmp_path):
-    wish = ("--method", "svd", "--layers", "all", "--overwrite")
-    for arguments in (("-v", "compress", tiny, *wish), ("compress", tiny, *wish, "--verbose")):
+def test_verbose_prints_a_line_for_every_layer(run, tiny, tmp_path):
+    options = ("--method", "svd", "--layers", "all", "--overwrite")
+    for arguments in (("-v", "compress", tiny, *options), ("compress", tiny, *options, "--verbose")):
         code, _, err = run(*arguments)
         lines = [line for line in err.splitlines() if "bytes removed, relative error" in line]
         assert (code, len(lines)) == (0, 7)
         assert lines[0].startswith("embeddings.word_embeddings: svd, ")
-    assert "bytes removed" not in run("compress", tiny, *wish)[2]
+    assert "bytes removed" not in run("compress", tiny, *options)[2]
 
 
 @pytest.mark.filterwarnings("always")
-def test_quiet_leaves_results_and_errors(run, tiny):
-    wish = ("compress", tiny, "--method", "sketch", "--layers", "linear", "--json")
-    for arguments in (("-q", *wish, "--out", "a"), (*wish, "-q", "--out", "b")):
+def test_quiet_prints_only_results_and_errors(run, tiny):
+    options = ("compress", tiny, "--method", "sketch", "--layers", "linear", "--json")
+    for arguments in (("-q", *options, "--out", "a"), (*options, "-q", "--out", "b")):
         code, out, err = run(*arguments)
         assert (code, err) == (0, "")
         assert json.loads(out)["warnings"]
-    code, out, err = run("--quiet", *wish, "--out", "b")
+    code, out, err = run("--quiet", *options, "--out", "b")
     assert (code, out) == (1, "")
     assert "b exists." in err and len(err.splitlines()) == 1

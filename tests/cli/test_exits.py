@@ -1,4 +1,4 @@
-"""How the command line ends: exit codes, known errors in a line, signals."""
+"""Tests of exit codes, errors on one line and signals."""
 
 import signal
 import sys
@@ -18,7 +18,7 @@ from lpcompress.errors import LpCompressError, PlanError
         (LpCompressError("no"), 1, "Error: no"),
         (PlanError("no"), 2, "Error: no"),
         (OSError(28, "No space left on device", "out/x"), 1, "Error: out/x: No space left on device"),
-        (KeyboardInterrupt(), 130, "Interrupted. Nothing half-written was left."),
+        (KeyboardInterrupt(), 130, "Interrupted. No partial output was left."),
     ],
 )
 def test_exit_codes(run, monkeypatch, raised, code, line):
@@ -46,7 +46,7 @@ def test_debug_shows_the_traceback_of_a_known_error(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_kill_and_a_closed_terminal_end_like_ctrl_c(run, monkeypatch, number):
-    signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    signal.signal(number, signal.SIG_DFL)  # in case the tests run under nohup
     monkeypatch.setattr(saving, "densify", lambda *_: signal.raise_signal(number))
     code, _, err = run("densify", "a", "b")
     assert (code, "Interrupted" in err) == (130, True)
@@ -59,7 +59,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(run, monkeypatch):
     assert (code, "Interrupted" in err) == (0, False)
 
 
-def test_a_warning_isone_line(run, monkeypatch):
+def test_a_warning_is_one_line(run, monkeypatch):
     monkeypatch.setattr(files, "file_bytes", lambda _: 1_000_000)
     monkeypatch.setattr(saving, "densify", lambda *_: warnings.warn("mind\nthis", UserWarning, stacklevel=1))
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def test_the_environment_shows_the_traceback_too(monkeypatch):
         app.main()
 
 
-def test_debug_is_not_handed_on_through_the_environment(run, monkeypatch):
+def test_debug_does_not_change_the_environment(run, monkeypatch):
     monkeypatch.setattr(saving, "densify", lambda *_: None)
     monkeypatch.setattr(files, "file_bytes", lambda _: 1)
     assert run("--debug", "densify", "a", "b")[0] == 0

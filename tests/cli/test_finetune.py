@@ -1,4 +1,4 @@
-"""`lpcompress finetune`: what reaches the function, and what is refused before."""
+"""Tests of `lpcompress finetune`: arguments of the training, and options refused before it."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from lpcompress.finetuning import run as finetuning
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What the command asks of the engine."""
+def passed(monkeypatch):
+    """The arguments that the command passes to `tune`."""
     found = {}
 
     def take(model, task, out, recipe, scoring, *, progress, **others):
@@ -23,14 +23,14 @@ def asked(monkeypatch):
     return found
 
 
-def test_what_was_asked_reaches_the_function(run, asked):
+def test_every_option_reaches_the_function(run, passed):
     given = "m --task rte --out o --data DIR --limit 5 --label-map l.yaml --epochs 3 --max-steps 7 --batch-size 4"
     given += " --learning-rate 1e-4 --freeze embedding --freeze *.0.* --mixed-precision bf16 --train-limit 9 --seed 2"
     given += " --split validation --soft 0.25 --temperature 3 --hidden 0 --distill t --resume --overwrite --json"
     code, out, _ = run("finetune", *given.split())
     assert (code, json.loads(out)) == (0, {"task": "rte"})
-    assert asked["scoring"] == Scoring(data="DIR", limit=5, label_map=Path("l.yaml"))
-    assert asked["recipe"] == Recipe(
+    assert passed["scoring"] == Scoring(data="DIR", limit=5, label_map=Path("l.yaml"))
+    assert passed["recipe"] == Recipe(
         epochs=3,
         max_steps=7,
         batch_size=4,
@@ -44,21 +44,21 @@ def test_what_was_asked_reaches_the_function(run, asked):
         temperature=3,
         hidden=0,
     )
-    assert (asked["model"], asked["task"], asked["out"], asked["distill"]) == ("m", "rte", Path("o"), "t")
-    assert (asked["resume"], asked["overwrite"], asked["device"]) == (True, True, None)
+    assert (passed["model"], passed["task"], passed["out"], passed["distill"]) == ("m", "rte", Path("o"), "t")
+    assert (passed["resume"], passed["overwrite"], passed["device"]) == (True, True, None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--epochs", "0"], "epochs must be above 0: how often each row is seen. Got 0."),
+        (["--epochs", "0"], "epochs must be above 0: passes over the training rows. Got 0."),
         (["--mixed-precision", "bf-16"], "did you mean 'bf16'?"),
         (["--train-limit", "0"], "train_limit must be at least 1"),
         (["--limit", "0"], "limit must be at least 1"),
         (["--seed", "-1"], "seed must be from 0 to 4294967295"),
     ],
 )
-def test_a_wrong_wish_is_one_line_and_exit_code_2(run, arguments, sentence):
+def test_an_invalid_option_is_one_line_and_exit_code_2(run, arguments, sentence):
     code, out, err = run("finetune", "m", "--task", "rte", "--out", "o", *arguments)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert sentence in err

@@ -1,4 +1,4 @@
-"""What is printed where, and by whom."""
+"""Tests of what is printed, on which stream and by which process."""
 
 import logging
 import warnings
@@ -9,40 +9,40 @@ from lpcompress.cli.terminal import DEBUG, Terminal
 
 
 @pytest.fixture
-def said(capsys):
-    """What was printed on stdout and stderr since the last call."""
+def printed(capsys):
+    """A function that returns what was printed on stdout and stderr since its last call."""
     return lambda: tuple(capsys.readouterr())
 
 
-def test_steps_are_lines_where_there_is_no_terminal(said):
+def test_steps_are_lines_without_a_terminal(printed):
     with Terminal().progress() as progress:
         progress("loading")
         progress("training", 1, 2)
         progress("training", 2, 2)
-    assert said() == ("", "loading\ntraining\n")
+    assert printed() == ("", "loading\ntraining\n")
 
 
-@pytest.mark.parametrize("terminal", [Terminal(quiet=True), Terminal(speaks=False)])
-def test_a_quiet_terminal_shows_no_progress(said, terminal):
+@pytest.mark.parametrize("terminal", [Terminal(quiet=True), Terminal(prints=False)])
+def test_a_quiet_terminal_shows_no_progress(printed, terminal):
     with terminal.progress() as progress:
         progress("loading")
-    terminal.remark("by the way")
-    assert said() == ("", "")
+    terminal.note("by the way")
+    assert printed() == ("", "")
 
 
-def test_results_and_errors_are_said_even_by_a_quiet_terminal(said):
+def test_a_quiet_terminal_prints_results_and_errors(printed):
     terminal = Terminal(quiet=True)
     terminal.show("result")
-    terminal.complain("Error: two\nlines")
-    assert said() == ("result\n", "Error: two lines\n")
+    terminal.error("Error: two\nlines")
+    assert printed() == ("result\n", "Error: two lines\n")
 
 
-def test_other_processes_than_the_first_say_nothing(said, monkeypatch):
+def test_only_the_first_process_prints(printed, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     terminal = Terminal.of_process()
     terminal.show("result")
-    terminal.complain("Error")
-    assert (terminal.speaks, said()) == (False, ("", ""))
+    terminal.error("Error")
+    assert (terminal.prints, printed()) == (False, ("", ""))
 
 
 @pytest.mark.parametrize(
@@ -54,18 +54,18 @@ def test_other_processes_than_the_first_say_nothing(said, monkeypatch):
     ],
 )
 @pytest.mark.filterwarnings("always")
-def test_warnings_and_the_log_are_lines(said, terminal, lines):
+def test_warnings_and_the_log_are_lines(printed, terminal, lines):
     log, show = logging.getLogger("lpcompress.somewhere"), warnings.showwarning
-    with terminal.listening():
-        terminal.settle()
+    with terminal.capturing():
+        terminal.set_log_level()
         warnings.warn("mind\nthis", UserWarning, stacklevel=1)
         log.info("done")
         log.warning("careful")
-    assert said()[1].splitlines() == lines
+    assert printed()[1].splitlines() == lines
     assert warnings.showwarning is show and logging.getLogger("lpcompress").handlers == []
 
 
 @pytest.mark.parametrize(("value", "debug"), [("1", True), ("", False)])
-def test_the_environment_asks_for_tracebacks(monkeypatch, value, debug):
+def test_the_environment_turns_tracebacks_on(monkeypatch, value, debug):
     monkeypatch.setenv(DEBUG, value)
     assert Terminal.of_process().debug is debug

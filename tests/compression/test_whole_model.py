@@ -373,7 +373,7 @@ def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
         ({"layers": ["*word_embeddings", "*.LayerNorm"]}, r"LayerNorm' matched no layer"),
         ({"layers": ["nothing"]}, "matched no layer"),
         ({"method": "pca"}, "method must be one of"),
-        ({"p": 3.0}, "p must be from 1 to 2: exponent of the norm to fit in. Got 3"),
+        ({"p": 3.0}, "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 3"),
         ({"row_weights": "none.txt"}, "file of token counts"),
     ],
 )
@@ -484,7 +484,7 @@ def test_the_package_offers_it(model):
         ({"row_weights": torch.ones(3)}, r"^row_weights must be text: .*\. Got tensor"),
         ({"exponent": 9}, "^exponent must be from 0 to 2: exponent applied to token frequency"),
         ({"max_bytes": "much"}, r"^max_bytes must be a size such as 40MB or 40000000: .*\. Got 'much'"),
-        ({"allocation": 5}, "^allocation must be a mapping: method and ratio of every layer"),
+        ({"allocation": 5}, "^allocation must be a mapping: method and ratio of each layer"),
         ({"calibration": 5}, r"^calibration must be a file, glue:TASK, or texts"),
         ({"calibration": [1, 2]}, r"^calibration must be a file, glue:TASK, or texts"),
         ({"tokenizer": "bert-base-uncased"}, r"^tokenizer must be a tokenizer, as lpcompress\.load returns it"),

@@ -1,4 +1,4 @@
-"""One declaration a field: bounds, schema, help and the sentence of a refusal come from it."""
+"""Tests that bounds, schema, help and error messages all come from a field's one declaration."""
 
 from typing import Annotated, get_args
 
@@ -22,12 +22,12 @@ FIELDS = [
 
 
 def facts(field, name):
-    """The value of a bound of a field, or None."""
+    """Return the value of a field's bound, or None."""
     return next((getattr(each, name) for each in field.metadata if hasattr(each, name)), None)
 
 
 def outside(field):
-    """Values just outside the bounds of a field."""
+    """Yield values just outside the bounds of a field."""
     found = {name: facts(field, name) for name in ("gt", "ge", "lt", "le")}
     if found["gt"] is not None:
         yield found["gt"]
@@ -51,7 +51,7 @@ def test_every_field_is_described_and_has_a_default(kind, name):
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
-def test_every_bound_is_refused_in_the_words_of_its_field(kind, name):
+def test_a_value_out_of_bounds_is_refused_with_the_description_of_its_field(kind, name):
     field = kind.model_fields[name]
     about = (
         field.description if field.description[1].isupper() else field.description[0].lower() + field.description[1:]
@@ -70,14 +70,14 @@ def test_a_value_of_another_type_is_refused_with_the_name_of_the_field(kind, nam
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
-def test_a_truth_value_is_no_number(kind, name):
+def test_a_boolean_is_no_number(kind, name):
     if kind.model_fields[name].annotation is not bool:
         with pytest.raises(PlanError, match=f"^{name} must be .*Got True"):
             kind(**{name: True})
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
-def test_the_words_of_a_field_are_all_taken_and_the_nearest_is_named(kind, name):
+def test_every_word_of_a_field_is_accepted_and_the_nearest_is_suggested(kind, name):
     words = note(kind.model_fields[name], OneOf)
     for word in words.words if words else ():
         assert getattr(kind(**{name: word}), name) == word
@@ -86,7 +86,7 @@ def test_the_words_of_a_field_are_all_taken_and_the_nearest_is_named(kind, name)
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
-def test_a_key_that_is_nearly_right_is_recognised(kind, name):
+def test_a_misspelt_key_is_refused_and_the_right_one_is_suggested(kind, name):
     with pytest.raises(PlanError, match=f"unknown key '{name}z'; did you mean '{name}'"):
         kind(**{f"{name}z": 1})
 
@@ -101,14 +101,14 @@ def test_the_help_of_an_option_is_made_from_the_field(kind, name):
         assert option.rich_help_panel == note(field, Shown).panel
 
 
-def test_numbers_of_numpy_and_paths_are_taken(tmp_path):
+def test_numpy_numbers_and_paths_are_accepted(tmp_path):
     plan = Plan(p=np.float32(1.5), seed=np.int64(3), calibration=tmp_path)
     assert (plan.p, plan.seed, plan.calibration) == (1.5, 3, str(tmp_path))
     assert (type(plan.p), type(plan.seed)) == (float, int)
     assert Recipe(batch_size=np.int64(4)).batch_size == 4
 
 
-def test_a_new_field_is_a_new_option_with_nothing_else_to_write():
+def test_a_new_field_alone_makes_a_new_option():
     class More(Options):
         share: Annotated[float, Field(gt=0, lt=1, description="Share of rows to draw"), Shown("Drawing")] = 0.5
 

@@ -1,3 +1,5 @@
+"""Tests of `Plan`: values, files, schema and the plans of an evaluation."""
+
 import json
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from lpcompress.methods import METHODS
 
 FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 SCHEMA = Path(__file__).parent.parent.parent / "lpcompress" / "config" / "plan.schema.json"
-CONFIGS = [path for path in FILES if not path.name.startswith("glue-")]  # those map tasks to models
+CONFIGS = [path for path in FILES if not path.name.startswith("glue-")]  # the glue-* files map tasks to models
 
 
 def test_defaults():
@@ -23,7 +25,7 @@ def test_defaults():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_parses_and_says_what_it_reproduces(path):
+def test_every_config_parses_and_begins_with_a_comment(path):
     plan = Plan.from_yaml(path)
     assert 0 < (plan.ratio or plan.target_size) < 1
     assert path.read_text().startswith("# ")
@@ -35,7 +37,7 @@ def test_every_method_is_accepted(method):
 
 
 @given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.floats(1, 2), st.floats(0, 2), st.integers(0, 2**63 - 1))
-def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
+def test_every_number_within_bounds_is_accepted(ratio, p, exponent, seed):
     plan = Plan(ratio=ratio, p=p, exponent=exponent, seed=seed)
     assert (plan.ratio, plan.p, plan.exponent, plan.seed) == (ratio, p, exponent, seed)
 
@@ -55,12 +57,12 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
             "ratio must be above 0 and below 1: share of each layer's stored bytes to REMOVE. Got nan.",
         ),
         ({"ratio": "much"}, "ratio must be a number: share of each layer's stored bytes to REMOVE. Got 'much'."),
-        ({"p": 3}, "p must be from 1 to 2: exponent of the norm to fit in. Got 3."),
-        ({"p": 0.5}, "p must be from 1 to 2: exponent of the norm to fit in. Got 0.5."),
+        ({"p": 3}, "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 3."),
+        ({"p": 0.5}, "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 0.5."),
         (
             {"method": "spars"},
-            "method must be one of auto, sparse, adaptive, lp, messi, svd, sketch: how to factor a layer; "
-            "auto fits several methods and keeps the best. Got 'spars'; did you mean 'sparse'?",
+            "method must be one of auto, sparse, adaptive, lp, messi, svd, sketch: factorization method; "
+            "auto fits several and keeps the best. Got 'spars'; did you mean 'sparse'?",
         ),
         (
             {"method": "sketch", "clusters": 2},
@@ -69,11 +71,11 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
         ),
         (
             {"clusters": 0},
-            "clusters must be at least 1: number of subspaces. Got 0; left out, it is chosen by the method.",
+            "clusters must be at least 1: number of subspaces. Got 0; if left out, it is chosen by the method.",
         ),
         (
             {"clusters": 2.5},
-            "clusters must be a whole number: number of subspaces. Got 2.5; left out, it is chosen by the method.",
+            "clusters must be a whole number: number of subspaces. Got 2.5; if left out, it is chosen by the method.",
         ),
         (
             {"method": "svd", "clusters": 3},
@@ -82,29 +84,29 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
         ),
         (
             {"row_weights": "zpif"},
-            "row_weights must be one of zipf, uniform, or a file of token counts: how much each token "
-            "counts; zipf estimates it from the tokenizer. Got 'zpif', which is no file; did you mean "
-            "'zipf'?",
+            "row_weights must be one of zipf, uniform, or a file of token counts: weights of the "
+            "embedding's rows; zipf estimates token frequency from the tokenizer. Got 'zpif', which is not a file; "
+            "did you mean 'zipf'?",
         ),
         (
             {"exponent": 3},
             "exponent must be from 0 to 2: exponent applied to token frequency to get row weights. Got 3; "
-            "left out, it is chosen to suit the size.",
+            "if left out, it is chosen to suit the size.",
         ),
         (
             {"exponent": -0.5},
             "exponent must be from 0 to 2: exponent applied to token frequency to get row weights. Got -0.5;"
-            " left out, it is chosen to suit the size.",
+            " if left out, it is chosen to suit the size.",
         ),
         (
             {"exponent": "half"},
             "exponent must be a number: exponent applied to token frequency to get row weights. Got 'half'; "
-            "left out, it is chosen to suit the size.",
+            "if left out, it is chosen to suit the size.",
         ),
         (
             {"exponent": True},
             "exponent must be a number: exponent applied to token frequency to get row weights. Got True; "
-            "left out, it is chosen to suit the size.",
+            "if left out, it is chosen to suit the size.",
         ),
         (
             {"layers": []},
@@ -113,29 +115,29 @@ def test_every_sensible_number_is_accepted(ratio, p, exponent, seed):
         ),
         (
             {"layers": [1]},
-            "layers must be text: wildcard over module names, or one of embedding, linear, attention, ffn, "
+            "layers must be text: wildcard for module names, or one of embedding, linear, attention, ffn, "
             "conv, all; repeatable. Got 1.",
         ),
-        ({"seed": -1}, "seed must be from 0 to 9223372036854775807: seed of everything random. Got -1."),
-        ({"seed": True}, "seed must be a whole number: seed of everything random. Got True."),
+        ({"seed": -1}, "seed must be from 0 to 9223372036854775807: random seed. Got -1."),
+        ({"seed": True}, "seed must be a whole number: random seed. Got True."),
         (
             {"target_size": 70},
-            "target_size must be above 0 and below 1: share of the whole model's stored bytes to KEEP, "
-            "instead of ratio. Got 70; did you mean 0.7?",
+            "target_size must be above 0 and below 1: share of the whole model's stored bytes to KEEP "
+            "(instead of ratio). Got 70; did you mean 0.7?",
         ),
         (
             {"max_bytes": "much"},
             "max_bytes must be a size such as 40MB or 40000000: largest size of the whole model's weight "
-            "file, such as 40MB, instead of ratio. Got 'much'.",
+            "file, such as 40MB (instead of ratio). Got 'much'.",
         ),
         (
             {"max_bytes": "1.2.3MB"},
             "max_bytes must be a size such as 40MB or 40000000: largest size of the whole model's weight "
-            "file, such as 40MB, instead of ratio. Got '1.2.3MB'.",
+            "file, such as 40MB (instead of ratio). Got '1.2.3MB'.",
         ),
         (
             {"ratio": 0.3, "target_size": 0.7},
-            "ratio and target_size must not be given together: each says how small the result is.",
+            "ratio and target_size must not be given together: each sets the size. Leave one out.",
         ),
         (
             {"allocation": {"a": {"method": "svd", "ratio": 2}}},
@@ -194,11 +196,11 @@ def test_overrides_win_over_the_file(tmp_path):
         ("ratio: 28\n", "did you mean 0.28?"),
         ("- ratio\n", "must hold keys and values"),
         ("1: 2\n", "must hold keys and values"),
-        ("ratio: 0.3\nlayers: [\n", "line 3: is not YAML"),
-        ("ratio: 0.3\np: 1\nratio: 0.9\n", "line 3: 'ratio' is given twice. Leave one out."),
+        ("ratio: 0.3\nlayers: [\n", "line 3: not valid YAML"),
+        ("ratio: 0.3\np: 1\nratio: 0.9\n", "line 3: 'ratio' is given twice. Remove one."),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path, text, sentence):
+def test_an_error_in_a_file_names_the_file(tmp_path, text, sentence):
     path = tmp_path / "plan.yaml"
     path.write_text(text)
     with pytest.raises(PlanError) as refused:
@@ -207,7 +209,7 @@ def test_a_wrong_file_is_named(tmp_path, text, sentence):
     assert sentence in str(refused.value)
 
 
-def test_a_wrong_file_is_not_hidden_by_an_override(tmp_path):
+def test_an_override_does_not_hide_an_error_in_the_file(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("ratio: 28\n")
     with pytest.raises(PlanError, match=r"0\.28"):
@@ -225,18 +227,18 @@ def test_an_empty_file_is_the_default_plan(tmp_path):
     assert Plan.from_yaml(path) == Plan()
 
 
-def test_one_plan_for_each_method_that_is_compared():
+def test_each_compared_method_has_one_plan():
     plans = plans_for(["svd", "messi", "svd"], Plan(ratio=0.5, clusters=4))
     assert list(plans) == ["svd", "messi"]
     assert (plans["svd"].clusters, plans["messi"].clusters, plans["svd"].ratio) == (None, 4, 0.5)
 
 
-def test_without_methods_the_options_make_one_plan_or_none():
+def test_without_methods_there_is_one_plan_or_none():
     assert plans_for([], None) == {}
     assert plans_for([], Plan(ratio=0.5)) == {"auto": Plan(ratio=0.5)}
 
 
-def test_a_method_beside_methods_is_refused():
+def test_method_and_methods_together_are_refused():
     with pytest.raises(PlanError, match="method and methods must not be given together"):
         plans_for(["svd"], Plan(method="lp"))
 
@@ -247,7 +249,7 @@ def test_bytes_have_units(text, count):
     assert (plan.max_bytes, plan.ratio) == (count, None)
 
 
-def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path):
+def test_a_size_on_the_command_line_replaces_any_in_the_file(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("target_size: 0.5\np: 1.0\n")
     plan = Plan.from_yaml(path, {"ratio": 0.6})
@@ -268,20 +270,20 @@ def test_a_size_on_the_command_line_takes_the_place_of_any_in_the_file(tmp_path)
     ),
     st.floats(0, 2),
 )
-def test_a_plan_comes_back_from_yaml_as_it_was(tmp_path_factory, allocation, exponent):
+def test_a_plan_survives_a_round_trip_through_yaml(tmp_path_factory, allocation, exponent):
     plan = Plan(allocation=allocation, exponent=exponent, layers=["all"], calibration="glue:mrpc")
     path = tmp_path_factory.mktemp("plan") / "plan.yaml"
     path.write_text(plan.to_yaml())
     assert Plan.from_yaml(path) == plan
 
 
-def test_the_published_schema_is_that_of_the_plan():
-    """Write it anew with: json.dumps(Plan.model_json_schema(), indent=2)."""
+def test_the_published_schema_is_up_to_date():
+    """To regenerate the file, write json.dumps(Plan.model_json_schema(), indent=2) and a newline."""
     assert json.loads(SCHEMA.read_text()) == Plan.model_json_schema()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
-def test_the_schema_takes_the_plans_of_this_repository(file):
+def test_the_schema_accepts_the_configs_of_this_repository(file):
     jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(SCHEMA.read_text()))
 
 
@@ -308,13 +310,13 @@ def test_the_schema_takes_the_plans_of_this_repository(file):
     ],
     ids=str,
 )
-def test_the_schema_takes_what_a_plan_takes(values):
+def test_the_schema_accepts_what_a_plan_accepts(values):
     try:
         Plan(**values)
-        taken = True
+        accepted = True
     except PlanError:
-        taken = False
-    assert jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).is_valid(values) == taken
+        accepted = False
+    assert jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).is_valid(values) == accepted
 
 
 def test_the_methods_of_an_allocation_are_not_overridden():
@@ -328,7 +330,7 @@ def test_the_methods_of_an_allocation_are_not_overridden():
         Plan(allocation={})
 
 
-def test_a_plan_and_its_fields_by_name():
+def test_keywords_override_a_plan():
     plan = Plan(ratio=0.5, p=1.5)
     assert Plan.of(None, {}) == Plan() and Plan.of(plan, {}) is not None
     assert Plan.of(plan, {"p": 2}).given() == {"ratio": 0.5, "p": 2.0}
@@ -339,7 +341,7 @@ def test_a_plan_and_its_fields_by_name():
 
 def test_numbers_written_with_an_exponent_are_numbers(tmp_path):
     path = tmp_path / "plan.yaml"
-    path.write_text("ratio: 3e-1\n")  # text to YAML 1.1
+    path.write_text("ratio: 3e-1\n")  # YAML 1.1 reads this as text
     assert Plan.from_yaml(path).ratio == 0.3
 
 
@@ -350,7 +352,7 @@ def test_sizes_are_plain_numbers_in_dumps():
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
-def test_what_a_method_takes_is_read_from_the_table(method):
+def test_the_options_of_a_method_follow_from_the_table(method):
     layer = {"method": method.name, "ratio": 0.5}
     if method.one_subspace:
         with pytest.raises(PlanError, match="has one subspace"):

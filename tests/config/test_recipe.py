@@ -1,4 +1,4 @@
-"""How to train, checked."""
+"""Tests of `Recipe`."""
 
 import pytest
 
@@ -16,14 +16,17 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"batch_size": 1.5}, "batch_size must be a whole number: rows of a batch, in each process. Got 1.5."),
-        ({"batch_size": "32"}, "batch_size must be a whole number: rows of a batch, in each process. Got '32'."),
-        ({"seed": 0.5}, "seed must be a whole number: seed of a new head, the order of rows and dropout. Got 0.5."),
-        ({"seed": 2**32}, "seed must be from 0 to 4294967295: seed of a new head"),
-        ({"epochs": True}, "epochs must be a number: how often each row is seen. Got True."),
-        ({"epochs": "2"}, "epochs must be a number: how often each row is seen. Got '2'."),
-        ({"epochs": float("nan")}, "epochs must be a finite number: how often each row is seen. Got nan."),
-        ({"freeze": "embedding"}, "freeze must be a list of texts: wildcards over modules"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number: rows per batch in each process. Got 1.5."),
+        ({"batch_size": "32"}, "batch_size must be a whole number: rows per batch in each process. Got '32'."),
+        (
+            {"seed": 0.5},
+            "seed must be a whole number: random seed of a new head, the order of rows and dropout. Got 0.5.",
+        ),
+        ({"seed": 2**32}, "seed must be from 0 to 4294967295: random seed of a new head"),
+        ({"epochs": True}, "epochs must be a number: passes over the training rows. Got True."),
+        ({"epochs": "2"}, "epochs must be a number: passes over the training rows. Got '2'."),
+        ({"epochs": float("nan")}, "epochs must be a finite number: passes over the training rows. Got nan."),
+        ({"freeze": "embedding"}, "freeze must be a list of texts: wildcard for modules"),
         ({"mixed_precision": "bf-16"}, "mixed_precision must be one of no, bf16, fp16"),
         ({"bach_size": 3}, "unknown key 'bach_size'; did you mean 'batch_size'?"),
     ],

@@ -1,4 +1,4 @@
-"""How to score, checked, and which options are for what."""
+"""Tests of `Scoring`, and of the split of options between plan and scoring."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_defaults():
     assert (scoring.primary, scoring.max_drop, scoring.min_recovery, scoring.seed) == ({}, {}, {}, 0)
 
 
-def test_a_limit_is_for_all_or_for_those_named():
+def test_a_limit_applies_to_all_or_to_those_named():
     scoring = Scoring(max_drop=1, min_recovery={"rte": "0.9", "average": 0.98}, data=Path("d"), primary=None)
     assert (scoring.max_drop, scoring.min_recovery) == ({"": 1.0}, {"rte": 0.9, "average": 0.98})
     assert (scoring.data, scoring.primary) == ("d", {})
@@ -24,9 +24,9 @@ def test_a_limit_is_for_all_or_for_those_named():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"limit": 0}, "limit must be at least 1: only so many rows of each split. Got 0"),
+        ({"limit": 0}, "limit must be at least 1: maximum number of rows of each split. Got 0"),
         ({"limit": True}, "limit must be a whole number"),
-        ({"primary": "f1"}, "primary must be a mapping: metric to take as a task's score, such as mrpc=f1. Got 'f1'."),
+        ({"primary": "f1"}, "primary must be a mapping: metric to use as a task's score, such as mrpc=f1. Got 'f1'."),
         ({"max_drop": {"rte": "much"}}, "max_drop.rte must be a number"),
         ({"max_drop": True}, "max_drop must be a number"),
     ],
@@ -37,14 +37,14 @@ def test_a_wrong_value_is_refused_in_one_sentence(values, sentence):
     assert str(refused.value).startswith(sentence)
 
 
-def test_options_go_where_they_belong():
+def test_options_are_split_between_plan_and_scoring():
     plans, scoring = wishes(None, None, (), {"ratio": 0.5, "limit": 7, "max_drop": 1})
     assert (plans, scoring) == ({"auto": Plan(ratio=0.5)}, Scoring(limit=7, max_drop=1))
     with pytest.raises(PlanError, match="unknown key 'ratoi'; did you mean 'ratio'"):
         wishes(None, None, (), {"ratoi": 0.5})
 
 
-def test_nothing_that_asks_for_compression_is_no_plan():
+def test_without_a_compression_option_there_is_no_plan():
     assert wishes(None, None, (), {"limit": 7, "seed": 3}) == ({}, Scoring(limit=7, seed=3))
     assert wishes(Plan(), None, (), {})[0] == {"auto": Plan()}
 
@@ -61,7 +61,7 @@ def test_nothing_that_asks_for_compression_is_no_plan():
         (Plan(), None, {}, (0, 0)),
     ],
 )
-def test_a_seed_is_for_both_unless_each_has_its_own(plan, scoring, options, seeds):
+def test_a_seed_is_used_for_both_unless_each_has_its_own(plan, scoring, options, seeds):
     plans, scoring = wishes(plan, scoring, (), options)
     assert (plans["auto"].seed, scoring.seed) == seeds
 

@@ -30,7 +30,7 @@ def test_a_file_maps_tasks_to_models(tmp_path):
     ("text", "sentence"),
     [
         (None, "cannot be read"),
-        ("a: [", "is not YAML. Write one `task: model` a line."),
+        ("a: [", "not valid YAML. Write one `task: model` per line."),
         ("- mrpc", "must map tasks to models"),
         ("mprc: x", "Got 'mprc'; did you mean 'mrpc'?"),
         ("mrpc: 3", "the model of mrpc must be a Hub id, a directory or null. Got 3."),

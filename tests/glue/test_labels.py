@@ -232,7 +232,7 @@ def test_a_file_that_does_not_name_the_task_leaves_it_to_the_rest(tmp_path):
         ("{mnli: [2, 0, 1], mrcp: [0, 1]}", r"keys must be tasks \(cola, .*\)\. Got 'mrcp'"),
         ("[2, 0, 1]", "must map tasks to the classes of a model's outputs"),
         ("", "must map tasks"),
-        ("mnli: [", "is not YAML"),
+        ("mnli: [", "not valid YAML"),
     ],
 )
 def test_files_that_make_no_sense(tmp_path, text, message):
