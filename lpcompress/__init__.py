@@ -17,6 +17,9 @@ _HOMES = {
     "finetune": "lpcompress.finetuning.run",
     "load": "lpcompress.checkpoints.loading",
     "LpCompressError": "lpcompress.errors",
+    "Plan": "lpcompress.config.plan",
+    "Recipe": "lpcompress.config.recipe",
+    "Scoring": "lpcompress.config.scoring",
     "sketched_like": "lpcompress.compression.sketch_start",
 }
 __all__ = [*_HOMES, "__version__", "nn"]

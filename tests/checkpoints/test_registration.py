@@ -48,6 +48,7 @@ def test_public_names():
     assert lpcompress.nn.FactoredEmbedding.__name__ == "FactoredEmbedding"
     assert lpcompress.LpCompressError.__name__ == "LpCompressError"
     assert lpcompress.eval_glue.__module__ == "lpcompress.evaluation.benchmark"
+    assert lpcompress.Plan(ratio=0.5).ratio == 0.5
     assert {"compress", "eval_glue", "factorize", "nn"} <= set(dir(lpcompress))
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = lpcompress.nonsense
