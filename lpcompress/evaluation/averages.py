@@ -1,4 +1,4 @@
-"""The mean over tasks, and its formula in words."""
+"""Average over tasks, and its formula in words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ METRIC_WORDS = {"matthews": "Matthews", "f1": "F1", "pearson": "Pearson", "spear
 
 @dataclass(frozen=True)
 class Average:
-    """Means over tasks, in points; None where there is nothing to average.
+    """Averages over tasks, in points; None if there is nothing to average.
 
     Attributes
     ----------
     tasks : list of str
-        Those that have a score.
+        Keys of the tasks that have a score.
     average, baseline_average, average_drop, average_drop_se : float or None
-        The standard error takes the tasks' errors to be independent.
+        The standard error assumes that the tasks' errors are independent.
     average_recovery : float or None
-        Quotient of the averages.
+        `average / baseline_average`; None if the baseline's average is 0 or less.
     formula : str
-        How the average is made, for people to check against another paper's.
+        How the average is computed, for comparison with other papers.
     """
 
     tasks: list[str]
@@ -41,16 +41,16 @@ class Average:
 def average(
     results: Mapping[str, TaskResult], primary: Mapping[str, str] | None = None, without: str | None = None
 ) -> Average:
-    """Average over the tasks that were scored.
+    """Return the average over the tasks that were scored.
 
     Parameters
     ----------
     results : mapping of str to TaskResult
-        By task.
+        Results by task key.
     primary : mapping of str to str, optional
-        Task -> the one metric that is its score.
+        Task key -> the one metric that is its score.
     without : str, optional
-        A task to leave out.
+        Key of a task to leave out.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def average(
 
 
 def formula(tasks: Sequence[str], primary: Mapping[str, str]) -> str:
-    """Return how the average of these tasks is made, in words."""
+    """Return the formula of the average over these tasks, in words."""
     if not tasks:
         return "no task was scored"
     terms = " + ".join(_term(key, primary) for key in tasks)

@@ -1,11 +1,11 @@
-"""The scores of one model before and after it is compressed in place, as `compress --eval-glue` needs them."""
+"""Scores of one model before and after it is compressed in place, for `compress --eval-glue`."""
 
 from contextlib import nullcontext
 
 from lpcompress import hub
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import PlanError
-from lpcompress.evaluation.attempts import ITSELF
+from lpcompress.evaluation.attempts import AS_IS
 from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.examination import Examination
@@ -18,9 +18,9 @@ from lpcompress.progress import Progress
 
 
 class BeforeAfter:
-    """The scores of one model before and after it is compressed in place.
+    """Scores of one model before and after it is compressed in place.
 
-    The model is loaded and scored as it stands when this is made.
+    The constructor loads the model and scores it.
 
     Parameters
     ----------
@@ -29,26 +29,26 @@ class BeforeAfter:
     task : str
     scoring : Scoring
     workers : Workers
-        Each of them makes one of these.
+        Each worker process must construct its own instance.
     progress : Progress
 
     Attributes
     ----------
     model, tokenizer
-        What was loaded.
+        The loaded model and tokenizer.
 
     Raises
     ------
     PlanError
-        If `task` is not one of the nine, or `scoring` is not for it.
+        If `task` is not one of the nine tasks, or a value of `scoring` is invalid.
     """
 
     def __init__(self, model: str, task: str, scoring: Scoring, *, workers: Workers, progress: Progress) -> None:
         tasks = chosen(task)
         if len(tasks) > 1 or tasks[0].key not in TASKS:
-            raise PlanError(f"one model is scored on one task, one of {', '.join(TASKS)}. Got {task!r}.")
+            raise PlanError(f"task must be one of {', '.join(TASKS)}: one model is scored on one task. Got {task!r}.")
         refuse_unknown(scoring.primary)
-        Gates.of(scoring)  # refused before any work
+        Gates.of(scoring)  # raises before any work
         self._name, self._task = model, tasks[0]
         self._setup = Setup(workers, scoring, progress=progress)
         self._exam = Examination(self._task, model, self._setup)
@@ -57,7 +57,7 @@ class BeforeAfter:
         self.model, self.tokenizer = self._exam.classifier.model, self._exam.classifier.tokenizer
 
     def after(self) -> Evaluation:
-        """Score the model as it is now, and compare."""
+        """Score the model in its current state and compare it with its first scores."""
         outcome = self._exam.outcome(self.model, lambda _: self._plain.labels, name="compressed")
-        results = {ITSELF: {self._task.key: self._exam.compared(outcome, self._plain)}}
+        results = {AS_IS: {self._task.key: self._exam.compared(outcome, self._plain)}}
         return Evaluation.of(self._name, self._name, results, self._setup, {})

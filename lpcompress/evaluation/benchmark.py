@@ -13,7 +13,7 @@ from lpcompress.compression.records import CompressionReport
 from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import Scoring, wishes
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.gates import Gates
@@ -30,7 +30,7 @@ from lpcompress.processes import Workers
 from lpcompress.progress import Callback, Progress
 from lpcompress.version import versions
 
-PARTS = ".parts"  # ends the name of the directory of finished tasks, beside the results
+PARTS = ".parts"  # suffix of the directory of finished parts, beside the results file
 
 
 def eval_glue(
@@ -47,51 +47,81 @@ def eval_glue(
     progress: Callback | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score models on GLUE's development sets, before and after compression, without fine-tuning.
+    r"""Score models on GLUE's development sets, before and after compression, without fine-tuning.
 
-    With any option of `compress` (ratio, p, method, ...) or `methods`, each task's model is scored as it stands,
-    compressed in memory and scored again. With `baseline` models are compared with those that they were made from.
-    Else they are scored alone.
+    With `methods` or any option of `compress` (ratio, p, method, ...), each task's model is scored, compressed in
+    memory and scored again. With `baseline`, each model is compared with the one that it was made from. Otherwise the
+    models are only scored.
 
     Parameters
     ----------
     model : str or Path
-        Hub id or directory of one model, fine-tuned on one task; a template with `{task}`, `{Task}` or `{TASK}` in
-        it; or a YAML file that maps tasks to models.
+        Hub id or directory of one model, fine-tuned on one task; a template that contains `{task}`, `{Task}` or
+        `{TASK}`; or a YAML file that maps tasks to models.
     tasks : str or iterable of str, default="all"
-        Such as "mrpc,cola"; "ax" for the diagnostic set, which has no labels and gives predictions only.
+        Keys such as "mrpc,cola"; "all" means the nine tasks. "ax" adds the diagnostic set, which has no labels and
+        gives predictions only.
     plan : Plan, optional
         How to compress each model before it is scored again.
     scoring : Scoring, optional
-        How to score; by default on all rows of the Hub's data, without gates.
+        How to score. By default all rows of the Hub's data, without gates.
     methods : sequence of str
-        Methods to compare; every model is scored dense once.
+        Compression methods to compare. Each uncompressed model is scored only once.
     baseline : str or Path, optional
-        As `model`.
+        The models that `model` was made from, in any form that `model` can have.
     out : str or Path, optional
-        File for the results. Finished parts are kept beside it, in a directory that ends in `.parts`.
+        JSON file for the results. Finished parts are kept beside it, in a directory whose name ends in `.parts`.
     resume : bool, default=False
-        Take finished parts of an earlier run with the same settings from there.
+        Reuse the finished parts of an earlier run with the same settings and the same `out`.
     device : str, optional
-        By default a GPU if there is one.
+        Such as "cpu" or "cuda:1". By default a GPU if there is one.
     progress : callable (description, done, total), optional
-        `done` and `total` are None where they are unknown.
+        `done` and `total` are None if unknown.
     **options
         Fields of `Scoring` (data, limit, batch_size, label_map, primary, max_drop, min_recovery) and of `Plan` (ratio,
-        method, p, ...), which win over those of `scoring` and `plan`; `seed` is for both.
+        method, p, ...). They override the fields of `scoring` and `plan`; `seed` sets both.
 
     Returns
     -------
     dict
-        What `eval-glue --json` prints, see the README. Metrics, scores and drops are in points. A task that failed
-        or has no model has a `status` and a `reason`.
+        The document that `eval-glue --json` prints, see the README. Metrics, scores and drops are in points (100 times
+        the metric). A task that failed or has no model has a `status` and a `reason`.
 
     Raises
     ------
     PlanError
-        If an option makes no sense.
+        If an option is invalid.
     LpCompressError
         If no task could be scored, or the results cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        For each task that failed.
+
+    Examples
+    --------
+    A random model and two rows, so that nothing is downloaded. For real ones leave out `data` and give, for instance,
+    the model "textattack/bert-base-uncased-{TASK}" and the tasks "all".
+
+    >>> import json, tempfile
+    >>> from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> home = Path(scratch.name)
+    >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "sun"]
+    >>> _ = BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(home / "model")
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    >>> config = BertConfig(vocab_size=7, id2label={0: "entailment", 1: "not_entailment"}, **sizes)
+    >>> BertForSequenceClassification(config).save_pretrained(home / "model")
+    >>> rows = [{"sentence1": "rain", "sentence2": word, "label": i} for i, word in enumerate(["rain", "sun"])]
+    >>> (home / "rte").mkdir()
+    >>> _ = (home / "rte" / "validation.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    >>> found = eval_glue(home / "model", "rte", data=home, method="svd", ratio=0.3, device="cpu")
+    >>> found["formula"], found["tasks"]["rte"]["n"]
+    ('average over 1 of 9 tasks = (RTE accuracy) / 1', 2)
+    >>> found["average_drop"] == found["baseline_average"] - found["average"]
+    True
+    >>> scratch.cleanup()
     """
     plans, scoring = wishes(plan, scoring, methods, options)
     where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
@@ -110,14 +140,14 @@ def evaluate(
     device: str | None = None,
     progress: Callback | None = None,
 ) -> Evaluation:
-    """Do the work of `eval_glue`, and return it as an object.
+    """Do the work of `eval_glue` and return the results as an object.
 
     Parameters
     ----------
     model, tasks, baseline, out, resume, device, progress
         As for `eval_glue`.
     plans : mapping of str to Plan
-        By name of the method; empty where nothing is to be compressed.
+        By method name; empty if nothing is to be compressed.
     scoring : Scoring
 
     Raises
@@ -132,15 +162,13 @@ def evaluate(
     if baseline and plans:
         asked = [key for key in next(iter(plans.values())).given() if key != "seed"]
         raise PlanError(
-            "baseline is for a model that has been compressed before. One that is compressed here is its own baseline."
-            f" Leave out baseline, or {', '.join(asked) or 'what asks for compression'}."
+            "baseline is for models that are already compressed. A model that is compressed here is its own baseline."
+            f" Leave out baseline, or {', '.join(asked) or 'the compression options'}."
         )
     if resume and not out:
-        raise PlanError(
-            "resume needs out, the file beside which the finished parts stand. Name the same one as before."
-        )
+        raise PlanError("resume needs out: the finished parts are kept beside that file. Give the same file as before.")
     if scoring.label_map:
-        read_label_map(scoring.label_map)  # refused before any work
+        read_label_map(scoring.label_map)  # raises before any work
     if out:
         refuse_unwritable(Path(out))
     models = models_of(str(model), wanted)
@@ -168,9 +196,9 @@ def _scored(
     setup: Setup,
     plans: Mapping[str, Plan],
 ) -> dict[str, dict[str, TaskResult]]:
-    """Return the results of every task, by name of the plan (or `ITSELF`) and task."""
+    """Return the results by plan name (or `AS_IS`) and task key."""
     variants = [_variant(name, plan, setup) for name, plan in plans.items()]
-    results: dict[str, dict[str, TaskResult]] = {name: {} for name in plans or [ITSELF]}
+    results: dict[str, dict[str, TaskResult]] = {name: {} for name in plans or [AS_IS]}
     named = [name for name in (*models.values(), *(baselines or {}).values()) if name]
     local = setup.scoring.data != HUB and all(Path(name).exists() for name in named)
     with nullcontext() if local else hub.asked_once():
@@ -182,12 +210,12 @@ def _scored(
                 found = evaluate_task(task, model, setup, variants, baseline)
             for name, result in found.items():
                 results[name][task.key] = result
-    _complain(results)
+    _report_failures(results)
     return results
 
 
-def _complain(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
-    """Warn of tasks that failed; raise if there is not one that did not."""
+def _report_failures(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
+    """Warn of each task that failed; raise if no task has a result."""
     found = [(name, key, result) for name, tasks in results.items() for key, result in tasks.items()]
     if all(result.reason for *_, result in found):
         _, key, first = found[0]
@@ -201,7 +229,7 @@ def _complain(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
 
 
 def _variant(name: str, plan: Plan, setup: Setup) -> Variant:
-    """Return the variant that a plan makes; the store's key holds the plan, and what its file of row weights says."""
+    """Return a plan as a variant; its store key holds the plan and the content of the row weights file."""
 
     def prepare(model: Any, tokenizer: Any, progress: Progress) -> CompressionReport:
         where: dict[str, Any] = {"data": setup.scoring.data, "workers": setup.workers}

@@ -1,4 +1,4 @@
-"""GLUE results in a model card: in its metadata, and in a section of its text."""
+"""GLUE results in a model card: in its metadata and in a section of its text."""
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -9,7 +9,7 @@ from lpcompress.glue.data import REPOSITORY
 from lpcompress.glue.tasks import SECOND_SPLIT, TASKS
 from lpcompress.presentation import points
 
-HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # their names there
+HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # names on the Hub
 SECTION = """
 ## GLUE, {caption}
 
@@ -22,15 +22,15 @@ Points, 0 to 100, on the development set{part}. Drop = dense minus compressed sc
 
 
 def with_scores(card: str, evaluation: Evaluation, name: str) -> str:
-    """Return the text of a model card with the scores in its metadata and in a section of their own.
+    """Return a model card with the scores added to its metadata and as a section.
 
     Parameters
     ----------
     card : str
-        The text without them.
+        Text of the card without scores.
     evaluation : Evaluation
     name : str
-        Of the model.
+        Name of the model.
     """
     scored = ModelCard(card)
     metadata = scored.data.to_dict() | {"model_name": name, "eval_results": eval_results(evaluation)}
@@ -41,7 +41,7 @@ def with_scores(card: str, evaluation: Evaluation, name: str) -> str:
 
 
 def eval_results(evaluation: Evaluation) -> list[EvalResult]:
-    """Return an entry of a model card's model-index for each metric of each task that was scored."""
+    """Return one model-index entry for each metric of each scored task."""
     part = part_of(evaluation)
     return [
         EvalResult(

@@ -1,4 +1,4 @@
-"""Loading models that were fine-tuned on a GLUE task; one without a trained head is refused."""
+"""Load models fine-tuned on a GLUE task; models without a trained head are refused."""
 
 import hashlib
 from collections.abc import Iterator
@@ -27,20 +27,20 @@ WAY_OUT = (
 
 @dataclass
 class Classifier:
-    """A fine-tuned model, ready to be scored.
+    """A fine-tuned model that is ready to be scored.
 
     Attributes
     ----------
     model : PreTrainedModel
         In evaluation mode, on the CPU.
-    tokenizer : tokenizer
-        Cuts texts to what the model can read.
+    tokenizer : PreTrainedTokenizerBase
+        Truncates texts to the model's maximum length.
     name : str
-        As it was asked for: Hub id or directory.
+        Hub id or directory, as the caller gave it.
     fingerprint : str
         The commit on the Hub, or the SHA-256 of the files.
     new_head : bool
-        Whether its head is not from the checkpoint, but drawn.
+        Whether the head is newly initialised instead of read from the checkpoint.
     """
 
     model: Any
@@ -51,22 +51,22 @@ class Classifier:
 
 
 def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Classifier:
-    """Load the model and the tokenizer for a task; dense or compressed.
+    """Load the model, dense or compressed, and the tokenizer for a task.
 
     Parameters
     ----------
     name : str
         Hub id or local directory.
     task : Task
-        The head must have as many outputs as this has classes.
+        The head must have its number of outputs.
     head_seed : int, optional
-        To train a model that has no head: seed of the one it gets. Without it such a model is refused.
+        Seed of a new head, to train a model that has none. Without a seed such a model is refused.
 
     Raises
     ------
     CheckpointError
-        If there is no such model, its head is missing or another task's, any other weight is missing, or there
-        is no tokenizer. Nothing is ever scored with random weights that nobody asked for.
+        If the model does not exist, its head is missing or belongs to another task, any other weight is missing, or
+        there is no tokenizer with a padding token. No model gets random weights unless `head_seed` is given.
     """
     directory = fetch(name, loading.find(name))
     local = {"local_files_only": True, "trust_remote_code": False}
@@ -77,7 +77,7 @@ def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Clas
         if new_head:
             _name_outputs(config, task)
         _set_outputs(config, stored, head)
-        with _drawing(head_seed):
+        with _seeded(head_seed):
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 directory, config=config, dtype="auto", output_loading_info=True, **local
             )
@@ -86,20 +86,18 @@ def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Clas
     if model.config.num_labels != task.n_outputs:
         wanted = ", ".join(task.classes) or "a similarity"
         raise CheckpointError(
-            f"{name} must have as many outputs as {task.key} needs, {task.n_outputs} ({wanted}). It has"
-            f" {model.config.num_labels}: it was fine-tuned on another task."
+            f"{name}: the number of outputs must be {task.n_outputs} for {task.key} ({wanted}). It is"
+            f" {model.config.num_labels}: the model was fine-tuned on another task."
         )
     tokenizer = loading.load_tokenizer(str(directory), {"local_files_only": True})
     if tokenizer is None or tokenizer.pad_token_id is None:
-        raise CheckpointError(
-            f"{name} must hold a tokenizer with a padding token, which it lacks. Copy the tokenizer's files into it."
-        )
+        raise CheckpointError(f"{name} has no tokenizer with a padding token. Copy the tokenizer's files into it.")
     tokenizer.model_max_length = longest_text(model, tokenizer)
     return Classifier(model.eval(), tokenizer, name, fingerprint(directory, tokenizer), new_head)
 
 
 def fetch(name: str, source: dict[str, Any]) -> Path:
-    """Return the directory of a model's files, downloaded if need be."""
+    """Return the directory of a model's files, after downloading them if necessary."""
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -112,7 +110,7 @@ def fetch(name: str, source: dict[str, Any]) -> Path:
 
 
 def head_weights(config: Any) -> set[str]:
-    """Return the names of the weights whose shape follows the number of labels, whatever the architecture."""
+    """Return the names of the weights whose shape depends on the number of labels, for any architecture."""
     shapes = []
     for labels in (2, 3):
         variant = type(config).from_dict({**config.to_dict(), "num_labels": labels, "id2label": None, "label2id": None})
@@ -136,7 +134,7 @@ def stored_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 
 
 def fingerprint(directory: Path, tokenizer: Any) -> str:
-    """Return what identifies the content of a checkpoint: its commit on the Hub, or a hash of its files."""
+    """Return an identifier of a checkpoint's content: its commit on the Hub, or a hash of its files."""
     if directory.parent.name == "snapshots":
         return directory.name
     names = {*SETTINGS, *tokenizer.vocab_files_names.values()}
@@ -149,14 +147,14 @@ def fingerprint(directory: Path, tokenizer: Any) -> str:
 
 
 def _set_outputs(config: Any, stored: dict[str, tuple[int, ...]], head: set[str]) -> None:
-    """Set the number of labels to that of the stored head: old configs have it in a field that is ignored today."""
+    """Set the number of labels to that of the stored head: old configs keep it in a field that is no longer read."""
     rows = {stored[key][0] for key in head if key in stored}
     if len(rows) == 1 and config.num_labels not in rows:
         config.num_labels = rows.pop()
 
 
 def _name_outputs(config: Any, task: Task) -> None:
-    """Give a config the outputs of a task, named after its classes in the data set's order."""
+    """Set a config's outputs to a task's classes, in the data set's order."""
     names = task.classes or ("LABEL_0",)
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
@@ -165,8 +163,8 @@ def _name_outputs(config: Any, task: Task) -> None:
 
 
 @contextmanager
-def _drawing(seed: int | None) -> Iterator[None]:
-    """Draw weights from `seed`, and leave torch's global generator as it was."""
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Seed torch for new weights, and restore its global generator after the block."""
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -174,12 +172,12 @@ def _drawing(seed: int | None) -> Iterator[None]:
 
 
 def _of_head(key: str, model: Any) -> bool:
-    """Tell whether a weight belongs to the head, or to the pooler, which models trained on words do not have."""
+    """Return whether a weight belongs to the head or to the pooler, which language models do not have."""
     return not key.startswith(f"{model.base_model_prefix}.") or "pooler" in key.split(".")
 
 
 def _refuse_untrained(name: str, task: Task, missing: list[str], head: set[str]) -> None:
-    """Raise if any weight was not in the checkpoint: it would be random."""
+    """Raise if any weight is missing from the checkpoint: it would be random."""
     if head & set(missing):
         raise CheckpointError(f"{name} has no trained head for {task.key} (no {', '.join(missing)}). {WAY_OUT}")
     if missing:

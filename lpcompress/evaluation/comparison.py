@@ -1,4 +1,4 @@
-"""A compressed model beside its baseline, on the same rows of one task."""
+"""Compare a compressed model with its baseline on the same rows of one task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from lpcompress.glue.tasks import SECOND_SPLIT, TASKS, Task
 
 
 def primary_metrics(task: Task, primary: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the metrics that make a task's score: all of them, or the one that the user chose.
+    """Return the metrics whose mean is a task's score: all of them, or the one that the user chose.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def primary_metrics(task: Task, primary: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def refuse_unknown(primary: Mapping[str, str]) -> None:
-    """Raise if there is no such task or metric as a user chose.
+    """Raise if the user's choice of primary metrics names an unknown task or metric.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def refuse_unknown(primary: Mapping[str, str]) -> None:
     Raises
     ------
     PlanError
-        If there is no such task or metric.
+        If a task or metric is unknown.
     """
     for key, metric in primary.items():
         if key not in TASKS or metric not in TASKS[key].metric_keys:
@@ -51,18 +51,18 @@ def compare(
     primary: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> TaskResult:
-    """Compare the outcomes of a compressed model and of its baseline.
+    """Compare the outcome of a compressed model with that of its baseline.
 
     Parameters
     ----------
     task : Task
     splits : sequence of Rows
-        Those that were predicted.
+        The rows that were predicted, one entry per split.
     model : Outcome
     baseline : Outcome, optional
-        On the same rows; without it there is no drop.
+        Outcome on the same rows. Without it there is no drop.
     primary : mapping of str to str, optional
-        Task -> the one metric that is its score.
+        Task key -> the one metric that is its score.
     seed : int, default=0
         Seed of the bootstrap.
     """
@@ -99,7 +99,7 @@ def compare(
 
 
 def agreement(model: Outcome, baseline: Outcome) -> float:
-    """Return the percentage of rows for which two outcomes predict the same class."""
+    """Return the percentage of rows on which two outcomes predict the same class."""
     same = [np.equal(values, baseline.predictions[split]) for split, values in model.predictions.items()]
     return 100 * float(np.concatenate(same).mean())
 
@@ -110,7 +110,7 @@ def _names(task: Task, splits: Sequence[Rows], model: Outcome) -> list[str]:
 
 
 def _pair(task: Task, rows: Rows, names: Sequence[str], model: Outcome, baseline: Outcome) -> Paired:
-    """Return both models' predictions on one split, and the metrics that are computed from them."""
+    """Return both models' predictions on one split, with the metrics computed from them."""
     ending = SECOND_SPLIT if rows.split != task.splits[0] else ""
     metrics = [name for name in task.metrics if f"{name}{ending}" in names]
     before, after = (np.asarray(outcome.predictions[rows.split]) for outcome in (baseline, model))

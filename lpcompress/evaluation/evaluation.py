@@ -1,4 +1,4 @@
-"""A whole evaluation, from the engine to the report; the JSON that others script against is made of it here."""
+"""Results of a whole evaluation, and the JSON document made from them, which scripts rely on."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,18 +22,18 @@ CAPTION = "without fine-tuning"
 
 @dataclass(frozen=True)
 class Scores:
-    """The results of one method, or of models that are scored as they stand.
+    """Results of one method, or of models that are only scored.
 
     Attributes
     ----------
     plan : Plan or None
-        How the models were compressed here.
+        How the models were compressed here; None if they were only scored.
     tasks : mapping of str to TaskResult
-        In the order in which they are listed.
+        By task key, in the order of the report.
     mean, without_wnli : Average
-        Over the tasks that were scored; without WNLI, on which nearly every model gives the majority class.
+        Over all scored tasks, and without WNLI, on which nearly every model predicts the majority class.
     failures : list of str
-        A sentence for each gate that is not passed.
+        One sentence for each failed gate.
     """
 
     plan: Plan | None
@@ -44,7 +44,7 @@ class Scores:
 
     @classmethod
     def of(cls, plan: Plan | None, tasks: Mapping[str, TaskResult], scoring: Scoring) -> Self:
-        """Average results and hold them against the gates."""
+        """Average the results and check them against the gates."""
         mean, rest = (average(tasks, scoring.primary, without) for without in (None, WNLI))
         return cls(plan, tasks, mean, rest, Gates.of(scoring).failures(tasks, mean))
 
@@ -56,23 +56,23 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `eval_glue` found.
+    """Results of `eval_glue`.
 
     Attributes
     ----------
     model : str
         Hub id, directory, template or YAML file.
     baseline : str or None
-        Of the same kinds; `model` itself where it was compressed here.
+        In the same forms; equal to `model` if it was compressed here, None if nothing was compared.
     scoring : Scoring
     device : str
-        Kind of device that the models ran on.
+        Type of the device that the models ran on, such as `cpu`.
     methods : mapping of str to Scores
-        By method; a single entry where there is nothing to compare.
+        By method name; a single entry if there are no methods to compare.
     versions : mapping of str to str
-        Of the packages that numbers may depend on.
+        Of the packages that the numbers may depend on.
     date : str
-        When it ended, ISO 8601.
+        End of the run in UTC, ISO 8601.
     """
 
     model: str
@@ -92,14 +92,14 @@ class Evaluation:
         setup: Setup,
         plans: Mapping[str, Plan],
     ) -> Self:
-        """Average the results, by name of the plan (or of none) and task, and hold them against the gates."""
+        """Average the results, given by plan name and task key, and check them against the gates."""
         methods = {name: Scores.of(plans.get(name), found, setup.scoring) for name, found in results.items()}
         date = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(model, baseline, setup.scoring, setup.workers.device.type, methods, versions(), date)
 
     @property
     def first(self) -> Scores:
-        """The scores of the first method, or the only ones."""
+        """The scores of the first or only method."""
         return next(iter(self.methods.values()))
 
     @property
@@ -109,17 +109,18 @@ class Evaluation:
 
     @cached_property
     def failures(self) -> list[str]:
-        """A sentence for each gate that is not passed, under the method's name if there are several."""
+        """One sentence for each failed gate, after the method's name if there are several."""
         several = len(self.methods) > 1
         return [
             f"{name} {line}" if several else line for name, scores in self.methods.items() for line in scores.failures
         ]
 
     def document(self) -> dict[str, Any]:
-        """Return what `eval-glue --json` prints.
+        """Return the document that `eval-glue --json` prints.
 
-        One method's numbers stand at the top, as in the README. Those of several stand under `methods`, by name, and
-        what they share at the top. Numbers depend on models, data and settings alone, but for `seconds` and `date`.
+        The numbers of a single method are at the top level, as in the README. Those of several methods are under
+        `methods`, by name; values that they share are at the top level. All numbers except `seconds` and `date` depend
+        only on models, data and settings.
         """
         about = {"versions": dict(self.versions), "date": self.date}
         settings = self._settings()
@@ -149,14 +150,14 @@ class Evaluation:
         return {**asdict(gates), "passed": not failures, "failures": list(failures)} if gates else None
 
     def _settings(self) -> dict[str, Any]:
-        """Return what the numbers depend on besides models and plans."""
+        """Return the settings that the numbers depend on, besides models and plans."""
         asked = self.scoring.model_dump(mode="json", include={"data", "limit", "batch_size", "label_map", "primary"})
         asked |= {"max_length": MAX_LENGTH, "resamples": RESAMPLES, "seed": self.scoring.seed, "device": self.device}
         return asked
 
 
 def _entry(result: TaskResult, plan: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a task's entry, the plan beside what came of it."""
+    """Return a task's entry, with the plan in its compression record."""
     entry = result.entry()
     if entry.get("compression"):
         entry["compression"] = {"plan": plan, **entry["compression"]}

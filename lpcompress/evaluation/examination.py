@@ -1,4 +1,4 @@
-"""One model put to one task: rows are read, the model loaded and the rows tokenised when first needed, and once."""
+"""Score one model on one task. Rows, model and tokens are loaded when first needed, and only once."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from lpcompress.glue.tasks import Task
 
 
 class Examination:
-    """A task and a model.
+    """The scoring of one model, and of variants of it, on one task.
 
     Parameters
     ----------
@@ -31,7 +31,8 @@ class Examination:
         Hub id or directory.
     setup : Setup
     baseline : Reading, optional
-        Of the model that this one was made from. Then its own scores never decide what its outputs mean.
+        Meaning of the outputs of the model that this one was made from. This model's own scores then never decide
+        what its outputs mean.
     head_seed : int, optional
         See `load_classifier`.
     """
@@ -52,7 +53,7 @@ class Examination:
     @cached_property
     def classifier(self) -> Classifier:
         """The model, on the device."""
-        rows = sum(map(len, self.splits))  # read first: that is quick and fails before the long work
+        rows = sum(map(len, self.splits))  # read first: it is quick, and errors come before the long work
         self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows")
         loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task, self._head_seed))
         loaded.model.to(self._setup.workers.device)
@@ -63,19 +64,19 @@ class Examination:
         return [encode(self.classifier.tokenizer, rows, self._setup.scoring.batch_size) for rows in self.splits]
 
     def plain(self) -> Outcome:
-        """Return the outcome of the model as it stands."""
+        """Return the outcome of the unchanged model."""
         return self._kept({}, lambda: self.outcome(self.classifier.model, self._read))
 
-    def made(self, variant: Variant, plain: Outcome) -> TaskResult:
-        """Return the result of what a variant makes of the model, its outputs read as the model's own."""
+    def variant(self, variant: Variant, plain: Outcome) -> TaskResult:
+        """Return the result of a variant of the model; its outputs mean what the model's own mean."""
 
-        def make() -> Outcome:
+        def score() -> Outcome:
             twin, tokenizer = twin_of(self.classifier.model), self.classifier.tokenizer
             tell = self._setup.progress.under(f"{self.task.key}: {variant.name}: ")
             done = self._setup.workers.together(lambda: variant.prepare(twin, tokenizer, tell))
             return self.outcome(twin, lambda _: plain.labels, done, variant.name)
 
-        return self.compared(self._kept(variant.key, make), plain)
+        return self.compared(self._kept(variant.key, score), plain)
 
     def outcome(
         self,
@@ -89,13 +90,13 @@ class Examination:
         Parameters
         ----------
         model : PreTrainedModel
-            This examination's own, or one made from it.
+            The model of this object, or one made from it.
         read : callable
-            Takes the logits (n, outputs) of every split, returns what the outputs mean.
+            Takes the logits (n, outputs) of every split and returns what the outputs mean.
         compression : CompressionReport, optional
-            What was done to the model.
+            Record of the model's compression.
         name : str
-            Of the model, for progress.
+            Name of the model in progress messages.
         """
         began = time.perf_counter()
         values = self._logits(model, name)
@@ -116,12 +117,12 @@ class Examination:
         )
 
     def compared(self, outcome: Outcome, baseline: Outcome | None = None) -> TaskResult:
-        """Return the result of an outcome on this task's rows."""
+        """Compare an outcome with a baseline's on this task's rows."""
         scoring = self._setup.scoring
         return compare(self.task, self.splits, outcome, baseline, scoring.primary, scoring.seed)
 
     def reading(self, plain: Outcome) -> Reading:
-        """Return what the model's outputs mean, for the models made from it."""
+        """Return the meaning of the model's outputs, for models made from it."""
         return Reading(self.classifier.model.config.id2label, plain.labels)
 
     def _read(self, values: list[np.ndarray]) -> LabelMap:
@@ -136,7 +137,7 @@ class Examination:
         return values
 
     def _kept(self, extra: dict[str, Any], make: Callable[[], Outcome]) -> Outcome:
-        """Return the outcome that an earlier run kept, else make it and keep it."""
+        """Return the outcome that an earlier run stored, or compute and store it."""
         store, workers = self._setup.store, self._setup.workers
         if store is None:
             return make()
@@ -149,7 +150,7 @@ class Examination:
         return outcome
 
     def _key(self) -> dict[str, Any]:
-        """Return all that the predictions of the model as it stands depend on."""
+        """Return everything that the predictions of the unchanged model depend on."""
         scoring, baseline = self._setup.scoring, self._baseline
         return {
             "task": self.task.key,

@@ -1,4 +1,4 @@
-"""Gates: the most that a score may drop, the least that it must recover."""
+"""Gates: the largest accepted drop and the smallest accepted recovery of a score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ from lpcompress.evaluation.averages import Average
 from lpcompress.evaluation.results import FAILED, OK, TaskResult
 from lpcompress.glue.tasks import TASKS
 
-AVERAGE = "average"  # key of a limit on the mean over tasks
+AVERAGE = "average"  # key of a limit on the average over tasks
 Limits = float | Mapping[str, float] | None
 
 
-def limits(wish: Limits) -> dict[str, float]:
-    """Return limits by "average", task, and "" for all others.
+def limits(value: Limits) -> dict[str, float]:
+    """Return limits keyed by "average", task, and "" for all others.
 
     Raises
     ------
     PlanError
-        If one is not a number, or for something that has no score.
+        If a limit is not a number, or its key is neither "average" nor a task.
 
     Examples
     --------
     >>> limits(1.5), limits({"average": 1.0, "rte": 3.0})
     ({'': 1.5}, {'average': 1.0, 'rte': 3.0})
     """
-    if wish is None:
+    if value is None:
         return {}
-    found = dict(wish) if isinstance(wish, Mapping) else {"": wish}
+    found = dict(value) if isinstance(value, Mapping) else {"": value}
     for key in found:
         if not isinstance(found[key], Real) or isnan(found[key]):
             raise PlanError(f"max_drop and min_recovery must be numbers. Got {found[key]!r}.")
@@ -42,13 +42,14 @@ def limits(wish: Limits) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Gates:
-    """Limits by "average", task, and "" for all others.
+    """Limits on drop and recovery, keyed by "average", task, and "" for all others.
 
     Attributes
     ----------
     max_drop : dict of str to float
         In points.
     min_recovery : dict of str to float
+        Shares of the baseline's score, such as 0.98.
     """
 
     max_drop: Mapping[str, float]
@@ -56,12 +57,12 @@ class Gates:
 
     @classmethod
     def of(cls, scoring: Scoring) -> Self:
-        """Return the gates that a user asks for.
+        """Return the gates that `scoring` sets.
 
         Raises
         ------
         PlanError
-            If a limit is for something that has no score.
+            If a limit is invalid.
         """
         return cls(limits(scoring.max_drop), limits(scoring.min_recovery))
 
@@ -69,7 +70,7 @@ class Gates:
         return bool(self.max_drop or self.min_recovery)
 
     def failures(self, results: Mapping[str, TaskResult], mean: Average) -> list[str]:
-        """Return a sentence for each gate that is not passed; a failed task passes none."""
+        """Return one sentence for each failed gate and, if there are gates, for each failed task."""
         if not self:
             return []
         found = [f"{key} failed: {result.reason}" for key, result in results.items() if result.status == FAILED]
@@ -86,5 +87,5 @@ class Gates:
 
 
 def _limit(limits: Mapping[str, float], key: str) -> float | None:
-    """Return the limit of a task or of the average: its own, else that of all."""
+    """Return the limit of a task or of the average: its own, or else the one for all others."""
     return limits.get(key, limits.get(""))

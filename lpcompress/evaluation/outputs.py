@@ -1,4 +1,4 @@
-"""What the outputs of a model mean, without a compressed model's own scores ever having a say in it."""
+"""Decide what the outputs of a model mean, without ever using the scores of a compressed model."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from lpcompress.glue.tasks import TASKS
 
 @dataclass(frozen=True)
 class Reading:
-    """What the outputs of a baseline mean: with the same names, those of a model made from it mean the same.
+    """Meaning of a baseline's outputs, which holds for models made from it whose outputs have the same names.
 
     Attributes
     ----------
@@ -40,17 +40,17 @@ def read_outputs(
     ----------
     classifier : Classifier
     rows : Rows
-        Those of the task's first split.
+        Rows of the task's first split.
     values : ndarray of shape (n, outputs)
         The model's logits on them.
     setup : Setup
     baseline : Reading, optional
-        Of the model that this one was made from.
+        Meaning of the outputs of the model that this one was made from.
 
     Raises
     ------
     LpCompressError, PlanError
-        See `glue.labels.decide`; also where only a probe could tell, and the model is a compressed one.
+        See `glue.labels.decide`; also if only a probe could decide and the model is compressed.
     """
     config = classifier.model.config
     if baseline and baseline.names == config.id2label:
@@ -63,13 +63,13 @@ def read_outputs(
 
 def _refuse(classifier: Classifier, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     raise LpCompressError(
-        f"{classifier.name}: its outputs have no names that {rows.task.key} knows, and a compressed model's own scores"
-        " must not decide what they mean. Give the model that it was made from with --baseline, or --label-map FILE."
+        f"{classifier.name}: the names of its outputs are not classes of {rows.task.key}, and a compressed model's own"
+        " scores must not decide what they mean. Give the model it was made from with --baseline, or --label-map FILE."
     )
 
 
 def _probe(classifier: Classifier, rows: Rows, values: np.ndarray, setup: Setup) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and labels of enough rows to tell what the outputs of an uncompressed model mean."""
+    """Return logits and labels of enough rows to decide what the outputs of an uncompressed model mean."""
     task = rows.task
     if task.head or (setup.scoring.limit or PROBE_ROWS) < PROBE_ROWS:
         head = TASKS[task.head or task.key]

@@ -1,4 +1,4 @@
-"""From rows to logits: tokenise once, batch rows of similar length, share the batches among processes."""
+"""Compute logits: tokenise rows once, batch rows of similar length, share the batches among processes."""
 
 import inspect
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from lpcompress.progress import Progress, silent
 from lpcompress.surgery.architectures import reads_padding
 
 MAX_LENGTH = 128  # tokens, as in run_glue.py
-CHUNK = 1000  # rows tokenised at a time: a tokenizer's own result takes far more memory than the ids in it
+CHUNK = 1000  # rows tokenised at a time: a tokenizer's result takes far more memory than the ids in it
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The token ids of a data set, without padding, all rows in one array.
+    """Token ids of a data set, without padding, all rows concatenated.
 
     Attributes
     ----------
     features : dict of str to ndarray of shape (tokens,)
-        What the tokenizer returns ("input_ids", ...), of all rows together.
+        What the tokenizer returns ("input_ids", ...), for all rows.
     offsets : ndarray of shape (n + 1,)
-        Where each row begins in them.
+        Where each row begins in the features; the last entry is the end.
     collator : DataCollatorWithPadding
-        Pads the rows of a batch to the longest of them.
+        Pads the rows of a batch to the longest one.
     batch_size : int
     """
 
@@ -43,7 +43,7 @@ class Encoded:
         return len(self.offsets) - 1
 
     def batches(self, padded: bool = True) -> list[np.ndarray]:
-        """Return the row numbers of each batch, the longest rows first: too large a batch shows at once.
+        """Return the row numbers of each batch, longest rows first, so that lack of memory shows at once.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Encoded:
 
 
 def encode(tokenizer: Any, rows: Rows, batch_size: int = 32, max_length: int = MAX_LENGTH) -> Encoded:
-    """Tokenise rows of one text or of a pair; longer ones are cut to `max_length` tokens.
+    """Tokenise rows of one text or a pair, truncated to `max_length` tokens or the tokenizer's limit.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def encode(tokenizer: Any, rows: Rows, batch_size: int = 32, max_length: int = M
     """
     if tokenizer.pad_token is None:
         raise LpCompressError(
-            f"{tokenizer.name_or_path}: the tokenizer must have a padding token, which it lacks. Set one and save it:"
+            f"{tokenizer.name_or_path}: the tokenizer has no padding token. Set one and save it:"
             " tokenizer.pad_token = tokenizer.eos_token."
         )
     length = min(max_length, tokenizer.model_max_length)
@@ -104,8 +104,8 @@ def logits(
 ) -> np.ndarray:
     """Return the logits of every row.
 
-    Each process takes every `workers.count`-th batch. A batch is the same however many they are, and so are its
-    logits: padding changes the last digits of a floating-point sum.
+    Each process takes every `workers.count`-th batch. Batches, and hence logits, do not depend on the number of
+    processes: another padding would change the last digits of a floating-point sum.
 
     Parameters
     ----------
@@ -114,12 +114,12 @@ def logits(
     encoded : Encoded
     workers : Workers
     progress : Progress, optional
-        Told of `description` after each batch.
+        Called with `description` after each batch.
 
     Returns
     -------
     ndarray of shape (n, outputs), float32
-        In the order of the data set, in every process.
+        In the order of the data set; the same in every process.
     """
     batches = encoded.batches(padded=not reads_padding(model.config))
     mine = batches[workers.rank :: workers.count]

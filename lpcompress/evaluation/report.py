@@ -1,4 +1,4 @@
-"""GLUE results for people: a table."""
+"""The table of GLUE results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ MARK = "*"
 
 @dataclass(frozen=True)
 class Line:
-    """What one method's cells of a row are made from: a task's result, or an average.
+    """Values of one method's cells in a row: a task's result or an average.
 
     Attributes
     ----------
     n : int or None
         None for an average.
     status : str
-        Stands for the score where there is a `reason` why there is none.
+        Shown instead of the score if there is a `reason` why it is missing.
     """
 
     score: float | None = None
@@ -52,19 +52,19 @@ class Line:
 
     @property
     def score_cell(self) -> str:
-        """The score, or the status where there is none."""
+        """The score, or the status if there is no score."""
         return self.status if self.reason else points(self.score)
 
     @property
     def drop_cell(self) -> str:
-        """The drop with its standard error; of unlabelled rows the percentage that is predicted as before."""
+        """The drop with its standard error; for unlabelled rows, the percentage of unchanged predictions."""
         if self.drop is not None:
             return f"{self.drop:.2f} ± {self.se:.2f}"
         return "" if self.agreement is None else f"{self.agreement:.1f}% same"
 
 
 def glue_table(evaluation: Evaluation) -> Table:
-    """Return the table of an evaluation, several methods side by side."""
+    """Return the table of an evaluation, with several methods side by side."""
     methods, compared = list(evaluation.methods.values()), evaluation.baseline is not None
     table = plain_table(f"GLUE, {CAPTION}: {_subject(evaluation)}")
     table.caption = "\n".join(_notes(evaluation))
@@ -83,7 +83,7 @@ def glue_table(evaluation: Evaluation) -> Table:
 
 
 def part_of(evaluation: Evaluation) -> str:
-    """Return the words that say so if only some of the rows were scored."""
+    """Return a note if only some of the rows were scored, else an empty string."""
     limit = evaluation.scoring.limit
     return f", only the first {limit:,} rows" if limit else ""
 
@@ -95,7 +95,7 @@ def _headings(names: list[str], compared: bool) -> list[str]:
 
 
 def _cells(lines: Sequence[Line], compared: bool) -> list[str]:
-    """Return the cells of a row: the lines of all methods for the same task."""
+    """Return the cells of a row, given one line per method."""
     first = lines[0]
     n = "" if first.n is None else f"{first.n:,}"
     if not compared:
@@ -108,7 +108,7 @@ def _cells(lines: Sequence[Line], compared: bool) -> list[str]:
 
 
 def _subject(evaluation: Evaluation) -> str:
-    """Return what was scored, in words."""
+    """Return what was scored, for the table's title."""
     plan = evaluation.first.plan
     if plan is None:
         return evaluation.model
@@ -117,7 +117,7 @@ def _subject(evaluation: Evaluation) -> str:
 
 
 def _size(plan: Plan) -> str:
-    """Return how small a plan makes a model, in words."""
+    """Return the size that a plan sets, for the table's title."""
     if plan.target_size is not None:
         return f"{plan.target_size:.0%} of the model kept"
     if plan.max_bytes is not None:
@@ -126,12 +126,12 @@ def _size(plan: Plan) -> str:
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    """Return the lines below the table: the formula, and what stands in no cell."""
+    """Return the lines below the table: units, formula, and the reasons for missing scores."""
     part = part_of(evaluation)
     notes = [f"scores in points (0 to 100){part}; drop = base - compressed, se by the paired bootstrap"]
     notes.append(evaluation.first.mean.formula)
     if WNLI in evaluation.first.tasks:
-        notes.append(f"{MARK} nearly every model gives the majority class of {WNLI}, 56.3")
+        notes.append(f"{MARK} on {WNLI} nearly every model predicts the majority class, which scores 56.3")
     reasons = {
         f"{key} {result.status}: {result.reason}": None
         for scores in evaluation.methods.values()

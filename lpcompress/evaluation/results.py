@@ -1,6 +1,6 @@
-"""What came out of one task: an `Outcome` a model, a `TaskResult` a comparison. JSON is made of them, and read, here.
+"""Results of one task: an `Outcome` per model and a `TaskResult` per comparison, and their JSON forms.
 
-pydantic writes and reads the dataclasses as they are declared, so that no key is spelled twice.
+pydantic writes and reads the dataclasses as declared, so that no key is spelled twice.
 """
 
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ OK, UNLABELLED, FAILED, NOT_AVAILABLE = "ok", "unlabelled", "failed", "not avail
 
 @dataclass(frozen=True)
 class Outcome:
-    """One model on one task: all that is kept in a file for a resumed run.
+    """Predictions and metrics of one model on one task, as stored for a resumed run.
 
     Attributes
     ----------
     model : str
         Hub id or directory.
     predictions : dict of str to list
-        Split -> class number (or value of the regression) for each row, in the order of the data set.
+        Split -> predicted class number (or regression value) of each row, in the order of the data set.
     metrics : dict of str to float
-        In points; empty where the rows are unlabelled.
+        In points; empty if the rows are unlabelled.
     labels : LabelMap
-        What the model's outputs were taken to mean.
+        Meaning of the model's outputs.
     compression : CompressionReport or None
-        What was done to the model before, None for one scored as it stands.
+        How the model was compressed; None if it was scored unchanged.
     seconds : float
-        Spent on tokenising and predicting.
+        Time spent on tokenising and predicting.
     """
 
     model: str
@@ -42,24 +42,24 @@ class Outcome:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """Return the outcome as JSON has it."""
+        """Return the outcome as a JSON document."""
         return OUTCOME.dump_python(self, mode="json")
 
     @staticmethod
     def from_document(document: Any) -> "Outcome":
-        """Return the outcome that `document` told of.
+        """Return the outcome of a JSON document.
 
         Raises
         ------
         pydantic.ValidationError
-            If a key is missing, or a value is of another type; a ValueError.
+            If a key is missing or a value has the wrong type; it is a ValueError.
         """
         return OUTCOME.validate_python(document)
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split that were scored: their number, and a hash of their content."""
+    """The scored rows of one split: their number and a hash of their content."""
 
     n: int
     fingerprint: str
@@ -67,7 +67,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """How a model did on one task, and how that compares with its baseline. Metrics, scores and drops are in points.
+    """Result of a model on one task, compared with its baseline. Metrics, scores and drops are in points.
 
     Attributes
     ----------
@@ -75,22 +75,22 @@ class TaskResult:
         `ok`, `unlabelled` (AX: predictions but no score), `failed` or `not available`.
     model : str or None
     n : int
-        Rows of all splits.
+        Number of rows in all splits.
     metrics, score, baseline_metrics, baseline_score
-        Of the compressed model and of the one it was made from; without a baseline the latter are empty and None.
+        Of the compressed model and of its baseline; without a baseline the latter are empty and None.
     drop, recovery : float or None
         Baseline minus compressed, and compressed over baseline (None if that is 0 or less).
     se, p_value : float or None
-        Standard error of the drop (paired bootstrap), and McNemar's test where accuracy is a metric.
+        Standard error of the drop (paired bootstrap), and p-value of McNemar's test if accuracy is a metric.
     agreement : float or None
-        Percentage of rows with the same predicted class as the baseline's.
+        Percentage of rows with the baseline's predicted class.
     labels, compression
         As in `Outcome`.
     splits : dict of str to Split
     predictions : list of str or None
         Names of the predicted classes of unlabelled rows.
     seconds : float
-        Spent on tokenising and predicting, both models together.
+        Time spent on tokenising and predicting, both models together.
     reason : str or None
         Why there is no result.
     """
@@ -115,7 +115,7 @@ class TaskResult:
     reason: str | None = None
 
     def entry(self) -> dict[str, Any]:
-        """Return the task's entry in the JSON document: without a result, its status and reason alone.
+        """Return the task's entry in the JSON document; without a result, only status, model and reason.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""What all tasks of a run share, and what may be made of a model before it is scored again."""
+"""Settings that all tasks of a run share, and variants of a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from lpcompress.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Setup:
-    """What all tasks of a run share.
+    """Settings that all tasks of a run share.
 
     Attributes
     ----------
@@ -21,9 +21,9 @@ class Setup:
     scoring : Scoring
         Which rows, and how they are scored.
     store : Store or None
-        Where outcomes are kept for a resumed run.
+        Where outcomes are stored for a resumed run.
     context : dict
-        What else the predictions depend on, for the store's keys: versions.
+        Further values that the predictions depend on, for the store's keys: versions.
     progress : Progress
     """
 
@@ -36,13 +36,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Variant:
-    """Something to make of a model before it is scored again.
+    """A change to a model before it is scored again.
 
     Attributes
     ----------
     name : str
     prepare : callable (model, tokenizer, progress) -> CompressionReport
-        Changes the model in place; may replace modules, must not write into tensors.
+        Changes the model in place. It may replace modules but must not write into tensors.
     key : dict
         What the result depends on, for the store's keys.
     """

@@ -1,4 +1,4 @@
-"""One file for each (task, model, settings), so that a resumed run repeats nothing that a killed one had finished."""
+"""Store outcomes, one file per (task, model, settings), so that a resumed run repeats no finished work."""
 
 import hashlib
 import json
@@ -11,32 +11,32 @@ from lpcompress.evaluation.results import Outcome
 
 
 class Store:
-    """The outcomes in a directory.
+    """Outcomes stored in a directory.
 
     Parameters
     ----------
     directory : Path
-        Made when the first outcome is kept.
+        Created with the first outcome.
     resume : bool
-        Whether to read what is there; without it everything is done again.
+        Whether to read stored outcomes; otherwise everything is computed again.
     """
 
     def __init__(self, directory: Path, resume: bool) -> None:
         self._directory, self._resume = directory, resume
 
     def recall(self, task: str, key: dict[str, Any]) -> Outcome | None:
-        """Return the outcome that was kept under exactly this key, None if there is none."""
+        """Return the outcome stored under exactly this key, or None."""
         path = self._path(task, key)
         if not self._resume or not path.exists():
             return None
         try:
             return Outcome.from_document(json.loads(path.read_text(encoding="utf-8"))["outcome"])
         except (ValueError, KeyError, TypeError):
-            warnings.warn(f"{path} is garbled and is made again.", stacklevel=2)
+            warnings.warn(f"{path} is garbled and will be computed again.", stacklevel=2)
             return None
 
     def keep(self, task: str, key: dict[str, Any], outcome: Outcome) -> None:
-        """Write an outcome, and its key for people to read."""
+        """Store an outcome, with its key in readable form."""
         document = {"key": key, "outcome": outcome.document()}
         write_atomically(self._path(task, key), json.dumps(document, allow_nan=False) + "\n")
 

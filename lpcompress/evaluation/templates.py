@@ -1,4 +1,4 @@
-"""Which model stands for which task: one model, a template, or a YAML file."""
+"""Map tasks to models: one model, a template or a YAML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +11,20 @@ PLACEHOLDERS = ("{task}", "{Task}", "{TASK}")
 
 
 def models_of(source: str, tasks: Sequence[Task]) -> dict[str, str | None]:
-    """Return the model of each task, None for a task that a YAML file leaves out.
+    """Return the model of each task; None for a task that a YAML file leaves out.
 
     Parameters
     ----------
     source : str
-        One of: a Hub id or directory (for one task; AX goes with MNLI); a template with `{task}` (mrpc), `{Task}`
-        (Mrpc) or `{TASK}` (MRPC, SST-2, ... as GLUE spells it) in it; a YAML file that maps tasks to models.
-        AX has MNLI's model.
+        One of: a Hub id or directory, for one task; a template that contains `{task}` (mrpc), `{Task}` (Mrpc) or
+        `{TASK}` (MRPC, SST-2, ... as GLUE spells it); a YAML file that maps tasks to models. AX is scored with MNLI's
+        model, unless a YAML file gives it another.
     tasks : sequence of Task
 
     Raises
     ------
     PlanError
-        If one model is to stand for several tasks, or the file is not such a map.
+        If one model is given for several tasks, or the file is not such a map.
 
     Examples
     --------
@@ -56,10 +56,10 @@ def _filled(template: str, task: Task) -> str:
 
 
 def _read(path: Path) -> dict[str, str | None]:
-    """Read a map from a YAML file; a task whose model is null has none."""
+    """Read a map of tasks to models from a YAML file; null means no model."""
     models = read_yaml(path, "task: model")
     if not isinstance(models, dict):
-        raise PlanError(f"{path}: must map tasks to models. Write one `task: model` a line.")
+        raise PlanError(f"{path} must map tasks to models. Write one `task: model` per line.")
     known = [*TASKS, AX.key]
     for key, model in models.items():
         if key not in known:

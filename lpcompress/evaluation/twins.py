@@ -1,4 +1,4 @@
-"""Copies of a model that cost no memory."""
+"""Copies of a model that share its tensors."""
 
 import copy
 import itertools
@@ -6,7 +6,9 @@ from typing import Any
 
 
 def twin_of(model: Any) -> Any:
-    """Return a copy of a model that shares its tensors: modules can be replaced in it, tensors must not be written to.
+    """Return a copy of a model that shares its tensors.
+
+    Modules of the copy can be replaced. Its tensors must not be written to.
 
     Examples
     --------

@@ -14,13 +14,13 @@ from lpcompress.config.recipe import Recipe
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model to follow.
+    """A teacher model for distillation.
 
     Attributes
     ----------
     model : PreTrainedModel
     outputs : list of int
-        Number of its output that means what output i of the student means.
+        Entry i is the number of the teacher's output that means the same as output i of the student.
     """
 
     model: Any
@@ -28,10 +28,11 @@ class Teacher:
 
 
 class Learner(nn.Module):
-    """A classifier and its loss, as the Trainer wants it.
+    """A classifier with its training loss, in the form that transformers' Trainer expects.
 
-    With a teacher the loss is (1 - soft) * cross entropy + soft * divergence from the teacher's logits + hidden *
-    relative squared distance of the hidden states, the last only between models of the same sizes.
+    The loss is cross entropy, or squared error for a regression. With a teacher it is (1 - soft) * that loss + soft *
+    divergence from the teacher's logits + hidden * relative squared distance of the hidden states. The last term is
+    used only between models of the same sizes.
 
     Parameters
     ----------
@@ -43,11 +44,11 @@ class Learner(nn.Module):
     def __init__(self, model: Any, recipe: Recipe, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
-        self.teachers = [teacher] if teacher else []  # in a list, so that it is no part of this module
+        self.teachers = [teacher] if teacher else []  # in a list, so that it is not a submodule
         self.follows_hidden = teacher is not None and recipe.hidden > 0 and same_sizes(model, teacher.model)
 
     def forward(self, labels: Tensor, **features: Tensor) -> dict[str, Tensor]:
-        """Return the mean loss of a batch: `labels` (rows,), features as the tokenizer's (rows, length)."""
+        """Return the mean loss and the logits of a batch: `labels` (rows,), tokenizer features (rows, length)."""
         output = call(self.model, features, self.follows_hidden)
         if output.logits.shape[-1] == 1:
             loss = functional.mse_loss(output.logits.squeeze(-1), labels.to(output.logits.dtype))
@@ -66,19 +67,19 @@ class Learner(nn.Module):
 
 
 def call(model: Any, features: Mapping[str, Tensor], hidden: bool) -> Any:
-    """Return the output of a model for those of the features that it knows."""
+    """Return the output of a model, given only the features that its `forward` accepts."""
     known = inspect.signature(model.forward).parameters
     return model(**{key: value for key, value in features.items() if key in known}, output_hidden_states=hidden)
 
 
-def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Return T^2 KL(wanted || ours) of the softened classes, the mean over rows; squared distance for one output.
+def divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(target || ours) of the softened classes, averaged over rows; with one output, the squared error.
 
     Parameters
     ----------
-    logits, wanted : Tensor of shape (rows, outputs)
+    logits, target : Tensor of shape (rows, outputs)
     temperature : float
-        T, by which both are divided.
+        T, the divisor of both.
 
     Examples
     --------
@@ -88,18 +89,25 @@ def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
 
     References
     ----------
-    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015: T^2 keeps the gradients' size.
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015: T^2 keeps the size of the gradients.
     """
     if logits.shape[-1] == 1:
-        return functional.mse_loss(logits, wanted)
-    ours, theirs = (functional.log_softmax(each / temperature, dim=-1) for each in (logits, wanted))
+        return functional.mse_loss(logits, target)
+    ours, theirs = (functional.log_softmax(each / temperature, dim=-1) for each in (logits, target))
     return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
 def hidden_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Return sum |ours - theirs|^2 / sum |theirs|^2 over the tokens that `mask` (rows, length) has, mean of layers.
+    """Return sum |ours - theirs|^2 / sum |theirs|^2 over unmasked tokens, averaged over layers.
 
-    In single precision: a sum of squares overflows half precision.
+    Computed in single precision: a sum of squares overflows half precision.
+
+    Parameters
+    ----------
+    ours, theirs : sequence of Tensor of shape (rows, length, width)
+        Hidden states, one tensor per layer.
+    mask : Tensor of shape (rows, length)
+        1 for tokens, 0 for padding.
     """
     weights = mask.unsqueeze(-1)
     shares = [
@@ -110,7 +118,7 @@ def hidden_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tens
 
 
 def same_sizes(model: Any, teacher: Any) -> bool:
-    """Tell whether the hidden states of two models can be compared one by one."""
+    """Return whether the hidden states of two models can be compared layer by layer."""
     return all(
         getattr(model.config, name, None) == getattr(teacher.config, name, None)
         for name in ("model_type", "num_hidden_layers", "hidden_size")

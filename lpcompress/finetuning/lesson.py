@@ -1,4 +1,4 @@
-"""A model, the rows it is trained on, and what it is to make of them."""
+"""A model, its training rows, and how to train it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,15 @@ from lpcompress.glue.metrics import compute, score
 
 @dataclass(frozen=True)
 class Lesson:
-    """A model, the rows it is trained on, and what it is to make of them.
+    """A model, its training rows, and how to train it.
 
     Attributes
     ----------
     classifier : Classifier
     rows : Rows
-        With labels.
+        The training rows, with labels.
     labels : LabelMap
-        What the model's outputs mean.
+        Meaning of the model's outputs.
     recipe : Recipe
     teacher : Teacher or None
     """
@@ -41,14 +41,14 @@ class Lesson:
     teacher: Teacher | None
 
     def settings(self, teacher: str | None, processes: int) -> dict[str, Any]:
-        """Return what the trained weights depend on: a resumed run must have the same.
+        """Return everything that the trained weights depend on; a resumed run must have the same.
 
         Parameters
         ----------
         teacher : str or None
             The teacher's fingerprint.
         processes : int
-            How many share each batch.
+            Number of training processes.
         """
         return self.recipe.model_dump(exclude={"train_limit"}) | {
             "freeze": list(self.recipe.freeze),
@@ -63,7 +63,7 @@ class Lesson:
         }
 
     def train(self, state: Path, setup: Setup) -> Trained:
-        """Train the model in place, in single precision; `state` is the directory for what a run is resumed from."""
+        """Train the model in place, in single precision; `state` is the directory that a run is resumed from."""
         model, dtype, labels = self.classifier.model, self.classifier.model.dtype, self.labels
         model.float()
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -71,14 +71,14 @@ class Lesson:
         examples = Examples(encode(self.classifier.tokenizer, self.rows, self.recipe.batch_size), self._targets())
         loss = train(learner, examples, state, setup.workers.device, setup.progress)
         model.to(setup.workers.device, dtype).eval()
-        if labels.order:  # so that nothing need be probed: a compressed model must not be
+        if labels.order:  # names make a probe unnecessary: a compressed model must not be probed
             model.config.id2label = {i: self.rows.task.classes[label] for i, label in enumerate(labels.order)}
             model.config.label2id = {name: i for i, name in model.config.id2label.items()}
         return Trained(train_loss=loss, trained_parameters=trained, follows_hidden_states=learner.follows_hidden)
 
     @property
     def diverged(self) -> bool:
-        """Whether training has made a weight NaN or infinite."""
+        """Whether training made a weight NaN or infinite."""
         return not all(bool(parameter.isfinite().all()) for parameter in self.classifier.model.parameters())
 
     def score(self, setup: Setup) -> float:
@@ -88,19 +88,19 @@ class Lesson:
         return score(compute(self.rows.task, self.labels.predictions(values), np.asarray(self.rows.labels)))
 
     def _targets(self) -> np.ndarray:
-        """Return the output (n,) that stands for each row's class, or the values of a regression."""
+        """Return the number of each row's correct output, or its regression value, of shape (n,)."""
         values = np.asarray(self.rows.labels)
         return np.argsort(self.labels.order)[values] if self.labels.order else values
 
 
-def teacher_of(guide: Classifier, meant: LabelMap, student: Classifier, labels: LabelMap) -> Teacher:
-    """Return a teacher with its outputs in the student's order.
+def teacher_of(guide: Classifier, guide_labels: LabelMap, student: Classifier, labels: LabelMap) -> Teacher:
+    """Return `guide` as a teacher, with its outputs in the student's order.
 
     Parameters
     ----------
     guide, student : Classifier
-    meant, labels : LabelMap
-        What the outputs of either mean.
+    guide_labels, labels : LabelMap
+        Meaning of the outputs of the guide and of the student.
 
     Raises
     ------
@@ -109,7 +109,9 @@ def teacher_of(guide: Classifier, meant: LabelMap, student: Classifier, labels: 
     """
     if guide.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise LpCompressError(
-            f"{guide.name}: a teacher must have the tokenizer of {student.name}. Name what it was made from."
+            f"{guide.name}: a teacher must have the same tokenizer as {student.name}. Give the model that the student"
+            " was made from."
         )
-    outputs = [meant.order.index(label) for label in labels.order] if meant.order and labels.order else [0]
+    theirs, ours = guide_labels.order, labels.order
+    outputs = [theirs.index(label) for label in ours] if theirs and ours else [0]
     return Teacher(guide.model.float(), outputs)

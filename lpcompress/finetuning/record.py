@@ -1,4 +1,4 @@
-"""What a fine-tuning run did, from the engine to the report."""
+"""The record of a fine-tuning run."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,16 +9,16 @@ from lpcompress.presentation import points
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What training came to.
+    """Result of training.
 
     Attributes
     ----------
     train_loss : float
-        Mean over the batches.
+        Mean loss of the batches.
     trained_parameters : int
-        Numbers that were not frozen.
+        Number of parameters that were not frozen.
     follows_hidden_states : bool
-        Whether the teacher's hidden states were followed, and not its logits alone.
+        Whether the loss included the teacher's hidden states, besides its logits.
     """
 
     train_loss: float
@@ -33,27 +33,27 @@ class Record:
     Attributes
     ----------
     model, task, out : str
-        What was trained, on which of GLUE's tasks, and where the checkpoint is.
+        The model that was trained, its GLUE task, and the directory of the checkpoint.
     head : str
-        "kept", or "new" where the model had none.
+        "kept", or "new" if the model had none.
     distill : str or None
         The teacher.
     n : int
-        Rows of the development set, on which both models were scored.
+        Number of rows of the development set that both models were scored on.
     metrics, score
         Of the trained model.
     score_before, metrics_before
-        Of the model as it was; None with a new head.
+        Of the model before training; None with a new head.
     gain, se : float or None
         Score after minus score before, and its standard error.
     teacher_score : float or None
     train_score : float
-        On the training rows, by which runs can be chosen without a look at others.
+        On the training rows, to choose between runs without looking at other rows.
     trained : Trained
     settings : dict
-        What the trained weights depend on.
+        Everything that the trained weights depend on.
     versions : dict of str to str
-        Of the packages that numbers may depend on.
+        Of the packages that the numbers may depend on.
     seconds : float
     """
 
@@ -77,14 +77,14 @@ class Record:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """Return what `finetune --json` prints; what training came to stands beside the rest."""
+        """Return the document that `finetune --json` prints; the fields of `trained` are at its top level."""
         document = asdict(self)
         return document | document.pop("trained")
 
     @property
     def sentence(self) -> str:
-        """What was done and what it came to."""
-        teacher = f", following `{Path(self.distill).name}`," if self.distill else ""
+        """A summary of the run and its scores."""
+        teacher = f" with the teacher `{Path(self.distill).name}`" if self.distill else ""
         settings, steps = self.settings, f"{self.settings['epochs']:g} epochs"
         if settings["max_steps"]:
             steps = f"{settings['max_steps']:,} steps"

@@ -1,4 +1,4 @@
-"""A fine-tuning run for people: a table, and the files beside the weights."""
+"""The report of a fine-tuning run: a table, and the files beside the weights."""
 
 import json
 from dataclasses import replace
@@ -16,19 +16,19 @@ from lpcompress.glue.data import REPOSITORY
 from lpcompress.presentation import as_json, plain_table, points
 
 RECORD_FILE = "finetuning.json"
-TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # Jinja's, which torch brings with it
+TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which is installed with torch
 
 
 def write_companions(directory: Path, record: Record, source: Path | None, model: Any) -> None:
-    """Write record, model card and, for a compressed model, its report beside the weights.
+    """Write the record, the model card and, for a compressed model, its report beside the weights.
 
     Parameters
     ----------
     directory : Path
-        Holds the new weight files, whose size the report states.
+        Directory of the new weight files, whose size the report states.
     record : Record
     source : Path or None
-        Directory of the model that was trained; its report, if it is compressed, is taken over.
+        Directory of the model that was trained. If the model is compressed, its report is updated and written.
     model : PreTrainedModel
     """
     (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
@@ -37,7 +37,7 @@ def write_companions(directory: Path, record: Record, source: Path | None, model
     if path and path.is_file():
         before = CheckpointReport.from_document(json.loads(path.read_text(encoding="utf-8")))
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
-        report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores of the model as it was
+        report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores before training
         report.write(directory)
         card = model_card(report, type(model).__name__)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")

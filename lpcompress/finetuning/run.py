@@ -1,4 +1,4 @@
-"""Fine-tune a dense or compressed classifier on a GLUE task: scored before and after, a checkpoint like any other."""
+"""Fine-tune a dense or compressed classifier on a GLUE task, scored before and after."""
 
 import time
 from contextlib import nullcontext
@@ -43,49 +43,80 @@ def finetune(
     progress: Callback | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train a classifier on a task's training rows, all of it or all but what is frozen.
+    r"""Fine-tune a classifier on a GLUE task, score it before and after, and write a checkpoint.
 
-    A compressed layer stays compressed: its codes and bases are trained. A model without a head gets one.
+    All parameters are trained except those that `freeze` matches. A compressed layer stays compressed: its codes and
+    bases are trained. A model without a head gets a new one.
 
     Parameters
     ----------
     model : str or Path
-        Hub id or directory; dense or compressed.
+        Hub id or directory of a dense or compressed model.
     task : str
-        One of GLUE's nine.
+        One of the nine tasks, such as "rte".
     out : str or Path
-        Directory for the checkpoint. What a run needs to be resumed stands beside it meanwhile, in a directory that
-        ends in `.training`.
+        Directory for the checkpoint. During the run, the state that it can be resumed from is kept beside it, in a
+        directory whose name ends in `.training`.
     recipe : Recipe, optional
         How to train.
     scoring : Scoring, optional
         Where the data is, and how to score before and after.
     distill : str or Path, optional
-        A model fine-tuned on the task, mostly the dense one, whose logits and hidden states are followed.
+        Teacher: a model fine-tuned on the task, usually the dense one. The loss then includes the distance from its
+        logits and hidden states.
     device : str, optional
-        By default a GPU if there is one.
+        Such as "cpu" or "cuda:1". By default a GPU if there is one.
     resume : bool, default=False
-        Go on with a run of the same settings that was ended.
+        Continue an interrupted run with the same settings.
     overwrite : bool, default=False
-        Replace the checkpoint in `out`, and forget what an ended run left beside it.
+        Replace the checkpoint in `out`, and delete the state of an interrupted run.
     progress : callable (description, done, total), optional
-        `done` and `total` are None where they are unknown.
+        `done` and `total` are None if unknown.
     **options
         Fields of `Recipe` (epochs, max_steps, learning_rate, batch_size, freeze, mixed_precision, split, train_limit,
-        seed, ...) and of `Scoring` (data, limit, label_map, ...), which win over those of `recipe` and `scoring`; a
-        name that both have is the recipe's.
+        seed, ...) and of `Scoring` (data, limit, label_map, ...). They override the fields of `recipe` and `scoring`;
+        a name that both have sets the recipe's field.
 
     Returns
     -------
     dict
-        What `finetune --json` prints: scores before (None with a new head) and after, in points, and how it was done.
+        The document that `finetune --json` prints: scores before (None with a new head) and after, in points (100
+        times the metric), and the settings of the run.
 
     Raises
     ------
     PlanError
-        If an option makes no sense.
+        If an option is invalid.
     LpCompressError
-        If model, teacher or rows cannot be read, or the result cannot be written.
+        If the model, the teacher or the rows cannot be read, training diverges, or the checkpoint cannot be written.
+
+    References
+    ----------
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015: the loss with a teacher.
+
+    Examples
+    --------
+    A random model and two rows, so that nothing is downloaded. For real ones leave out `data` and `split`.
+
+    >>> import json, tempfile
+    >>> from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> home = Path(scratch.name)
+    >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "sun"]
+    >>> _ = BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(home / "model")
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    >>> config = BertConfig(vocab_size=7, id2label={0: "entailment", 1: "not_entailment"}, **sizes)
+    >>> BertForSequenceClassification(config).save_pretrained(home / "model")
+    >>> rows = [{"sentence1": "rain", "sentence2": word, "label": i} for i, word in enumerate(["rain", "sun"])]
+    >>> (home / "rte").mkdir()
+    >>> _ = (home / "rte" / "validation.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    >>> where = {"data": home, "split": "validation", "device": "cpu"}
+    >>> done = finetune(home / "model", "rte", home / "tuned", max_steps=1, freeze=("embedding",), **where)
+    >>> done["head"], done["settings"]["train_rows"], done["gain"] == done["score"] - done["score_before"]
+    ('kept', 2, True)
+    >>> (home / "tuned" / "finetuning.json").is_file()
+    True
+    >>> scratch.cleanup()
     """
     to_score = {key: options.pop(key) for key in [*options] if key in Scoring.model_fields.keys() - Recipe.model_fields}
     recipe, scoring = Recipe.of(recipe, options), Scoring.of(scoring, to_score)
@@ -106,7 +137,7 @@ def tune(
     overwrite: bool = False,
     progress: Callback | None = None,
 ) -> Record:
-    """Do the work of `finetune`, and return its record as an object.
+    """Do the work of `finetune` and return its record as an object.
 
     Parameters
     ----------
@@ -139,7 +170,7 @@ def tune(
         workers.main_alone(lambda: state.prepare(settings, resume, overwrite))
         trained = lesson.train(state.directory, setup)
     if lesson.diverged:
-        workers.main_alone(state.forget)  # there is nothing that a run could be resumed from
+        workers.main_alone(state.forget)  # a run cannot be resumed from this state
         raise LpCompressError(
             "training diverged: weights are NaN or infinite. Lower the learning rate, which is"
             f" {recipe.learning_rate:g}."
@@ -181,16 +212,16 @@ def _save(record: Record, classifier: Classifier, source: Path | None, target: P
 def _one_task(name: str) -> Task:
     tasks = chosen(name)
     if len(tasks) > 1 or tasks[0].key not in TASKS:
-        raise PlanError(f"a model is fine-tuned on one task, one of {', '.join(TASKS)}. Got {name!r}.")
+        raise PlanError(f"task must be one of {', '.join(TASKS)}: a model is fine-tuned on one task. Got {name!r}.")
     return tasks[0]
 
 
 def _labelled(rows: Rows) -> Rows:
     if rows.labels is None:
-        raise LpCompressError(f"{rows.task.key}, {rows.split}: rows to train on must have labels. These have none.")
+        raise LpCompressError(f"{rows.task.key}, {rows.split}: training rows must have labels. These have none.")
     return rows
 
 
 def _labels(task: Task, before: Outcome | None) -> LabelMap:
-    """Return what the outputs mean: what they meant before, for a new head the data set's order."""
+    """Return the meaning of the outputs: the same as before, or the data set's order for a new head."""
     return before.labels if before else LabelMap(tuple(range(len(task.classes))) or None, "new head")

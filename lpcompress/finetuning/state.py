@@ -1,4 +1,4 @@
-"""The directory from which a run that was ended is resumed."""
+"""The directory that an interrupted run is resumed from."""
 
 import json
 import shutil
@@ -9,13 +9,13 @@ from typing import Any, Self
 from lpcompress.atomic import write_atomically
 from lpcompress.errors import LpCompressError
 
-ENDING = ".training"  # of the directory's name, beside the output
+ENDING = ".training"  # suffix of the directory's name
 SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
 class State:
-    """The directory from which a run that was ended is resumed, beside the output.
+    """The directory that an interrupted run is resumed from, beside the output.
 
     Attributes
     ----------
@@ -30,12 +30,12 @@ class State:
         return cls(target.with_name(target.name + ENDING))
 
     def prepare(self, settings: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the directory, or check that the one that is there is of a run with the same settings.
+        """Create the directory, or check that an existing one belongs to a run with the same settings.
 
         Raises
         ------
         LpCompressError
-            If it is not, or an ended run is neither to be resumed nor forgotten.
+            If it does not, or it exists and neither `resume` nor `overwrite` is set.
         """
         path, found = self.directory / SETTINGS, self.directory.exists()
         if found and resume:
@@ -43,18 +43,19 @@ class State:
             changed = [key for key, value in settings.items() if kept.get(key) != value]
             if changed:
                 raise LpCompressError(
-                    f"{self.directory} is of a run with other settings ({', '.join(changed)}). Repeat that run's"
-                    " options, or leave out --resume and pass --overwrite to begin again."
+                    f"{self.directory} belongs to a run with other settings ({', '.join(changed)}). Repeat that run's"
+                    " options, or pass --overwrite instead of --resume to start again."
                 )
             return
         if found and not overwrite:
             raise LpCompressError(
-                f"{self.directory} is of a run that was ended. Pass --resume to go on, or --overwrite to forget it."
+                f"{self.directory} belongs to an interrupted run. Pass --resume to continue it, or --overwrite to"
+                " discard it."
             )
         self.forget()
         self.directory.mkdir(parents=True)
         write_atomically(path, json.dumps(settings, indent=2) + "\n")
 
     def forget(self) -> None:
-        """Remove the directory, if there is one."""
+        """Delete the directory if it exists."""
         shutil.rmtree(self.directory, ignore_errors=True)

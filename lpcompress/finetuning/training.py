@@ -1,4 +1,4 @@
-"""Training with transformers' Trainer: what is frozen, and how a run that was ended is resumed."""
+"""Training with transformers' Trainer: frozen parameters, and resuming an interrupted run."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,18 @@ from lpcompress.surgery.finding import WORDS
 from lpcompress.surgery.layer import layers_of
 from lpcompress.surgery.swapping import trained_as_before
 
-SAVES = 5  # how often a run keeps what a resumed one can go on from
+SAVES = 5  # number of times that a run saves a state to resume from
 
 
 @dataclass(frozen=True)
 class Examples(Dataset):
-    """Rows with the outputs that a model is to give.
+    """Training rows with their targets.
 
     Attributes
     ----------
     encoded : Encoded
     targets : ndarray of shape (n,)
-        Number of the model's output (int64), or value of a regression (float).
+        Number of the correct output (int64), or regression value (float).
     """
 
     encoded: Encoded
@@ -66,7 +66,7 @@ def frozen(model: Any, patterns: Sequence[str]) -> Iterator[None]:
 
 
 def _named(model: Any, pattern: str) -> list[Tensor]:
-    """Return the parameters that a word or a wildcard stands for."""
+    """Return the parameters that a word or a wildcard matches."""
     parameters, layers = dict(model.named_parameters()), layers_of(model)
     asks = WORDS.get(pattern)
     chosen = [value for name, value in parameters.items() if not asks and fnmatchcase(name, pattern)]
@@ -81,7 +81,7 @@ def _named(model: Any, pattern: str) -> list[Tensor]:
 
 
 def train(learner: Learner, examples: Examples, directory: Path, device: torch.device, progress: Progress) -> float:
-    """Train in place, from the last complete state in `directory` if there is one.
+    """Train in place, resuming from the last complete state in `directory` if there is one.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
     Raises
     ------
     LpCompressError
-        If the Trainer needs another device.
+        If the Trainer uses another device.
     """
     recipe, on_cpu = learner.recipe, device.type == "cpu"
     arguments = TrainingArguments(
@@ -119,7 +119,7 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
         raise LpCompressError(
             f"training runs on {arguments.device}, not on {device}. Choose the GPU with CUDA_VISIBLE_DEVICES instead."
         )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process would split each batch over all GPUs it sees
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # otherwise one process would split each batch over all visible GPUs
     with kept_random_state():
         trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
@@ -129,7 +129,7 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
 
 
 class Reporting(TrainerCallback):
-    """Reports finished steps."""
+    """Trainer callback that reports finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -140,14 +140,14 @@ class Reporting(TrainerCallback):
 
 
 def last_state(directory: Path) -> str | None:
-    """Return the newest state that was written to its end: the Trainer writes `trainer_state.json` last."""
+    """Return the newest complete state, or None: the Trainer writes `trainer_state.json` last."""
     states = [path.parent for path in directory.glob("checkpoint-*/trainer_state.json")]
     return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
 
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Restore the global generators afterwards: the Trainer seeds them all."""
+    """Restore the global random generators after the block: the Trainer seeds them all."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:

@@ -1,1 +1,1 @@
-"""The GLUE benchmark: tasks, rows, label order, metrics, statistics. Knows nothing of models and of compression."""
+"""The GLUE benchmark: tasks, rows, label order, metrics, statistics. Independent of models and compression."""

@@ -1,4 +1,4 @@
-"""The rows of a GLUE split, from the Hub or from a local directory, checked."""
+"""Load and check the rows of a GLUE split, from the Hub or a local directory."""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Rows:
     texts : tuple of list of str
         One or two columns, in the order of `task.columns`.
     labels : array of shape (n,) or None
-        Numbers of classes (int64) or values of a regression (float64); None if the rows are unlabelled.
+        Class numbers (int64) or regression values (float64); None if the rows are unlabelled.
     fingerprint : str
-        SHA-256 of texts and labels: the same for the same rows whatever the files look like.
+        SHA-256 of texts and labels; it does not depend on the file format.
     """
 
     task: Task
@@ -55,14 +55,27 @@ def load_rows(task: Task, split: str, source: str | Path = HUB, limit: int | Non
     split : str
         As on the Hub: `validation`, `validation_matched`, ...
     source : str or Path, default="hub"
-        `hub`, or a directory with `<task>/<split>.parquet`, `.tsv` or `.jsonl`, or GLUE's original archive.
+        `hub`, or a directory with `<task>/<split>.parquet`, `.tsv` or `.jsonl`, or with GLUE's original archive.
     limit : int, optional
-        Only so many of the first rows.
+        Number of rows to keep, the first ones. By default all.
 
     Raises
     ------
     LpCompressError
         If there are no such rows, the Hub does not answer, or columns or labels are not those of the task.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lpcompress.glue.tasks import TASKS
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> root = Path(scratch.name)
+    >>> (root / "sst2").mkdir()
+    >>> _ = (root / "sst2" / "validation.jsonl").write_text('{"sentence": "a fine film", "label": "positive"}')
+    >>> rows = load_rows(TASKS["sst2"], "validation", root)
+    >>> rows.texts, rows.labels
+    ((['a fine film'],), array([1]))
+    >>> scratch.cleanup()
     """
     paths = [_download(task, split)] if source == HUB else files.find(Path(source).expanduser(), task, split)
     columns = files.read(paths, task)
@@ -80,23 +93,23 @@ def load_rows(task: Task, split: str, source: str | Path = HUB, limit: int | Non
 
 
 def _download(task: Task, split: str) -> Path:
-    """Return the parquet file of a split on the Hub; from the cache if the Hub does not answer."""
+    """Return a split's parquet file from the Hub, or from the cache if the Hub does not answer."""
     name = f"{task.key}/{split}-00000-of-00001.parquet"
-    cached = not answers()  # asked here, because a download tries for 23 seconds
+    cached = not answers()  # checked first, because a download tries for 23 seconds
     try:
         return Path(huggingface_hub.hf_hub_download(REPOSITORY, name, repo_type="dataset", local_files_only=cached))
     except LocalEntryNotFoundError:
         raise LpCompressError(
             f"{REPOSITORY}, {task.key}, {split} is not in the local cache, and the Hub cannot be reached. Check the"
-            " network and HF_HUB_OFFLINE, or name a directory with GLUE: --data DIR."
+            " network and HF_HUB_OFFLINE, or give a directory with GLUE: --data DIR."
         ) from None
     except EntryNotFoundError:
         raise LpCompressError(
-            f"{REPOSITORY} on the Hub must hold {name}, which it lacks. Name a directory that has it: --data DIR."
+            f"{REPOSITORY} on the Hub has no file {name}. Give a directory that has it: --data DIR."
         ) from None
     except UNREACHABLE as error:
         raise LpCompressError(
-            f"{REPOSITORY}, {name} cannot be downloaded ({type(error).__name__}). Try again, or name a directory with"
+            f"{REPOSITORY}, {name} cannot be downloaded ({type(error).__name__}). Try again, or give a directory with"
             " GLUE: --data DIR."
         ) from error
 
@@ -109,7 +122,7 @@ def _texts(values: list[Any], where: str) -> list[str]:
 
 
 def _labels(columns: Columns, task: Task, where: str) -> np.ndarray | None:
-    """Return the labels as numbers, None if every row is unlabelled."""
+    """Return the labels as numbers, or None if every row is unlabelled."""
     values = columns.get(LABEL, [])
     if all(value in UNLABELLED for value in values):
         return None
@@ -123,7 +136,7 @@ def _labels(columns: Columns, task: Task, where: str) -> np.ndarray | None:
 
 
 def _label(value: Any, task: Task) -> float | None:
-    """Return a label as a number, None if it is none of this task."""
+    """Return a label as a number, or None if the task has no such label."""
     if task.classes:
         return task.class_id(int(value) if isinstance(value, float) and value.is_integer() else value)
     try:

@@ -1,4 +1,4 @@
-"""Tables of GLUE on disk: parquet as on the Hub, TSV as in the original archive, jsonl."""
+"""Read GLUE tables from disk: parquet as on the Hub, TSV as in the original archive, jsonl."""
 
 import itertools
 import json
@@ -16,13 +16,13 @@ from lpcompress.glue.tasks import Task, squeezed
 
 Columns = dict[str, list[Any]]
 LABEL = "label"
-ARCHIVE_FOLDERS = {"ax": "diagnostic"}  # beside GLUE's spelling of a task
-ARCHIVE_FILES = {  # a task's split -> the name of its TSV in the original archive
+ARCHIVE_FOLDERS = {"ax": "diagnostic"}  # folder names other than GLUE's spelling of a task
+ARCHIVE_FILES = {  # (task, split) -> name of its TSV in the original archive
     ("mnli", "validation_matched"): "dev_matched",
     ("mnli", "validation_mismatched"): "dev_mismatched",
     ("ax", "test"): "diagnostic",
 }
-ARCHIVE_COLUMNS = {  # a task -> what the archive calls its columns, where that differs from the Hub
+ARCHIVE_COLUMNS = {  # task -> the archive's column names -> the Hub's, where they differ
     "mrpc": {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": LABEL},
     "stsb": {"score": LABEL},
     "qqp": {"is_duplicate": LABEL},
@@ -30,16 +30,16 @@ ARCHIVE_COLUMNS = {  # a task -> what the archive calls its columns, where that 
     "ax": {"sentence1": "premise", "sentence2": "hypothesis"},
 }
 COLA_COLUMNS = ["source", LABEL, "star", "sentence"]  # the archive's CoLA has no header
-SHARD = "-[0-9]*-of-[0-9]*"  # ends the name of a parquet file as the Hub stores it
+SHARD = "-[0-9]*-of-[0-9]*"  # suffix of the Hub's parquet files
 
 
 def find(root: Path, task: Task, split: str) -> list[Path]:
-    """Return the files of a split in a directory of GLUE; several only for sharded parquet.
+    """Return the files of a split in a GLUE directory; several only for sharded parquet.
 
     Raises
     ------
     LpCompressError
-        If there are none; lists what was looked for.
+        If there are none; the message lists the names that were tried.
     """
     if not root.is_dir():
         raise LpCompressError(f"--data must be 'hub' or a directory with GLUE. There is no directory {root}.")
@@ -55,12 +55,12 @@ def find(root: Path, task: Task, split: str) -> list[Path]:
 
 
 def read(paths: Iterable[Path], task: Task) -> Columns:
-    """Return the columns of a split, labels as they stand in the files (names or numbers).
+    """Return the columns of a split, with labels as stored in the files (names or numbers).
 
     Raises
     ------
     LpCompressError
-        If a file cannot be read as what its suffix says.
+        If a file cannot be read in the format of its suffix.
     """
     parts = []
     for path in paths:
@@ -74,12 +74,12 @@ def read(paths: Iterable[Path], task: Task) -> Columns:
 
 
 def _belongs(folder: Path, task: Task) -> bool:
-    """Tell whether a folder is that of a task: `sst2` or, as in the archive, `SST-2`."""
+    """Return whether a folder is that of a task: `sst2` or, as in the archive, `SST-2`."""
     return folder.is_dir() and squeezed(folder.name) in (task.key, ARCHIVE_FOLDERS.get(task.key))
 
 
 def _parquet(path: Path, task: Task) -> Columns:
-    """Read a parquet file; numbers of classes become names where the file knows them."""
+    """Read a parquet file; class numbers become names if the file defines names."""
     table = pq.read_table(path)
     columns: Columns = {name: table[name].to_pylist() for name in table.column_names if name in (*task.columns, LABEL)}
     feature = datasets.Features.from_arrow_schema(table.schema).get(LABEL)
@@ -89,9 +89,9 @@ def _parquet(path: Path, task: Task) -> Columns:
 
 
 def _tsv(path: Path, task: Task) -> Columns:
-    """Read a TSV in which quotes are ordinary characters, as they are in GLUE's archive.
+    """Read a TSV in which quotes are ordinary characters, as in GLUE's archive.
 
-    Rows with too few fields are left out, as they are on the Hub, with a warning.
+    Rows with too few fields are left out, as on the Hub, with a warning.
     """
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
@@ -108,13 +108,13 @@ def _tsv(path: Path, task: Task) -> Columns:
 
 
 def _hub_name(name: str, header: list[str], task: Task) -> str:
-    """Return what the Hub calls a column of the archive; a file that has the Hub's names keeps them."""
+    """Return the Hub's name of an archive column; a file that already has the Hub's names keeps them."""
     new = ARCHIVE_COLUMNS.get(task.key, {}).get(name, name)
     return name if new in header else new
 
 
 def _jsonl(path: Path, task: Task) -> Columns:
-    """Read a file of one JSON object a line."""
+    """Read a file with one JSON object per line."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         rows = [_object(line, number) for number, line in enumerate(file, 1) if line.strip()]
     names = [name for name in (*task.columns, LABEL) if any(name in row for row in rows)]

@@ -1,4 +1,4 @@
-"""GLUE's metrics for programs built on `evaluate`, whose `evaluate.load("glue", ...)` downloads code from the Hub."""
+"""GLUE's metrics for programs that use `evaluate`; `evaluate.load("glue", ...)` downloads code from the Hub."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class GlueMetric(evaluate.Metric):
     ----------
     task : Task
     **settings
-        Those of `evaluate.Metric`.
+        Arguments of `evaluate.Metric`.
 
     Examples
     --------
@@ -34,7 +34,7 @@ class GlueMetric(evaluate.Metric):
         super().__init__(config_name=task.key, keep_in_memory=True, **settings)
 
     def _build_data_dir(self) -> str:
-        return ""  # by default an empty directory is made in the cache, even if everything is kept in memory
+        return ""  # the default creates an empty cache directory, even with everything in memory
 
     def _info(self) -> evaluate.MetricInfo:
         kind = datasets.Value("int64" if self.task.classes else "float64")
@@ -42,7 +42,7 @@ class GlueMetric(evaluate.Metric):
             description=f"{', '.join(self.task.metrics)} of GLUE's {self.task.spelling}, in points",
             citation="Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform, 2018. arXiv:1804.07461",
             inputs_description="",
-            features=datasets.Features({"predictions": kind, "references": kind}),  # format "numpy" would halve floats
+            features=datasets.Features({"predictions": kind, "references": kind}),  # "numpy" would give float32
         )
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""GLUE's metrics, in points from 0 to 100: those of scikit-learn and SciPy, and NumPy twins for the bootstrap."""
+"""GLUE's metrics in points (0 to 100): from scikit-learn and SciPy, and faster ones for the bootstrap."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ POSITIVE = 1  # F1 is that of class 1
 
 
 def _unless_constant(statistic: Statistic) -> Statistic:
-    """Return the statistic, but 0 where one side is constant, so that it is not defined."""
+    """Return a statistic that is 0 where the given one is undefined because one side is constant."""
 
     def defined(predictions: np.ndarray, labels: np.ndarray) -> float:
         if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
@@ -31,7 +31,7 @@ def _f1(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 def _pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NearConstantInputWarning)  # of a ruined model: its score says so
+        warnings.simplefilter("ignore", NearConstantInputWarning)  # from a ruined model; its score shows it
         return float(pearsonr(predictions, labels).statistic)
 
 
@@ -57,8 +57,8 @@ def compute(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str
     Returns
     -------
     dict of str to float
-        In points, main metric first. Where a metric is not defined (a constant prediction has no correlation, and
-        without a positive there is no F1) it is 0, never NaN.
+        In points, main metric first. A metric that is undefined (a constant prediction has no correlation, and without
+        a positive there is no F1) is 0, never NaN.
 
     Examples
     --------
@@ -120,14 +120,14 @@ def _quick_pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
 QUICK: dict[str, Statistic] = {
     "accuracy": lambda predictions, labels: float(np.mean(predictions == labels)),
     "f1": _quick_f1,
-    "matthews": _unless_constant(_quick_pearson),  # of two classes, Matthews' is Pearson's coefficient of 0 and 1
+    "matthews": _unless_constant(_quick_pearson),  # with two classes, Matthews' is Pearson's coefficient of 0/1 labels
     "pearson": _unless_constant(_quick_pearson),
     "spearman": _unless_constant(lambda predictions, labels: _quick_pearson(rankdata(predictions), rankdata(labels))),
 }
 
 
 def statistic(task: Task, name: str) -> Statistic:
-    """Return a metric as a function that is cheap enough for a bootstrap.
+    """Return a metric as a function that is fast enough for a bootstrap.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The order of a model's outputs, judged by labelled rows, and how sure that is."""
+"""Infer the order of a model's outputs from labelled rows, with a permutation test."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ Order = tuple[int, ...]
 
 PROBE_ROWS = 500
 SHUFFLES = 999
-LEVEL = 0.001  # how rarely chance may give so clear an answer
+LEVEL = 0.001  # significance level of the permutation test
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a probe found.
+    """Result of a probe.
 
     Attributes
     ----------
     accuracies : dict of tuple of int to float
-        Accuracy, from 0 to 1, if output i means class `order[i]`, for every order, the best first. It is the mean
-        over classes, so that a constant answer is at chance however common its class is.
+        Order -> accuracy, 0 to 1, if output i means class `order[i]`; all orders, best first. Accuracy is the mean over
+        classes, so that a constant answer is at chance however common its class is.
     sure : bool
-        Whether chance would put the best so far above the next in less than `LEVEL` of all samples.
+        Whether the lead of the best order over the next is significant at `LEVEL`.
     """
 
     accuracies: dict[Order, float]
@@ -31,22 +31,23 @@ class Evidence:
 
     @property
     def best(self) -> Order:
-        """The order of the highest accuracy."""
+        """The order with the highest accuracy."""
         return next(iter(self.accuracies))
 
 
 def examine(logits: np.ndarray, labels: np.ndarray, size: int) -> Evidence:
     """Compare all orders of `size` classes on the first `PROBE_ROWS` rows.
 
-    Sureness is that of a permutation test: labels are shuffled, which keeps both the classes and the answers as
-    common as they are, and the lead of the best order is compared. It holds for small samples too: with two
-    classes, some 14 rows that are all right.
+    Significance comes from a permutation test: labels are shuffled, which keeps the frequencies of classes and of
+    answers, and the lead of the best order is compared with its leads after shuffling. The test is valid for small
+    samples too: with two classes, about 14 rows that are all right are significant.
 
     Parameters
     ----------
     logits : array of shape (n, size)
     labels : array of int of shape (n,)
     size : int
+        Number of classes.
 
     Examples
     --------
@@ -75,7 +76,7 @@ def _confusion(outputs: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray
 
 
 def _accuracies(counts: np.ndarray) -> dict[Order, float]:
-    """Return the accuracy under every order, the mean over the classes that occur, the best first."""
+    """Return the accuracy of every order, best first; the mean over the classes that occur."""
     totals = counts.sum(axis=0)  # (classes,)
     recalls = counts / np.maximum(totals, 1)
     outputs = np.arange(len(counts))

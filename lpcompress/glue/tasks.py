@@ -1,11 +1,11 @@
-"""The tasks of GLUE: one row each."""
+"""The GLUE tasks, one row each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lpcompress.errors import PlanError, nearest
 
-WNLI = "wnli"  # nearly every model gives its majority class there, so that its score says nothing
+WNLI = "wnli"  # nearly every model predicts its majority class, so its score says nothing
 
 SYNONYMS = {
     "entail": "entailment",
@@ -16,7 +16,7 @@ SYNONYMS = {
     "paraphrase": "equivalent",
     "not_paraphrase": "not_equivalent",
 }
-SECOND_SPLIT = "_mm"  # ends the name of a metric on MNLI's mismatched rows, as in eval_accuracy_mm
+SECOND_SPLIT = "_mm"  # suffix of a metric on MNLI's mismatched rows, as in eval_accuracy_mm
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Task:
     key : str
         As on the Hub and in options: `sst2`.
     spelling : str
-        As GLUE itself and the names of many checkpoints have it: `SST-2`. Stands for `{TASK}` in a template,
-        `key` for `{task}`, and `key` with a capital for `{Task}`.
+        As in GLUE itself and in the names of many checkpoints: `SST-2`. It replaces `{TASK}` in a template; `key`
+        replaces `{task}`, and `key` with a capital replaces `{Task}`.
     columns : tuple of str
         One or two columns of text, in the order in which the tokenizer gets them.
     classes : tuple of str
@@ -39,9 +39,9 @@ class Task:
     splits : tuple of str
         The splits that are scored.
     head : str
-        The task whose fine-tuned model is scored, if it is not this one.
+        The task whose fine-tuned model is scored, if not this one.
     adversarial : bool
-        The rows repeat sentences of the training set with the other label, so that a model below chance is nothing odd.
+        Whether rows repeat training sentences with the other label, so that scores below chance are normal.
     """
 
     key: str
@@ -55,16 +55,16 @@ class Task:
 
     @property
     def n_outputs(self) -> int:
-        """Outputs of a model for this task: one for each class, one in all for a regression."""
+        """Number of outputs of a model for this task: one for each class, or one for a regression."""
         return len(self.classes) or 1
 
     @property
     def metric_keys(self) -> tuple[str, ...]:
-        """Names of the metrics in a result: those of every split, MNLI's mismatched ones ending in `_mm`."""
+        """Names of the metrics of all splits in a result; those of MNLI's mismatched rows end in `_mm`."""
         return tuple(name + ending for ending in ("", SECOND_SPLIT)[: len(self.splits)] for name in self.metrics)
 
     def class_id(self, name: object) -> int | None:
-        """Return the number of a class given its name, a synonym, or the number itself; None if it is none.
+        """Return the number of a class given its name, a synonym or the number itself; None if there is none.
 
         Examples
         --------
@@ -79,7 +79,7 @@ class Task:
 
 
 def normalized(name: str) -> str:
-    """Return a name in lower case with `_` for `-` and blanks, so that spellings compare.
+    """Return a name in lower case with `_` for `-` and blanks, so that spellings can be compared.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def normalized(name: str) -> str:
 
 
 def squeezed(name: str) -> str:
-    """Return the name of a task or folder as a key is written: `SST-2` as `sst2`."""
+    """Return the name of a task or folder in the form of a key: `sst2` for `SST-2`."""
     return name.lower().replace("-", "").replace("_", "")
 
 
@@ -120,19 +120,19 @@ TASKS = {
 AX = Task("ax", "AX", ("premise", "hypothesis"), NLI, ("accuracy",), splits=("test",), head="mnli")  # unlabelled
 
 
-def chosen(wish: str | Iterable[str]) -> list[Task]:
-    """Return the tasks that a user asks for, each once, in GLUE's order.
+def chosen(names: str | Iterable[str]) -> list[Task]:
+    """Return the named tasks, each once, in GLUE's order.
 
     Parameters
     ----------
-    wish : str or iterable of str
-        `all` (the nine; `ax` only if it is named too), keys or GLUE's spellings; a string may list several,
-        between commas or blanks.
+    names : str or iterable of str
+        `all` (the nine; `ax` only if it is named too), keys or GLUE's spellings. A string may list several, separated
+        by commas or blanks.
 
     Raises
     ------
     PlanError
-        If a word is no task, or there is none.
+        If a word is not a task, or no task is named.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def chosen(wish: str | Iterable[str]) -> list[Task]:
     >>> len(chosen("all")), len(chosen(["all", "ax"]))
     (9, 10)
     """
-    words = [part for text in ([wish] if isinstance(wish, str) else wish) for part in text.replace(",", " ").split()]
+    words = [part for text in ([names] if isinstance(names, str) else names) for part in text.replace(",", " ").split()]
     known = TASKS | {AX.key: AX}
     keys: set[str] = set()
     for word in words:

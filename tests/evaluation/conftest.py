@@ -1,4 +1,4 @@
-"""A setup on our own rows, a quick change to a model, and evaluations whose numbers are made up."""
+"""Fixtures: a setup on the test rows, a cheap variant of a model, and evaluations with made-up numbers."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def setup(glue_dir):
 
 @pytest.fixture
 def reversing():
-    """A function (name, key) -> a variant that replaces the embedding by one whose rows stand in reverse."""
+    """A function (name, key) -> a variant that replaces the embedding by one with its rows in reverse order."""
 
     def prepare(model, tokenizer, progress):
         table = model.get_input_embeddings()
@@ -35,7 +35,7 @@ def reversing():
 
 @pytest.fixture
 def result():
-    """A function (score, baseline's score, metrics, n) -> the result of a task."""
+    """A function (score, base, metrics, n) -> the result of a task."""
 
     def make(score, base, metrics=None, n=408):
         compared = {"baseline_score": base, "drop": base - score, "recovery": score / base, "se": 0.125} if base else {}

@@ -1,9 +1,9 @@
-"""What fails on a task is marked, and the rest goes on."""
+"""A failure on a task is recorded and does not stop the rest."""
 
 import pytest
 
 from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.evaluation.setup import Variant
 from lpcompress.glue.tasks import TASKS
 
@@ -30,7 +30,7 @@ def test_a_bug_marks_the_task_and_its_traceback_is_logged(tiny_classifier, setup
     assert "Traceback" in caplog.text
 
 
-def test_a_model_that_is_not_there_is_not_available(setup, tmp_path):
+def test_a_missing_model_is_not_available(setup, tmp_path):
     [result] = evaluate_task(MRPC, str(tmp_path / "absent"), setup()).values()
     assert result.status == "not available"
     assert "There is no such directory" in result.reason
@@ -52,7 +52,7 @@ def test_a_wrong_label_map_is_a_wrong_option(tiny_classifier, setup, tmp_path):
 def test_a_model_is_compared_with_the_one_it_was_made_from(tiny_classifier, setup, tmp_path):
     base = tiny_classifier("mrpc")
     other = tiny_classifier("mrpc", directory=tmp_path / "other", seed=1)
-    result = evaluate_task(MRPC, str(other), setup(), baseline=str(base))[ITSELF]
-    alone = evaluate_task(MRPC, str(other), setup())[ITSELF]
-    dense = evaluate_task(MRPC, str(base), setup())[ITSELF]
+    result = evaluate_task(MRPC, str(other), setup(), baseline=str(base))[AS_IS]
+    alone = evaluate_task(MRPC, str(other), setup())[AS_IS]
+    dense = evaluate_task(MRPC, str(base), setup())[AS_IS]
     assert (result.model, result.score, result.baseline_score) == (str(other), alone.score, dense.score)

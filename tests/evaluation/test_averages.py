@@ -29,17 +29,17 @@ def test_the_mean_is_over_the_tasks_that_have_a_score():
     assert average(results, without="wnli").average == pytest.approx(70.0)
 
 
-def test_without_a_baseline_there_is_a_score_alone():
+def test_without_a_baseline_there_is_only_a_score():
     mean = average({"mrpc": result(80.0)})
     assert (mean.average, mean.average_drop, mean.average_recovery) == (80.0, None, None)
     assert average({}).average is None
 
 
-def test_a_baseline_of_nothing_has_no_recovery():
+def test_a_baseline_of_zero_has_no_recovery():
     assert average({"cola": result(0.0, 0.0)}).average_recovery is None
 
 
-def test_the_formula_says_what_each_task_counts_with():
+def test_the_formula_names_the_metrics_of_each_task():
     text = formula(["cola", "mrpc", "stsb", "mnli"], {"mrpc": "f1"})
     assert text == (
         "average over 4 of 9 tasks = (CoLA Matthews + MRPC F1 + STS-B (Pearson + Spearman)/2"
@@ -48,6 +48,6 @@ def test_the_formula_says_what_each_task_counts_with():
     assert formula([], {}) == "no task was scored"
 
 
-def test_the_error_of_the_mean_is_that_of_independent_tasks():
+def test_the_error_of_the_mean_assumes_independent_tasks():
     mean = average({key: result(1.0, 2.0, 0.5) for key in ("cola", "sst2", "rte", "qnli")})
     assert math.isclose(mean.average_drop_se, 0.5 / 2)

@@ -49,7 +49,7 @@ def models(tiny_classifier, tmp_path):
 
 
 def expected_metrics(directory, task, rows):
-    """The metrics of a checkpoint, one row at a time, straight from scikit-learn and SciPy."""
+    """The metrics of a checkpoint, one row at a time, directly from scikit-learn and SciPy."""
     model, tokenizer = (
         AutoModelForSequenceClassification.from_pretrained(directory),
         AutoTokenizer.from_pretrained(directory),
@@ -96,13 +96,13 @@ def test_compressed_in_memory_and_from_a_directory_score_alike(models, glue_dir,
     assert here["agreement"] < 100
 
 
-def test_methods_stand_side_by_side(models, glue_dir):
+def test_methods_are_compared_side_by_side(models, glue_dir):
     template = models(tasks=["mrpc", "stsb"])
     both = lpcompress.eval_glue(
         template, ["mrpc", "stsb"], data=glue_dir, methods=["svd", "messi"], ratio=0.4, clusters=2
     )
     assert list(both["methods"]) == ["svd", "messi"]
-    assert not {"tasks", "average", "formula"} & set(both)  # nothing of one method stands at the top
+    assert not {"tasks", "average", "formula"} & set(both)  # no numbers of one method at the top level
     assert CONTRACT - {"methods"} <= set(both) | set(both["methods"]["svd"])
     for method, document in both["methods"].items():
         alone = lpcompress.eval_glue(
@@ -112,7 +112,7 @@ def test_methods_stand_side_by_side(models, glue_dir):
         assert document["settings"]["compression"]["method"] == method
 
 
-def test_without_compression_there_are_scores_alone(models, glue_dir):
+def test_without_compression_there_are_only_scores(models, glue_dir):
     document = lpcompress.eval_glue(models(tasks=["rte"]), "rte", data=glue_dir)
     assert (document["baseline"], document["average_drop"], document["tasks"]["rte"]["drop"]) == (None, None, None)
     assert document["average"] == document["tasks"]["rte"]["score"]
@@ -169,12 +169,12 @@ def test_gates_are_in_the_results(models, glue_dir):
 
 
 @pytest.mark.parametrize(
-    ("wish", "sentence"),
+    ("options", "sentence"),
     [
         ({"max_drop": 1.0}, "need something to compare with. Give a ratio or a baseline"),
         (
             {"baseline": "b", "ratio": 0.3},
-            "One that is compressed here is its own baseline. Leave out baseline, or ratio",
+            "A model that is compressed here is its own baseline. Leave out baseline, or ratio",
         ),
         ({"resume": True}, "resume needs out"),
         ({"limit": 0}, "limit must be at least 1: maximum number of rows of each split. Got 0"),
@@ -191,9 +191,9 @@ def test_gates_are_in_the_results(models, glue_dir):
         ({"ratoi": 0.3}, "unknown key 'ratoi'; did you mean 'ratio'?"),
     ],
 )
-def test_a_wrong_wish_is_refused_before_any_work(wish, sentence):
+def test_an_invalid_option_is_refused_before_any_work(options, sentence):
     with pytest.raises(PlanError) as error:
-        lpcompress.eval_glue("no/model", **({"tasks": "mrpc"} | wish))
+        lpcompress.eval_glue("no/model", **({"tasks": "mrpc"} | options))
     assert sentence in str(error.value)
 
 

@@ -48,7 +48,7 @@ def test_a_drop_is_the_baselines_score_minus_the_compressed_models(task, rows):
     assert [each.n for each in result.splits.values()] == [len(each) for each in splits]
 
 
-def test_the_standard_error_of_two_splits_counts_each_by_itself(rows):
+def test_the_standard_error_of_two_splits_treats_them_as_independent(rows):
     splits = rows(TASKS["mnli"])
     model, baseline = (outcome(TASKS["mnli"], splits, seed) for seed in (1, 2))
     both = compare(TASKS["mnli"], splits, model, baseline).se

@@ -1,4 +1,4 @@
-"""The document that others script against."""
+"""The JSON document, which scripts rely on."""
 
 import json
 
@@ -9,7 +9,7 @@ OWN = {"average", "baseline_average", "average_drop", "average_drop_se", "averag
 OWN |= {"without_wnli"}
 
 
-def test_the_numbers_of_one_method_stand_at_the_top(make, results):
+def test_the_numbers_of_one_method_are_at_the_top_level(make, results):
     document = make(results, max_drop=0.9).document()
     assert set(document) == SHARED | OWN
     assert document["settings"]["compression"] == Plan(method="svd", p=1.0).model_dump(mode="json")
@@ -17,7 +17,7 @@ def test_the_numbers_of_one_method_stand_at_the_top(make, results):
     assert json.loads(json.dumps(document)) == document
 
 
-def test_several_methods_share_the_head_and_nothing_stands_twice(make, result, results):
+def test_several_methods_share_the_top_level_and_nothing_is_repeated(make, result, results):
     methods = {"svd": results, "lp": results | {"mrpc": result(70.0, 81.0)}}
     evaluation = make(methods=methods, max_drop={"mrpc": 2.0})
     document = evaluation.document()
@@ -39,6 +39,6 @@ def test_an_evaluation_has_failed_if_a_task_has(make, result, results):
     assert make(methods={"svd": {"mrpc": result(80.0, 81.0)}, "lp": {"mrpc": results["rte"]}}).failed
 
 
-def test_without_gates_and_compression_there_are_none(make, result):
+def test_without_gates_and_compression_both_are_none(make, result):
     document = make({"mrpc": result(80.0, None)}, baseline=None, plan=None).document()
     assert (document["gates"], document["settings"]["compression"], document["baseline"]) == (None, None, None)

@@ -38,7 +38,7 @@ def test_finished_parts_are_taken_from_the_store(tiny_classifier, setup, reversi
 
 
 @pytest.mark.parametrize("change", ["limit", "batch_size", "context", "plan", "model", "label_map"])
-def test_other_settings_are_other_parts(change, tiny_classifier, setup, reversing, tmp_path):
+def test_other_settings_are_stored_separately(change, tiny_classifier, setup, reversing, tmp_path):
     model, parts, variants = str(tiny_classifier("mrpc")), tmp_path / "parts", [reversing(key={"plan": 1})]
     evaluate_task(MRPC, model, setup(store=Store(parts, resume=True)), variants)
     before = set(parts.iterdir())

@@ -29,7 +29,7 @@ def failures(max_drop=None, min_recovery=None, results=RESULTS):
         ({}, []),
     ],
 )
-def test_gates_hold_for_the_average_and_every_task(gate, found):
+def test_gates_apply_to_the_average_and_every_task(gate, found):
     assert failures(**gate) == found
 
 
@@ -39,17 +39,17 @@ def test_a_failed_task_passes_no_gate():
     assert failures(results=results) == []
 
 
-def test_a_baseline_of_nothing_has_no_recovery_to_gate():
+def test_a_baseline_of_zero_has_no_recovery_to_gate():
     results = {"cola": TaskResult(OK, score=0.0, baseline_score=0.0, drop=0.0, recovery=None, se=0.0)}
     assert failures(min_recovery=0.98, results=results) == []
 
 
-def test_a_limit_for_nothing_is_refused():
+def test_a_limit_for_an_unknown_task_is_refused():
     with pytest.raises(PlanError, match=r"a limit must be for average, for one of cola.*Got 'mprc'"):
         limits({"mprc": 1.0})
 
 
 @pytest.mark.parametrize("limit", [float("nan"), "1", {"average": "1"}, {"rte": float("nan")}])
-def test_a_limit_that_nothing_could_exceed_is_refused(limit):
+def test_a_limit_that_is_not_a_number_is_refused(limit):
     with pytest.raises(PlanError, match=r"max_drop and min_recovery must be numbers\. Got"):
         limits(limit)

@@ -1,4 +1,4 @@
-"""The label-order trap from end to end: a model that can do its task, its outputs permuted."""
+"""Label order from end to end: an accurate model with permuted outputs."""
 
 import itertools
 import json
@@ -8,14 +8,14 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lpcompress.config.scoring import Scoring
-from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.evaluation.setup import Setup
 from lpcompress.glue.labels import LabelMap
 from lpcompress.glue.tasks import TASKS
 from lpcompress.processes import Workers
 
 MNLI = TASKS["mnli"]
-WORDS = ("shop", "bridge", "road")  # of the hypothesis: each stands for a class
+WORDS = ("shop", "bridge", "road")  # in the hypothesis, one per class
 PREMISES = [f"{a} {b} {c}" for a, b, c in itertools.permutations("the old train is late today she".split(), 3)][:40]
 ROWS = [(premise, f"a {word}", label) for premise in PREMISES for label, word in enumerate(WORDS)]
 
@@ -47,10 +47,10 @@ def trained(tiny_classifier, tmp_path):
 
 
 def evaluated(data, model, **settings):
-    return evaluate_task(MNLI, model, Setup(Workers("cpu"), Scoring(data=data, **settings)))[ITSELF]
+    return evaluate_task(MNLI, model, Setup(Workers("cpu"), Scoring(data=data, **settings)))[AS_IS]
 
 
-@pytest.mark.filterwarnings("ignore:.*--label-map FILE says otherwise")
+@pytest.mark.filterwarnings("ignore:.*Use --label-map FILE to change this")
 @pytest.mark.parametrize("limit", [None, 6])
 def test_permuted_outputs_without_names_get_their_true_score(trained, limit):
     data, make = trained
@@ -65,11 +65,11 @@ def test_wrong_names_are_an_error(trained):
     data, make = trained
     result = evaluated(data, make((1, 2, 0), MNLI.classes))
     assert result.status == "failed"
-    assert "with which the uncompressed model is right in" in result.reason
+    assert "which gives the uncompressed model an accuracy of" in result.reason
     assert "--label-map FILE" in result.reason
 
 
-def test_a_file_has_the_last_word(trained, tmp_path):
+def test_a_file_overrides_wrong_names(trained, tmp_path):
     data, make = trained
     (tmp_path / "map.yaml").write_text("mnli: [neutral, contradiction, entailment]")
     result = evaluated(data, make((1, 2, 0), MNLI.classes), label_map=tmp_path / "map.yaml")

@@ -1,10 +1,10 @@
-"""What outputs mean is decided on uncompressed models alone."""
+"""The meaning of outputs is decided on uncompressed models only."""
 
 import pytest
 
 from lpcompress.checkpoints import saving
 from lpcompress.evaluation import outputs
-from lpcompress.evaluation.attempts import ITSELF, evaluate_task
+from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.glue.labels import LabelMap
 from lpcompress.glue.tasks import TASKS, chosen
 
@@ -17,7 +17,7 @@ def test_outputs_without_names_mean_what_the_baselines_do(tiny_classifier, setup
     other = tiny_classifier("mnli", names=names, directory=tmp_path / "other", seed=1)
     meaning = LabelMap((2, 0, 1), "probe")
     monkeypatch.setattr(outputs, "decide", lambda *_: meaning)
-    result = evaluate_task(MNLI, str(other), setup(), baseline=str(base))[ITSELF]
+    result = evaluate_task(MNLI, str(other), setup(), baseline=str(base))[AS_IS]
     assert result.labels == meaning
     assert result.status == "ok"
 
@@ -25,7 +25,7 @@ def test_outputs_without_names_mean_what_the_baselines_do(tiny_classifier, setup
 def test_a_compressed_model_is_never_probed(tiny_classifier, setup, tmp_path):
     base = tiny_classifier("mnli")
     other = tiny_classifier("mnli", names=["LABEL_0", "LABEL_1", "LABEL_2"], directory=tmp_path / "other")
-    result = evaluate_task(MNLI, str(other), setup(), baseline=str(base))[ITSELF]
+    result = evaluate_task(MNLI, str(other), setup(), baseline=str(base))[AS_IS]
     assert result.status == "failed"
     assert "a compressed model's own scores must not decide" in result.reason
     assert "--label-map FILE" in result.reason
@@ -55,12 +55,12 @@ def test_the_probe_of_the_diagnostic_set_is_on_mnli(tiny_classifier, setup, monk
 
     monkeypatch.setattr(outputs, "decide", decide)
     [task] = chosen("ax")
-    result = evaluate_task(task, str(tiny_classifier("mnli")), setup())[ITSELF]
+    result = evaluate_task(task, str(tiny_classifier("mnli")), setup())[AS_IS]
     assert seen[0].tolist() == [row["label"] for row in rows_of("mnli", "validation_matched")]
     assert (result.status, len(result.predictions)) == ("unlabelled", 4)
 
 
-def test_names_are_held_against_the_answers_of_uncompressed_models_only(
+def test_names_are_checked_against_the_answers_of_uncompressed_models_only(
     tiny_classifier, compressed, tokenizer, setup, tmp_path, monkeypatch
 ):
     seen = []

@@ -36,7 +36,7 @@ def test_logits_are_those_of_each_row_alone(architecture, tiny_classifier, token
     found = logits(model, encode(words, rows, batch_size=5), Workers("cpu"))
     assert found.dtype == np.float32
     expected = one_by_one(model, words, rows)
-    assert np.ptp(expected[:, 0]) > 1e-3  # rows differ, so their order is seen
+    assert np.ptp(expected[:, 0]) > 1e-3  # rows differ, so a wrong order would show
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
@@ -47,7 +47,7 @@ def test_a_head_that_reads_padding_gets_none(summary, tiny_classifier, tokenizer
     encoded = encode(tokenizer("xlnet"), rows, batch_size=5)
     found = logits(model, encoded, Workers("cpu"))
     np.testing.assert_allclose(found, one_by_one(model, tokenizer("xlnet"), rows), atol=2e-5)
-    assert any(np.ptp(np.diff(encoded.offsets)[batch]) for batch in encoded.batches())  # others are padded
+    assert any(np.ptp(np.diff(encoded.offsets)[batch]) for batch in encoded.batches())  # the default mixes lengths
 
 
 def test_processes_share_the_batches_and_lose_no_row(tiny_classifier, tokenizer, rows, monkeypatch):
@@ -83,7 +83,7 @@ def test_long_rows_come_first_and_batches_hold_rows_of_like_length(tokenizer, ro
     assert padded < len(rows) * np.diff(encoded.offsets).max()
 
 
-def test_rows_are_tokenised_in_chunks_as_in_one_go(tokenizer, rows, monkeypatch):
+def test_tokenising_in_chunks_gives_the_same_ids(tokenizer, rows, monkeypatch):
     whole = encode(tokenizer(), rows)
     monkeypatch.setattr(prediction, "CHUNK", 3)
     parts = encode(tokenizer(), rows)
@@ -91,7 +91,7 @@ def test_rows_are_tokenised_in_chunks_as_in_one_go(tokenizer, rows, monkeypatch)
     assert all(np.array_equal(whole.features[name], parts.features[name]) for name in whole.features)
 
 
-def test_token_types_are_there_if_the_tokenizer_says_so(tokenizer, rows):
+def test_token_types_are_present_if_the_tokenizer_returns_them(tokenizer, rows):
     assert "token_type_ids" in encode(tokenizer("bert"), rows).features
     assert "token_type_ids" not in encode(tokenizer("roberta"), rows).features
 
@@ -103,7 +103,7 @@ def test_a_feature_that_the_model_does_not_know_is_left_out(tiny_classifier, tok
     assert np.array_equal(found, expected)
 
 
-def test_a_text_is_cut_to_the_length_asked_for(tokenizer):
+def test_a_text_is_truncated_to_the_given_length(tokenizer):
     long = Rows(TASKS["cola"], "validation", (["good " * 500, "good"],), np.array([1, 1]), "f")
     assert np.diff(encode(tokenizer(), long, max_length=20).offsets).tolist() == [20, 3]
     assert np.diff(encode(tokenizer(), long).offsets).max() == tokenizer().model_max_length
@@ -112,7 +112,7 @@ def test_a_text_is_cut_to_the_length_asked_for(tokenizer):
 def test_a_tokenizer_without_padding_is_refused(tokenizer, rows):
     words = tokenizer()
     words.pad_token = None
-    with pytest.raises(LpCompressError, match=r"must have a padding token.*tokenizer.pad_token = tokenizer.eos_token"):
+    with pytest.raises(LpCompressError, match=r"has no padding token.*tokenizer.pad_token = tokenizer.eos_token"):
         encode(words, rows)
 
 

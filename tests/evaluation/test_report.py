@@ -15,7 +15,7 @@ from lpcompress.evaluation import report
         ({"allocation": {"a": {"method": "svd", "ratio": 0.5}}}, "as allocated"),
     ],
 )
-def test_every_way_to_give_a_size_stands_above_the_table(make, result, size, words):
+def test_the_title_shows_every_form_of_size(make, result, size, words):
     evaluation = make({"mrpc": result(80.0, 81.0)}, plan=Plan(**size))
     assert f"m, auto, p=2, {words}" in printed(report.glue_table(evaluation))[0]
 
@@ -44,7 +44,7 @@ def test_a_table_shows_each_task_before_and_after(make, results):
     text = "\n".join(lines)
     for note in (
         "average over 3 of 9 tasks = (MRPC (accuracy + F1)/2 + MNLI (matched accuracy",
-        "* nearly every model gives the majority class of wnli, 56.3",
+        "* on wnli nearly every model predicts the majority class, which scores 56.3",
         "qqp not available: no model is named for qqp",
         "rte failed: no memory",
     ):

@@ -7,11 +7,11 @@ from lpcompress.evaluation.results import FAILED, UNLABELLED, Outcome, TaskResul
 from lpcompress.glue.labels import LabelMap
 
 
-def test_a_result_that_is_none_has_its_reason_alone():
+def test_an_entry_without_a_result_has_only_its_reason():
     assert TaskResult(FAILED, "m", reason="no").entry() == {"status": "failed", "model": "m", "reason": "no"}
 
 
-def test_an_entry_is_what_json_has():
+def test_an_entry_survives_json():
     entry = TaskResult(UNLABELLED, "m", labels=LabelMap((1, 0), "file"), predictions=["a"]).entry()
     assert json.loads(json.dumps(entry)) == entry
     assert entry["labels"] == {"order": [1, 0], "decided_by": "file"}

@@ -8,7 +8,7 @@ OUTCOME = Outcome("m", {"validation": [0, 1]}, {"accuracy": 50.0}, LabelMap((0, 
 KEY = {"model": "m", "limit": None, "data": ["f"]}
 
 
-def test_what_is_kept_comes_back_under_its_key_alone(tmp_path):
+def test_an_outcome_is_found_only_under_its_key(tmp_path):
     store = Store(tmp_path / "parts", resume=True)
     store.keep("mrpc", KEY, OUTCOME)
     assert store.recall("mrpc", dict(reversed(KEY.items()))) == OUTCOME
@@ -17,17 +17,17 @@ def test_what_is_kept_comes_back_under_its_key_alone(tmp_path):
     assert Store(tmp_path / "parts", resume=False).recall("mrpc", KEY) is None
 
 
-def test_floats_come_back_to_the_last_bit(tmp_path):
+def test_floats_are_read_back_to_the_last_bit(tmp_path):
     store = Store(tmp_path, resume=True)
     values = [0.1 + 0.2, 1 / 3, 1e-17, 4.999999999999999]
     store.keep("stsb", KEY, Outcome("m", {"validation": values}, {}, LabelMap(None, "regression"), None, 0.0))
     assert store.recall("stsb", KEY).predictions["validation"] == values
 
 
-def test_a_garbled_part_is_made_again(tmp_path):
+def test_a_garbled_part_is_computed_again(tmp_path):
     store = Store(tmp_path, resume=True)
     store.keep("mrpc", KEY, OUTCOME)
     [path] = tmp_path.iterdir()
     path.write_text("{")
-    with pytest.warns(UserWarning, match="is garbled and is made again"):
+    with pytest.warns(UserWarning, match="is garbled and will be computed again"):
         assert store.recall("mrpc", KEY) is None

@@ -5,7 +5,7 @@ from lpcompress.evaluation.templates import models_of
 from lpcompress.glue.tasks import TASKS, chosen
 
 
-def test_a_template_is_filled_as_the_contract_says():
+def test_a_template_is_filled_with_each_spelling():
     tasks = chosen("sst2,stsb,ax")
     assert models_of("a/{TASK}", tasks) == {"sst2": "a/SST-2", "stsb": "a/STS-B", "ax": "a/MNLI"}
     assert models_of("a/{task}-{Task}", tasks) == {"sst2": "a/sst2-Sst2", "stsb": "a/stsb-Stsb", "ax": "a/mnli-Mnli"}
@@ -36,7 +36,7 @@ def test_a_file_maps_tasks_to_models(tmp_path):
         ("mrpc: 3", "the model of mrpc must be a Hub id, a directory or null. Got 3."),
     ],
 )
-def test_a_file_that_is_no_such_map_is_refused(tmp_path, text, sentence):
+def test_an_invalid_file_is_refused(tmp_path, text, sentence):
     path = tmp_path / "models.yml"
     if text is not None:
         path.write_text(text)

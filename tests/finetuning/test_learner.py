@@ -1,4 +1,4 @@
-"""The losses of training, against formulas written out."""
+"""Training losses against formulas written out here."""
 
 import pytest
 import torch
@@ -26,14 +26,14 @@ def test_hidden_states_are_compared_where_there_are_tokens():
 
 
 @pytest.mark.parametrize("teacher", [torch.float16, torch.bfloat16])
-def test_half_precision_does_not_make_hidden_states_vanish(teacher):
+def test_half_precision_does_not_overflow_the_distance(teacher):
     mask = torch.ones(32, 40)
     ours, theirs = (torch.randn(32, 40, 384, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     plain = hidden_distance([ours], [theirs], mask)
     assert hidden_distance([ours], [theirs.to(teacher)], mask) == pytest.approx(float(plain), rel=1e-2)
 
 
-def test_the_loss_is_the_mixture_that_the_recipe_says(tiny_model, ids):
+def test_the_loss_is_the_mixture_set_by_the_recipe(tiny_model, ids):
     model, other = tiny_model("bert", num_labels=3), tiny_model("bert", num_labels=3)
     with torch.no_grad():
         for tensor in other.parameters():
@@ -51,7 +51,7 @@ def test_the_loss_is_the_mixture_that_the_recipe_says(tiny_model, ids):
     torch.testing.assert_close(loss, 0.75 * plain + 0.25 * soft + 0.5 * hidden)
 
 
-def test_a_teacher_of_other_sizes_is_followed_in_its_logits_alone(tiny_model, ids):
+def test_a_teacher_of_other_sizes_is_followed_in_its_logits_only(tiny_model, ids):
     student, teacher = tiny_model("distilbert"), tiny_model("bert")
     learner = Learner(student, Recipe(), Teacher(teacher, [0, 1]))
     assert not learner.follows_hidden

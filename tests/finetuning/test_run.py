@@ -1,4 +1,4 @@
-"""Fine-tuning of tiny classifiers on our own rows: what is trained, kept, resumed, refused."""
+"""Fine-tuning tiny classifiers on the test rows: what is trained, kept, resumed and refused."""
 
 import json
 from dataclasses import replace
@@ -67,7 +67,7 @@ def test_a_compressed_model_stays_compressed_and_is_scored_as_eval_glue_does(
     assert {name: value.shape for name, value in before.items()} == {k: v.shape for k, v in after.items()}
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert any("word_embedding" in name for name in changed)
-    assert all(before[name].is_floating_point() for name in changed)  # masks, offsets and the like stay
+    assert all(before[name].is_floating_point() for name in changed)  # masks, offsets and the like are unchanged
     scores = lpcompress.eval_glue(tmp_path / "out", task, data=glue_dir, baseline=small, device="cpu")["tasks"][task]
     assert scores["status"] == "ok"
     for ours, theirs in (("score", "score"), ("score_before", "baseline_score"), ("metrics", "metrics")):
@@ -77,7 +77,7 @@ def test_a_compressed_model_stays_compressed_and_is_scored_as_eval_glue_does(
     assert not (tmp_path / "out.training").exists()
 
 
-def test_the_record_tells_what_was_done(compressed_classifier, glue_dir, tmp_path):
+def test_record_report_and_card_describe_the_run(compressed_classifier, glue_dir, tmp_path):
     small, _ = compressed_classifier()
     done = finetune(small, "mrpc", tmp_path / "out", data=glue_dir, **QUICK)
     assert json.loads((tmp_path / "out/finetuning.json").read_text()) == done
@@ -141,7 +141,7 @@ def test_the_rows_are_learnt_whatever_the_order_of_the_outputs(tiny_classifier, 
     assert tuple(config["id2label"].values()) == names
 
 
-def test_a_similarity_is_learnt(tiny_classifier, glue_dir, tmp_path):
+def test_a_regression_is_learnt(tiny_classifier, glue_dir, tmp_path):
     done = finetune(tiny_classifier("stsb"), "stsb", tmp_path / "out", data=glue_dir, **LEARNING)
     assert done["score"] > 80 > done["score_before"]
 
@@ -178,7 +178,7 @@ def test_sketches_are_trained(tiny_classifier, glue_dir, tmp_path):
             assert module.seed == former.seed and not torch.equal(module.basis, former.basis)
 
 
-def test_frozen_layers_stay(compressed_classifier, glue_dir, tmp_path):
+def test_frozen_layers_do_not_change(compressed_classifier, glue_dir, tmp_path):
     small, _ = compressed_classifier()
     finetune(small, "mrpc", tmp_path / "out", data=glue_dir, freeze=("embedding", "*.layer.0*"), **QUICK)
     before, after = weights(small), weights(tmp_path / "out")
@@ -187,7 +187,7 @@ def test_frozen_layers_stay(compressed_classifier, glue_dir, tmp_path):
     assert frozen <= same and "classifier.weight" not in same
 
 
-def test_half_precision_comes_back_in_half(tiny_classifier, glue_dir, tmp_path):
+def test_a_half_precision_model_is_saved_in_half_precision(tiny_classifier, glue_dir, tmp_path):
     model, tokenizer = loading.load(str(tiny_classifier("rte")))
     saving.save(model.half(), tokenizer, tmp_path / "half")
     done = finetune(tmp_path / "half", "rte", tmp_path / "out", data=glue_dir, mixed_precision="bf16", **QUICK)
@@ -195,22 +195,22 @@ def test_half_precision_comes_back_in_half(tiny_classifier, glue_dir, tmp_path):
     assert done["settings"]["mixed_precision"] == "bf16"
 
 
-def test_an_ended_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_dir, tmp_path):
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_dir, tmp_path):
     small, dense = compressed_classifier(architecture="xlnet", layers=("all",))
-    wish = {"data": glue_dir, "distill": dense, **QUICK, "max_steps": 10}
-    finetune(small, "mrpc", tmp_path / "whole", **wish)
+    settings = {"data": glue_dir, "distill": dense, **QUICK, "max_steps": 10}
+    finetune(small, "mrpc", tmp_path / "whole", **settings)
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        finetune(small, "mrpc", out, progress=interrupted_after(7), **wish)
+        finetune(small, "mrpc", out, progress=interrupted_after(7), **settings)
     assert not out.exists()
-    with pytest.raises(LpCompressError, match=r"out\.training is of a run that was ended\. Pass --resume"):
-        finetune(small, "mrpc", out, **wish)
+    with pytest.raises(LpCompressError, match=r"out\.training belongs to an interrupted run\. Pass --resume"):
+        finetune(small, "mrpc", out, **settings)
     with pytest.raises(LpCompressError, match=r"other settings \(seed\)\. Repeat that run's options"):
-        finetune(small, "mrpc", out, resume=True, seed=1, **wish)
+        finetune(small, "mrpc", out, resume=True, seed=1, **settings)
     steps = []
-    finetune(small, "mrpc", out, resume=True, progress=lambda what, done, total: steps.append((what, done)), **wish)
-    assert [done for what, done in steps if what == "training"] == [7, 8, 9, 10]  # kept after the sixth
+    finetune(small, "mrpc", out, resume=True, progress=lambda what, done, total: steps.append((what, done)), **settings)
+    assert [done for what, done in steps if what == "training"] == [7, 8, 9, 10]  # saved after step 6
     first, second = weights(tmp_path / "whole"), weights(out)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not (tmp_path / "out.training").exists()
@@ -231,7 +231,11 @@ def test_an_ended_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_d
             "mixed_precision must be one of no, bf16, fp16: mixed precision for matrix products. Got 'half'.",
         ),
         ({"train_limit": 0}, PlanError, "train_limit must be at least 1: maximum number of training rows. Got 0"),
-        ({"task": "mrpc,rte"}, PlanError, "fine-tuned on one task, one of cola.* Got 'mrpc,rte'"),
+        (
+            {"task": "mrpc,rte"},
+            PlanError,
+            "task must be one of cola.*: a model is fine-tuned on one task. Got 'mrpc,rte'",
+        ),
         ({"freeze": ("clasifier",)}, LpCompressError, "freeze 'clasifier' matched nothing.* Nearest: 'classifier'"),
         ({"freeze": ("*",)}, LpCompressError, "leaves nothing to train"),
         ({"freeze": "embedding"}, PlanError, "freeze must be a list of texts: wildcard for .* Got 'embedding'."),
@@ -247,14 +251,14 @@ def test_an_ended_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_d
         ({"split": "train"}, LpCompressError, "must hold the rows of rte, train"),
     ],
 )
-def test_what_cannot_be_done_is_said(tiny_classifier, glue_dir, tmp_path, options, error, sentence):
-    wish = {"task": "rte", "data": glue_dir, **QUICK} | options
+def test_an_impossible_run_is_refused(tiny_classifier, glue_dir, tmp_path, options, error, sentence):
+    settings = {"task": "rte", "data": glue_dir, **QUICK} | options
     with pytest.raises(error, match=sentence):
-        finetune(tiny_classifier("rte"), out=tmp_path / "out", **wish)
+        finetune(tiny_classifier("rte"), out=tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
 
 
-def test_figures_of_the_model_before_are_not_told_of_the_one_after(compressed_classifier, glue_dir, tmp_path):
+def test_scores_from_before_training_are_not_in_the_new_report(compressed_classifier, glue_dir, tmp_path):
     small, _ = compressed_classifier()
     report = json.loads((small / "lpcompress.json").read_text())
     (small / "lpcompress.json").write_text(json.dumps(report | {"glue": {"tasks": {}}}))
@@ -265,32 +269,32 @@ def test_figures_of_the_model_before_are_not_told_of_the_one_after(compressed_cl
 
 def test_a_run_is_not_resumed_with_another_order_of_outputs(tiny_classifier, glue_dir, tmp_path):
     out, order = tmp_path / "out", tmp_path / "order.yaml"
-    wish = {"task": "rte", "data": glue_dir, **QUICK}
+    settings = {"task": "rte", "data": glue_dir, **QUICK}
     with pytest.raises(KeyboardInterrupt):
-        finetune(tiny_classifier("rte"), out=out, progress=interrupted_after(1), **wish)
+        finetune(tiny_classifier("rte"), out=out, progress=interrupted_after(1), **settings)
     order.write_text("rte: [not_entailment, entailment]\n")
     with pytest.raises(LpCompressError, match=r"other settings \(outputs\)"):
-        finetune(tiny_classifier("rte"), out=out, resume=True, label_map=order, **wish)
+        finetune(tiny_classifier("rte"), out=out, resume=True, label_map=order, **settings)
 
 
-def test_a_teacher_of_other_words_is_refused(tiny_classifier, glue_dir, tmp_path):
+def test_a_teacher_with_another_vocabulary_is_refused(tiny_classifier, glue_dir, tmp_path):
     teacher = tiny_classifier("rte", "distilbert")
     text = (teacher / "tokenizer.json").read_text()
     (teacher / "tokenizer.json").write_text(text.replace('"the"', '"thee"'))
-    with pytest.raises(LpCompressError, match="a teacher must have the tokenizer of"):
+    with pytest.raises(LpCompressError, match="a teacher must have the same tokenizer as"):
         finetune(tiny_classifier("rte"), "rte", tmp_path / "out", data=glue_dir, distill=teacher, **QUICK)
 
 
-def test_the_command_prints_json_alone_and_two_processes_train_one_model(
+def test_the_command_prints_only_json_and_two_processes_train_one_model(
     run, compressed_classifier, glue_dir, tmp_path, two_processes
 ):
     small, dense = compressed_classifier()
-    wish = ["finetune", small, "--task", "mrpc", "--data", glue_dir, "--split", "validation"]
-    wish += ["--max-steps", 3, "--batch-size", 2, "--distill", dense, "--freeze", "embedding", "--json", "--out"]
-    code, out, err = run(*wish, tmp_path / "one")
+    arguments = ["finetune", small, "--task", "mrpc", "--data", glue_dir, "--split", "validation"]
+    arguments += ["--max-steps", 3, "--batch-size", 2, "--distill", dense, "--freeze", "embedding", "--json", "--out"]
+    code, out, err = run(*arguments, tmp_path / "one")
     assert code == 0, err
     assert json.loads(out)["settings"]["processes"] == 1
-    done = two_processes("-m", "lpcompress", *wish, tmp_path / "two", launcher=LAUNCHER)
+    done = two_processes("-m", "lpcompress", *arguments, tmp_path / "two", launcher=LAUNCHER)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["settings"]["processes"] == 2

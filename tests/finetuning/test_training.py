@@ -1,4 +1,4 @@
-"""What surrounds the Trainer."""
+"""Freezing, resuming and random state around the Trainer."""
 
 import random
 

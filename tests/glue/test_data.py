@@ -1,4 +1,4 @@
-"""Rows: the same from every format, none lost, and nothing else taken for rows."""
+"""Rows are the same from every format, none is lost, and invalid rows are refused."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from lpcompress.glue.data import REPOSITORY, load_rows
 from lpcompress.glue.tasks import AX, TASKS
 
 SPLITS = [(task, split) for task in (*TASKS.values(), AX) for split in task.splits]
-NAMES = {  # what the original archive calls its columns, in its order; written here independently
+NAMES = {  # columns of the original archive, in its order; written independently of the code
     "cola": None,
     "sst2": ["sentence", "label"],
     "mrpc": ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"],
@@ -31,12 +31,12 @@ NAMES = {  # what the original archive calls its columns, in its order; written 
     "wnli": ["index", "sentence1", "sentence2", "label"],
     "ax": ["index", "sentence1", "sentence2"],
 }
-NAMED = ("mnli", "qnli", "rte")  # tasks whose archive has names of classes, not numbers
+NAMED = ("mnli", "qnli", "rte")  # tasks whose archive has class names, not numbers
 FILES = {"validation": "dev", "validation_matched": "dev_matched", "validation_mismatched": "dev_mismatched"}
 
 
 def as_parquet(rows, task, path, names=None):
-    """Write rows as the Hub has them, class names in the metadata."""
+    """Write rows as on the Hub, with class names in the metadata."""
     label = ClassLabel(names=list(names or task.classes)) if task.classes else Value("float32")
     features = Features({c: Value("string") for c in task.columns} | {"label": label, "idx": Value("int32")})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def as_parquet(rows, task, path, names=None):
 
 
 def as_archive(rows, task, root, split):
-    """Write rows as the original archive has them; returns the file."""
+    """Write rows as in the original archive, and return the file."""
     path = root / ("diagnostic" if task is AX else task.spelling) / f"{FILES.get(split, 'diagnostic')}.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -67,7 +67,7 @@ def as_archive(rows, task, root, split):
 
 @pytest.fixture
 def written(tmp_path):
-    """A function (task, name, text) -> a directory of GLUE with that one file."""
+    """A function (task, name, text) -> a GLUE directory with that one file."""
 
     def write(task, name, text):
         (tmp_path / task).mkdir(exist_ok=True)
@@ -111,7 +111,7 @@ def test_windows_line_ends_and_byte_order_marks_are_not_part_of_the_data(written
     assert (rows.texts, rows.labels.tolist()) == ((["one"], ["two"]), [1])
 
 
-def test_blanks_at_the_ends_of_a_text_stay(written):
+def test_blanks_at_the_ends_of_a_text_are_kept(written):
     rows = load_rows(TASKS["sst2"], "validation", written("SST-2", "dev.tsv", "sentence\tlabel\n a film \t1\n"))
     assert rows.texts == ([" a film "],)
 
@@ -146,7 +146,7 @@ def test_a_changed_label_or_text_changes_the_fingerprint(rows_of, written):
     assert len(prints) == 3
 
 
-def test_fields_do_not_run_into_each_other(written):
+def test_the_fingerprint_separates_fields(written):
     prints = {
         load_rows(TASKS["rte"], "validation", written("rte", "dev.tsv", f"sentence1\tsentence2\tlabel\n{a}\t{b}\t0\n"))
         .fingerprint
@@ -171,13 +171,13 @@ def test_shards_are_read_in_their_order(rows_of, tmp_path):
     assert load_rows(TASKS["rte"], "validation", tmp_path).texts[0] == [row["sentence1"] for row in rows]
 
 
-def test_training_rows_too(glue_dir, tmp_path):
+def test_training_rows_are_read(glue_dir, tmp_path):
     (tmp_path / "CoLA").mkdir()
     (tmp_path / "CoLA" / "train.tsv").write_text("gj04\t1\t\tOne two.\n")
     assert load_rows(TASKS["cola"], "train", tmp_path).texts == (["One two."],)
 
 
-def test_unlabelled_rows(written):
+def test_unlabelled_rows_are_read(written):
     directory = written("cola", "test.tsv", "index\tsentence\n0\tOne two.\n1\tThree.\n")
     rows = load_rows(TASKS["cola"], "test", directory)
     assert (rows.texts, rows.labels) == ((["One two.", "Three."],), None)
@@ -203,7 +203,7 @@ def test_unlabelled_rows(written):
         ("cola", "validation.parquet", "PAR0", "cannot be read as parquet"),
     ],
 )  # fmt: skip
-def test_what_is_not_rows_of_the_task_is_refused(written, task, name, text, message):
+def test_invalid_rows_are_refused(written, task, name, text, message):
     with pytest.raises(LpCompressError, match=message):
         load_rows(TASKS[task], "validation", written(task, name, text))
 
@@ -215,7 +215,7 @@ def test_text_in_another_encoding_is_refused(tmp_path):
         load_rows(TASKS["sst2"], "validation", tmp_path)
 
 
-def test_what_is_missing_is_listed(glue_dir, tmp_path):
+def test_missing_files_are_listed(glue_dir, tmp_path):
     with pytest.raises(LpCompressError) as error:
         load_rows(TASKS["mnli"], "validation_matched", tmp_path)
     wanted = ("parquet", "tsv", "jsonl")
@@ -230,12 +230,12 @@ def test_what_is_missing_is_listed(glue_dir, tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The cache of the Hub, empty."""
+    """An empty cache of the Hub."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def test_no_hub_is_said_at_once_and_names_the_way_out(hub):
+def test_without_the_hub_the_error_names_the_data_option(hub):
     with pytest.raises(LpCompressError, match=r"nyu-mll/glue, mrpc, validation is not in the local cache.*--data DIR"):
         load_rows(TASKS["mrpc"], "validation")
 
@@ -272,7 +272,7 @@ def test_rows_in_the_cache_of_the_hub_need_no_network(hub, rows_of):
     assert found.texts[0] == [row["sentence1"] for row in rows]
 
 
-def test_from_the_hub_exactly_one_file_is_asked_for(monkeypatch, rows_of, tmp_path):
+def test_exactly_one_file_is_requested_from_the_hub(monkeypatch, rows_of, tmp_path):
     asked = []
 
     def download(repository, name, **options):
@@ -292,7 +292,7 @@ def test_from_the_hub_exactly_one_file_is_asked_for(monkeypatch, rows_of, tmp_pa
     [
         (
             huggingface_hub.errors.EntryNotFoundError("404"),
-            "on the Hub must hold rte/train_subset-00000-of-00001.parquet",
+            "on the Hub has no file rte/train_subset-00000-of-00001.parquet",
         ),
         (ConnectionError("reset"), r"cannot be downloaded \(ConnectionError\)\. Try again, or .*--data DIR"),
     ],
@@ -307,7 +307,7 @@ def test_a_download_that_fails(monkeypatch, error, message):
         load_rows(TASKS["rte"], "train_subset")
 
 
-def test_many_rows_are_read_in_no_time(tmp_path):
+def test_many_rows_are_read_quickly(tmp_path):
     line = "{0}\t1\t2\tIs this question {0}?\tWas that question {0}?\t1\n"
     (tmp_path / "QQP").mkdir()
     header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"

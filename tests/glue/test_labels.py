@@ -1,4 +1,4 @@
-"""Label order: the true one or an error, never a silent 7 %."""
+"""Label order: the true one or an error, never a silent score of 7 %."""
 
 import itertools
 import json
@@ -70,7 +70,7 @@ def test_predictions_are_the_numbers_of_the_data_set():
     assert found.predictions(np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9.0]])).tolist() == [2, 0, 1]
 
 
-def test_outputs_that_are_no_numbers_are_refused_not_scored():
+def test_outputs_that_are_not_finite_are_refused():
     for bad in (np.nan, np.inf):
         with pytest.raises(LpCompressError, match="must be finite numbers"):
             LabelMap((0, 1), "names").predictions(np.array([[0.0, bad]]))
@@ -88,22 +88,22 @@ def test_names_win_over_the_table():
     assert found == LabelMap((0, 1, 2), "names")
 
 
-def test_a_known_checkpoint_that_answers_otherwise_is_probed():
+def test_a_known_checkpoint_with_contradicting_answers_is_probed():
     name, probe = "textattack/bert-base-uncased-MNLI", model((1, 2, 0))
     assert decide(TASKS["mnli"], config(*NUMBERED), name, never, answers=model((2, 0, 1))()).order == (2, 0, 1)
-    with pytest.warns(UserWarning, match="taken as neutral, contradiction, entailment"):
+    with pytest.warns(UserWarning, match="read as neutral, contradiction, entailment"):
         found = decide(TASKS["mnli"], config(*NUMBERED), name, probe, answers=probe())
     assert found == LabelMap((1, 2, 0), "probe")
 
 
 def test_roberta_of_the_same_maker_is_in_another_order_and_is_probed():
-    with pytest.warns(UserWarning, match="taken as contradiction, neutral, entailment"):
+    with pytest.warns(UserWarning, match="read as contradiction, neutral, entailment"):
         found = decide(TASKS["mnli"], config(*NUMBERED), "textattack/roberta-base-MNLI", model((2, 1, 0)))
     assert found == LabelMap((2, 1, 0), "probe")
 
 
 @pytest.mark.parametrize("limit", [60, 500])
-def test_names_that_the_answers_belie_are_an_error(limit):
+def test_names_that_the_answers_contradict_are_an_error(limit):
     logits, labels = model((2, 0, 1))()
     with pytest.raises(
         LpCompressError, match=r"named entailment, neutral, contradiction, .* as contradiction, ent.*map"
@@ -111,13 +111,13 @@ def test_names_that_the_answers_belie_are_an_error(limit):
         decide(TASKS["mnli"], config(*MNLI), "m", never, answers=(logits[:limit], labels[:limit]))
 
 
-def test_names_that_the_answers_bear_out_or_do_not_tell_about_stand():
+def test_names_are_kept_if_the_answers_confirm_them_or_show_nothing():
     for answers in (model((2, 0, 1))(), model((0, 1, 2), 0.0)(), model((0, 1, 2), 1.0, n=4)()):
         found = decide(TASKS["mnli"], config("contradiction", "entailment", "neutral"), "m", never, answers=answers)
         assert found == LabelMap((2, 0, 1), "names")
 
 
-def test_names_stand_on_wnli_even_below_chance():
+def test_names_are_kept_on_wnli_even_below_chance():
     answers = model((1, 0), 0.6, n=71)()
     assert decide(TASKS["wnli"], config(*TASKS["wnli"].classes), "m", never, answers=answers).order == (0, 1)
 
@@ -140,14 +140,16 @@ def test_a_permuted_order_is_reported_in_words():
     with pytest.warns(UserWarning) as caught:
         decide(TASKS["mnli"], config(*NUMBERED), "someone/nli", model((2, 0, 1)))
     [message] = [str(each.message) for each in caught]
-    assert message.startswith("someone/nli: its outputs have no names that mnli knows; taken as contradiction, entail")
+    assert message.startswith(
+        "someone/nli: the names of its outputs are not classes of mnli. They are read as contradiction, e"
+    )
     assert "the data set's order" in message
-    assert message.endswith("--label-map FILE says otherwise.")
+    assert message.endswith("Use --label-map FILE to change this.")
 
 
 def test_swapped_classes_of_two():
     probe = model((1, 0))
-    with pytest.warns(UserWarning, match="taken as equivalent, not_equivalent"):
+    with pytest.warns(UserWarning, match="read as equivalent, not_equivalent"):
         found = decide(TASKS["mrpc"], config(*NUMBERED[:2]), "m", probe)
     assert found == LabelMap((1, 0), "probe")
     assert accuracy(found, probe) > 0.85
@@ -155,38 +157,42 @@ def test_swapped_classes_of_two():
 
 @pytest.mark.parametrize("skill", [0.0, 0.1])
 def test_a_model_of_three_classes_near_chance_is_an_error(skill):
-    with pytest.raises(LpCompressError, match=r"do not tell which is which.*--label-map FILE: \{mnli: \[entailment, n"):
+    with pytest.raises(
+        LpCompressError, match=r"do not show which is which.*--label-map FILE with \{mnli: \[entailment, n"
+    ):
         decide(TASKS["mnli"], config(*NUMBERED), "m", model((1, 2, 0), skill, n=60, seed=1))
 
 
 def test_a_handful_of_rows_does_not_decide():
-    with pytest.raises(LpCompressError, match="do not tell which is which"):
+    with pytest.raises(LpCompressError, match="do not show which is which"):
         decide(TASKS["mnli"], config(*NUMBERED), "m", model((1, 2, 0), 1.0, n=4))
 
 
-def test_two_classes_at_chance_are_taken_in_the_data_set_s_order_with_a_warning():
+def test_for_two_classes_at_chance_the_data_set_s_order_is_assumed_with_a_warning():
     logits = np.tile([1.0, 0.0], (71, 1))  # the majority class, as on WNLI
     labels = np.array([0] * 40 + [1] * 31)
     for task in ("wnli", "cola"):
-        with pytest.warns(UserWarning, match=r"no better than chance; taken in the data set's order\. --label-map"):
+        with pytest.warns(
+            UserWarning, match=r"no better than chance\. The data set's order is assumed\. Use --label-map"
+        ):
             found = decide(TASKS[task], config(*NUMBERED[:2]), "m", lambda: (logits, labels))
         assert found == LabelMap((0, 1), "identity")
 
 
-def test_below_chance_on_wnli_is_nothing_odd_but_elsewhere_it_is_evidence():
+def test_below_chance_is_evidence_except_on_wnli():
     probe = model((1, 0), 0.6, n=71)
-    with pytest.warns(UserWarning, match="taken in the data set's order"):
+    with pytest.warns(UserWarning, match="The data set's order is assumed"):
         assert decide(TASKS["wnli"], config(*NUMBERED[:2]), "m", probe).order == (0, 1)
-    with pytest.warns(UserWarning, match="taken as not_entailment, entailment"):
+    with pytest.warns(UserWarning, match="read as not_entailment, entailment"):
         assert decide(TASKS["rte"], config(*NUMBERED[:2]), "m", probe).order == (1, 0)
 
 
-def test_evidence_against_the_order_that_is_sure_but_slight_is_an_error():
-    with pytest.raises(LpCompressError, match="do not tell"):
+def test_significant_but_slight_evidence_against_the_order_is_an_error():
+    with pytest.raises(LpCompressError, match="do not show which is which"):
         decide(TASKS["rte"], config(*NUMBERED[:2]), "m", model((1, 0), 0.16, n=5000))
 
 
-def test_a_class_that_is_rare_does_not_turn_the_order():
+def test_a_rare_class_does_not_reverse_the_order():
     probe = model((0, 1), 0.5, classes=(0.1, 0.9))
     assert decide(TASKS["cola"], config(*NUMBERED[:2]), "m", probe).decided_by == "identity, probe agrees"
 
@@ -212,7 +218,7 @@ def test_a_file_overrides_all(tmp_path, text):
     assert decide(AX, config(*NUMBERED), "m", never, path) == LabelMap((2, 0, 1), "file")
 
 
-def test_a_file_that_does_not_name_the_task_leaves_it_to_the_rest(tmp_path):
+def test_a_file_that_does_not_list_the_task_is_ignored(tmp_path):
     path = tmp_path / "map.yaml"
     path.write_text("mnli: [contradiction, entailment, neutral]")
     assert decide(TASKS["rte"], config("entailment", "not_entailment"), "m", never, path).decided_by == "names"
@@ -223,25 +229,25 @@ def test_a_file_that_does_not_name_the_task_leaves_it_to_the_rest(tmp_path):
     [
         (
             "mnli: [contradiction, entailment]",
-            r"map\.yaml: mnli must give each of entailment, neutral, contradiction to",
+            r"map\.yaml: mnli must assign each of entailment, neutral, contradiction to",
         ),
         ("mnli: [contradiction, entailment, entailment]", "LABEL_0, LABEL_1, LABEL_2"),
-        ("mnli: [yes, no, maybe]", "mnli must give each of"),
-        ("mnli: {LABEL_0: contradiction, LABEL_1: entailment, LABEL_7: neutral}", "mnli must give each of"),
+        ("mnli: [yes, no, maybe]", "mnli must assign each of"),
+        ("mnli: {LABEL_0: contradiction, LABEL_1: entailment, LABEL_7: neutral}", "mnli must assign each of"),
         ("mnli: contradiction", "Got contradiction"),
         ("{mnli: [2, 0, 1], mrcp: [0, 1]}", r"keys must be tasks \(cola, .*\)\. Got 'mrcp'"),
-        ("[2, 0, 1]", "must map tasks to the classes of a model's outputs"),
+        ("[2, 0, 1]", "must map tasks to classes, in the order of the model's outputs"),
         ("", "must map tasks"),
         ("mnli: [", "not valid YAML"),
     ],
 )
-def test_files_that_make_no_sense(tmp_path, text, message):
+def test_invalid_files_are_refused(tmp_path, text, message):
     path = tmp_path / "map.yaml"
     path.write_text(text)
     with pytest.raises(PlanError, match=message):
         decide(TASKS["mnli"], config(*NUMBERED), "m", never, path)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(PlanError, match=r"cannot be read \(No such file or directory\)\. Name a YAML file"):
         read_label_map(tmp_path / "absent.yaml")

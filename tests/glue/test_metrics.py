@@ -52,7 +52,7 @@ def test_correlations_of_a_worked_example():
 
 
 @pytest.mark.parametrize(("task", "name"), PAIRS, ids=lambda value: getattr(value, "key", value))
-def test_to_the_last_digit_those_of_the_libraries(task, name):
+def test_metrics_equal_those_of_the_libraries_to_the_last_digit(task, name):
     for seed in range(3):
         predictions, labels = sample(task, seed=seed)
         assert compute(task, predictions, labels)[name] == 100 * ORACLES[name](predictions, labels)
@@ -97,14 +97,14 @@ def test_f1_is_that_of_class_1():
     assert compute(TASKS["qqp"], 1 - predictions, labels)["f1"] == pytest.approx(100 * 2 / 5)
 
 
-def test_scores():
+def test_the_score_is_the_mean_of_the_metrics():
     assert score({"accuracy": 80.0, "f1": 90.0}) == 85.0
     assert score({"accuracy": 80.0, "f1": 90.0}, ("f1",)) == 90.0
     with pytest.raises(PlanError, match=r"one of accuracy, f1 for this task\. Got 'matthews'"):
         score({"accuracy": 80.0, "f1": 90.0}, ["matthews"])
 
 
-def test_both_halves_of_mnli_count_alike():
+def test_both_halves_of_mnli_count_equally():
     halves = {"validation_matched": {"accuracy": 84.0}, "validation_mismatched": {"accuracy": 80.0}}
     assert merged(halves, TASKS["mnli"]) == {"accuracy": 84.0, "accuracy_mm": 80.0}
     assert score(merged(halves, TASKS["mnli"])) == 82.0

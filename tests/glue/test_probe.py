@@ -1,4 +1,4 @@
-"""The permutation test: sure where the answer was built in, unsure where there is none."""
+"""The permutation test: significant if an order was planted, not significant if there is none."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from lpcompress.glue.probe import LEVEL, examine
 
 
 def examined(outputs, labels, size):
-    """Examine a model whose largest outputs are these."""
+    """Examine a model with these largest outputs."""
     return examine(np.eye(size)[outputs], labels, size)
 
 
@@ -39,7 +39,7 @@ def test_a_constant_answer_is_no_evidence_however_common_its_class():
     assert set(evidence.accuracies.values()) == {0.5}
 
 
-def test_chance_is_hardly_ever_taken_for_evidence():
+def test_chance_is_hardly_ever_significant():
     generator = np.random.default_rng(2)
     sure = [
         examined(generator.integers(0, k, n), generator.integers(0, k, n), k).sure
@@ -58,12 +58,12 @@ def test_few_rows_are_no_evidence_even_if_all_are_right():
     assert examined(labels, labels, 2).sure
 
 
-def test_two_classes_that_cannot_be_told_apart_leave_it_open():
+def test_two_classes_that_are_confused_are_no_evidence():
     generator = np.random.default_rng(3)
     labels = generator.integers(0, 3, 500)
-    outputs = np.where(labels == 1, 1, 2 * generator.integers(0, 2, 500))  # neutral is known, the rest guessed
+    outputs = np.where(labels == 1, 1, 2 * generator.integers(0, 2, 500))  # neutral is right, the rest is guessed
     assert not examined(outputs, labels, 3).sure
 
 
-def test_one_class_alone_among_the_rows():
+def test_rows_of_one_class_are_no_evidence():
     assert not examined(np.zeros(50, int), np.zeros(50, int), 3).sure

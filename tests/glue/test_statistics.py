@@ -12,7 +12,7 @@ def accuracy(predictions, labels):
 
 
 def pairs(n=400, seed=0, right=0.8, changed=0.1):
-    """Labels, a baseline that is right so often, and a compressed model that changes so many of its answers."""
+    """Labels, a baseline with accuracy `right`, and a compressed model that changes a share of its answers."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(2, size=n)
     baseline = np.where(generator.random(n) < right, labels, 1 - labels)
@@ -41,7 +41,7 @@ def test_a_score_of_two_metrics_is_their_mean():
     assert drop_se([Paired(labels, baseline, compressed, (accuracy, lambda *_: 0.0))]) == pytest.approx(one / 2)
 
 
-def test_the_seed_decides():
+def test_the_seed_fixes_the_draws():
     parts = [Paired(*pairs(), (accuracy,))]
     assert drop_se(parts, seed=3) == drop_se(parts, seed=3) != drop_se(parts, seed=4)
 

@@ -1,4 +1,4 @@
-"""The table of tasks, against the rows of real GLUE as they are known."""
+"""The table of tasks against the known properties of GLUE."""
 
 import pytest
 
@@ -32,13 +32,13 @@ def test_metrics_of_each_task():
     assert all(set(task.metrics) <= QUICK.keys() & REFERENCES.keys() for task in TASKS.values())
 
 
-def test_outputs():
+def test_numbers_of_outputs():
     assert [task.n_outputs for task in TASKS.values()] == [2, 2, 2, 1, 2, 3, 2, 2, 2]
     assert AX.n_outputs == 3
 
 
 @pytest.mark.parametrize(
-    ("wish", "keys"),
+    ("names", "keys"),
     [
         ("all", list(TASKS)),
         ("all,ax", [*TASKS, "ax"]),
@@ -48,12 +48,12 @@ def test_outputs():
         (["cola,qqp", "ax"], ["cola", "qqp", "ax"]),
     ],
 )
-def test_chosen(wish, keys):
-    assert [task.key for task in chosen(wish)] == keys
+def test_chosen_tasks(names, keys):
+    assert [task.key for task in chosen(names)] == keys
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("names", "message"),
     [
         ("mprc", r"cola, .*, ax\. Got 'mprc'; did you mean 'mrpc'\?"),
         ("superglue", r"Got 'superglue'\.$"),
@@ -62,9 +62,9 @@ def test_chosen(wish, keys):
         ([], "Got none"),
     ],
 )
-def test_no_such_task(wish, message):
+def test_an_unknown_task_is_refused(names, message):
     with pytest.raises(PlanError, match=message):
-        chosen(wish)
+        chosen(names)
 
 
 @pytest.mark.parametrize(
