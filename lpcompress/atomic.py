@@ -1,4 +1,4 @@
-"""Files and directories that are written completely or not at all."""
+"""Write files and directories atomically: completely, or not at all."""
 
 import glob
 import os
@@ -13,14 +13,14 @@ from lpcompress.errors import LpCompressError
 
 @contextmanager
 def atomic_directory(out: Path) -> Iterator[Path]:
-    """Lend out a new directory that takes the place of `out` when the block has ended well.
+    """Yield a new directory that replaces `out` when the block succeeds.
 
-    It is a hidden sibling of `out` until then. If the block raises, or the process is killed, `out` stays as it was.
+    Until then it is a hidden sibling of `out`. If the block raises, or the process is killed, `out` stays unchanged.
 
     Parameters
     ----------
     out : Path
-        Parents that do not exist are made. What is there already is removed only when the new directory is in place.
+        Missing parents are created. An existing directory is removed only when the new one is in place.
 
     Yields
     ------
@@ -30,7 +30,7 @@ def atomic_directory(out: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If it cannot be written; nothing is left behind.
+        If the directory cannot be written; nothing is left behind.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def atomic_directory(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         yield temporary
-        mode = temporary.stat().st_mode & 0o666  # what the umask grants; the writer of safetensors grants less
+        mode = temporary.stat().st_mode & 0o666  # as the umask grants; safetensors writes files with fewer permissions
         for file in [*temporary.rglob("*"), temporary]:
             if file.is_file():
                 file.chmod(mode)
@@ -59,7 +59,7 @@ def atomic_directory(out: Path) -> Iterator[Path]:
 
 
 def _put_in_place(temporary: Path, out: Path) -> None:
-    """Rename the complete directory to `out`, and only then remove what was there."""
+    """Rename the complete directory to `out`, and only then remove the previous one."""
     old = out.with_name(f".{out.name}.old-{os.getpid()}")
     if out.exists():
         out.rename(old)
@@ -74,7 +74,7 @@ def _put_in_place(temporary: Path, out: Path) -> None:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove the hidden siblings of killed runs; give back an old directory that was never replaced."""
+    """Remove temporary siblings left by killed runs; restore the old directory of a run killed while replacing it."""
     for sibling in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
         match = re.fullmatch(r"\.(tmp|old)-(\d+)", sibling.name.removeprefix(f".{out.name}"))
         if match is None or is_running(int(match[2])):
@@ -86,7 +86,7 @@ def remove_leftovers(out: Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Tell whether another process of this id lives."""
+    """Return whether another process with this id is running."""
     if process == os.getpid():
         return False
     try:
@@ -99,7 +99,7 @@ def is_running(process: int) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Force a file's or directory's content to the disk."""
+    """Flush the content of a file or directory to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -108,7 +108,7 @@ def flush(path: Path) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise LpCompressError unless a file for results can be written to `path`; to be called before the long work."""
+    """Raise LpCompressError unless a result file can be written to `path`; call this before the long computation."""
     parent = next(each for each in path.resolve().parents if each.exists())
     if path.is_dir():
         raise LpCompressError(f"{path} must be a file for the results. It is a directory.")
@@ -117,18 +117,20 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it holds, at any moment, the old text or the new one; remove what killed runs left.
+    """Write a file such that it holds either the old or the new text at any moment.
+
+    Temporary files of killed runs in the same directory are removed.
 
     Parameters
     ----------
     path : Path
-        Parents that do not exist are made.
+        Missing parents are created.
     text : str
 
     Raises
     ------
     LpCompressError
-        If it cannot be written.
+        If the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:

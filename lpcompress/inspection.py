@@ -1,4 +1,4 @@
-"""What is in a checkpoint: its layers, the spectrum of its word embedding, what was done to it."""
+"""Inspect a checkpoint: its layers, the spectrum of its word embedding, and how it was compressed."""
 
 import json
 from collections.abc import Iterator
@@ -31,16 +31,17 @@ class LayerGroup:
     Attributes
     ----------
     name : str
-        The common name, `*` where the number stands.
+        Common name, with `*` for the number.
     kind : str
         Class of the module.
     count : int
+        Number of layers.
     shape : list of int
-        Logical shape of one of them: (tokens, width) or (outputs, inputs).
+        Logical shape of one layer: (tokens, width) or (outputs, inputs).
     parameters, bytes : int
-        All of them together; what is shared with an earlier group is counted there.
+        Totals of the group; tensors shared with an earlier group are counted there.
     share : float
-        Of the whole model's bytes.
+        Share of the whole model's bytes.
     """
 
     name: str
@@ -54,16 +55,16 @@ class LayerGroup:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How well a matrix can be had with few directions.
+    """Energy of a matrix in its largest singular values: how well a low rank approximates it.
 
     Attributes
     ----------
     name : str
     shape : list of int
     energy : dict of str to float
-        Share of the sum of squares in the largest 10 %, 25 %, ... of the singular values.
+        Share of singular values, largest first, such as "0.10" -> their share of the sum of squares.
     kurtosis : float
-        Of the entries: 3 for a normal distribution, more where outliers are.
+        Kurtosis of the entries: 3 for a normal distribution, more with outliers.
     """
 
     name: str
@@ -74,20 +75,20 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found.
+    """Result of `inspect`.
 
     Attributes
     ----------
     model, architecture, dtype : str
     parameters, bytes : int
-        Of the whole model, shared tensors counted once.
+        Totals of the whole model, counting shared tensors once.
     groups : list of LayerGroup
     embedding : Spectrum or None
-        None if the model has no word embedding.
+        Spectrum of the word embedding; None if the model has none.
     factored : dict
-        Layer name to the sizes that `config.json` records; empty for a plain checkpoint.
+        Layer name -> sizes recorded in `config.json`; empty for a dense checkpoint.
     report : dict or None
-        The record `lpcompress.json` of a compressed checkpoint, where it is at hand.
+        Content of `lpcompress.json`; None if the file is missing.
     """
 
     model: str
@@ -102,17 +103,33 @@ class Inspection:
 
 
 def inspect(source: str) -> Inspection:
-    """Load a checkpoint and say what is in it.
+    """Load a checkpoint and return its layers, spectrum and compression report.
 
     Parameters
     ----------
     source : str
         A local directory or a Hub id.
 
+    Returns
+    -------
+    Inspection
+
     Raises
     ------
     CheckpointError
-        If it cannot be loaded, or its record is garbled.
+        If the checkpoint cannot be loaded, its word embedding is not finite, or its report is not valid JSON.
+
+    Examples
+    --------
+    >>> import tempfile, transformers
+    >>> directory = tempfile.mkdtemp()
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 12}
+    >>> transformers.BertModel(transformers.BertConfig(vocab_size=50, **sizes)).save_pretrained(directory)
+    >>> for group in inspect(directory).groups[5:8]:
+    ...     print(group.name, group.count, group.shape)
+    encoder.layer.*.attention.self.key 3 [8, 8]
+    encoder.layer.*.attention.self.value 3 [8, 8]
+    encoder.layer.*.attention.output.dense 3 [8, 8]
     """
     model, _ = loading.load(source)
     groups = layer_groups(model)
@@ -130,7 +147,7 @@ def inspect(source: str) -> Inspection:
 
 
 def layer_groups(model: nn.Module) -> list[LayerGroup]:
-    """Return the modules that store something, grouped by name, in the model's order."""
+    """Return the modules that own tensors, grouped by name, in model order."""
     members: dict[tuple[str, str, tuple[int, ...]], list[list[Tensor]]] = {}
     for name, module, tensors in _stored(model):
         key = (_starred(name), type(module).__name__, _shape(module, tensors))
@@ -161,13 +178,28 @@ def embedding_spectrum(model: PreTrainedModel) -> Spectrum | None:
         matrix = module.dense() if isinstance(module, CompressedEmbedding) else module.weight
         if not torch.isfinite(matrix).all():
             raise CheckpointError(
-                f"{name} holds values that are not finite (NaN or infinity): the checkpoint is damaged."
+                f"{name} holds values that are not finite (NaN or infinity). The checkpoint is damaged."
             )
         return spectrum(matrix, name)
 
 
 def spectrum(matrix: Tensor, name: str = "") -> Spectrum:
-    """Return how the energy of a matrix of shape (n, d) spreads over its singular values."""
+    """Return the distribution of a matrix's energy, the sum of its squares, over its singular values.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    name : str, optional
+
+    Returns
+    -------
+    Spectrum
+
+    Examples
+    --------
+    >>> spectrum(torch.diag(torch.tensor([3.0, 1.0, 1.0, 1.0]))).energy
+    {'0.10': 0.75, '0.25': 0.75, '0.50': 0.8333333333333334, '0.75': 0.9166666666666666}
+    """
     matrix = matrix.detach()
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     energies = torch.linalg.eigvalsh(gram(tall)).flip(0).clamp(min=0)  # squares of the singular values
@@ -182,7 +214,7 @@ def spectrum(matrix: Tensor, name: str = "") -> Spectrum:
 
 
 def kurtosis(matrix: Tensor) -> float:
-    """Return the fourth moment of the entries over the square of the second, about their mean; 0 if all are equal."""
+    """Return the kurtosis of the entries: fourth central moment over squared variance; 0 if all are equal."""
     mean = float(matrix.mean(dtype=torch.float64))
     moments = torch.zeros(2, dtype=torch.float64, device=matrix.device)
     for rows in matrix.split(CHUNK):
@@ -193,7 +225,7 @@ def kurtosis(matrix: Tensor) -> float:
 
 
 def _stored(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[Tensor]]]:
-    """Yield each module with the tensors that a save would write for it and for no module before it."""
+    """Yield each module with its saved tensors, without those of an earlier module."""
     seen: set[int] = set()
     for name, module in model.named_modules():
         own = [p for p in module.parameters(recurse=False)]
@@ -209,7 +241,7 @@ def _starred(name: str) -> str:
 
 
 def _shape(module: nn.Module, tensors: list[Tensor]) -> tuple[int, ...]:
-    """Return the logical shape; the factors of a compressed layer have others."""
+    """Return the logical shape of a layer, which differs from the shapes of its factors if it is compressed."""
     match module:
         case FactoredMatrix():
             return module.matrix_shape
@@ -230,7 +262,7 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _factored_layers(config: Any) -> dict[str, Any]:
-    """Return the layer map in `config.json`: what a checkpoint says about itself."""
+    """Return the layer sizes recorded in `config.json`."""
     return dict(config.quantization_config.layers) if files.is_compressed(config) else {}
 
 
@@ -240,11 +272,11 @@ def _read_report(directory: Path | None) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{path}: must be JSON. Got {error}; delete it to go on without the record.") from None
+        raise CheckpointError(f"{path}: must be JSON. Got {error}. Delete the file to continue without it.") from None
 
 
 def inspection_tables(found: Inspection) -> list[Table]:
-    """Return the tables of `lpcompress inspect`: layers, spectrum, and what was done to them."""
+    """Return the tables of `lpcompress inspect`: layers, spectrum, and compression report."""
     size = f"{found.parameters:,} parameters, {megabytes(found.bytes)}"
     layers = plain_table(f"{found.model}: {found.architecture}, {found.dtype}, {size}", "layer", "kind")
     for heading in ("count", "shape", "parameters", "share"):

@@ -1,4 +1,4 @@
-"""Files and directories that are there completely or not at all."""
+"""Files and directories that are written completely or not at all."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from lpcompress.atomic import atomic_directory, refuse_unwritable, write_atomica
 from lpcompress.errors import LpCompressError
 
 
-def test_a_directory_is_there_when_the_block_has_ended_well(tmp_path):
+def test_a_directory_appears_when_the_block_succeeds(tmp_path):
     out = tmp_path / "new" / "results"
     with atomic_directory(out) as directory:
         (directory / "sub").mkdir()
@@ -25,7 +25,7 @@ def test_a_directory_is_there_when_the_block_has_ended_well(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
-def test_an_error_in_the_block_leaves_what_was_there(tmp_path, error):
+def test_an_error_in_the_block_keeps_the_old_directory(tmp_path, error):
     out = tmp_path / "results"
     for before in ([], ["old.txt"]):
         if before:
@@ -38,17 +38,17 @@ def test_an_error_in_the_block_leaves_what_was_there(tmp_path, error):
     assert os.listdir(out) == ["old.txt"]
 
 
-def test_what_a_killed_run_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+def test_only_temporary_files_of_killed_runs_are_removed(tmp_path):
     finished = subprocess.Popen([sys.executable, "-c", ""])
     finished.wait()
     dead = tmp_path / f".a.json.tmp-{finished.pid}"
-    living = tmp_path / f".a.json.tmp-{os.getppid()}"
-    dead.touch(), living.touch()
+    running = tmp_path / f".a.json.tmp-{os.getppid()}"
+    dead.touch(), running.touch()
     write_atomically(tmp_path / "b.json", "{}")
-    assert {path.name for path in tmp_path.iterdir()} == {"b.json", living.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"b.json", running.name}
 
 
-def test_a_failed_write_leaves_the_old_text(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_text(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     write_atomically(path, "old")
 
@@ -61,7 +61,7 @@ def test_a_failed_write_leaves_the_old_text(tmp_path, monkeypatch):
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.json", "old")]
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+def test_an_unwritable_path_is_refused(tmp_path):
     refuse_unwritable(tmp_path / "new/r.json")
     (tmp_path / "file").touch()
     with pytest.raises(LpCompressError, match=r"must be a file for the results. It is a directory"):

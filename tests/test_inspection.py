@@ -1,3 +1,5 @@
+"""Inspecting checkpoints: groups of layers, spectra and reports."""
+
 import json
 
 import pytest
@@ -24,7 +26,7 @@ def test_every_parameter_is_counted_once():
     assert sum(group.share for group in groups) == pytest.approx(1)
 
 
-def test_layers_that_differ_in_a_number_are_one_group():
+def test_layers_whose_names_differ_in_a_number_are_one_group():
     groups = {group.name: group for group in inspection.layer_groups(BertModel(BertConfig(**SIZES)))}
     query = groups["encoder.layer.*.attention.self.query"]
     assert (query.kind, query.count, query.shape) == ("Linear", 2, [16, 16])
@@ -52,7 +54,7 @@ def test_a_wide_matrix_has_a_spectrum_too():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.5])
-def test_a_matrix_of_equal_entries_has_numbers_too(value):
+def test_the_spectrum_of_equal_entries_is_finite(value):
     found = inspection.spectrum(torch.full((50, 4), value))
     assert found.energy == pytest.approx(dict.fromkeys(found.energy, float(value > 0)))
     assert found.kurtosis == 0
@@ -67,14 +69,14 @@ def test_a_dense_checkpoint(tmp_path):
     assert found.report is None
 
 
-def test_a_garbled_record_is_named(tmp_path):
+def test_an_invalid_report_is_named(tmp_path):
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     (tmp_path / "lpcompress.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"lpcompress\.json: must be JSON"):
         inspection.inspect(str(tmp_path))
 
 
-def test_the_record_is_read(tmp_path):
+def test_the_report_is_read(tmp_path):
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     (tmp_path / "lpcompress.json").write_text(json.dumps({"model": "x", "layers": []}))
     assert inspection.inspect(str(tmp_path)).report == {"model": "x", "layers": []}

@@ -1,1 +1,1 @@
-"""Reading and writing checkpoints, and what transformers needs to rebuild compressed layers."""
+"""Read and write checkpoints, and let transformers rebuild compressed layers."""

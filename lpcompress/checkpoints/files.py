@@ -1,4 +1,4 @@
-"""The files of a checkpoint: their names, sizes and places."""
+"""Files of a checkpoint: names, sizes and locations."""
 
 from pathlib import Path
 from typing import Any
@@ -9,23 +9,28 @@ from lpcompress.errors import CheckpointError, MissingCheckpointError
 
 CONFIG = "config.json"
 REPORT_FILE = "lpcompress.json"
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there counts
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first pattern that matches is used
 
 
 def find(model: str) -> dict[str, Any]:
-    """Raise unless a checkpoint can be read; return what `from_pretrained` must be told.
+    """Check that a checkpoint can be read; return the keyword arguments for `from_pretrained`.
 
     Parameters
     ----------
     model : str
         Local directory or Hub id.
 
+    Returns
+    -------
+    dict
+        `{"local_files_only": True}` for a directory; see `hub.find` for a Hub id.
+
     Raises
     ------
     MissingCheckpointError
         If there is no such directory, or no such model on the Hub.
     CheckpointError
-        If the directory lacks a config or weights, or as `hub.find` says.
+        If the directory lacks a config or weights; see `hub.find` for a Hub id.
     """
     path = Path(model).expanduser()
     if path.exists():
@@ -39,7 +44,7 @@ def find(model: str) -> dict[str, Any]:
 
 
 def refuse_unreadable(path: Path) -> None:
-    """Raise unless `path` is a directory with a config and weights."""
+    """Raise CheckpointError unless `path` is a directory with a config and weights."""
     if not path.is_dir():
         raise CheckpointError(f"{path} must be a directory with a checkpoint. It is a file.")
     if not (path / CONFIG).is_file():
@@ -50,7 +55,7 @@ def refuse_unreadable(path: Path) -> None:
 
 
 def directory_of(model: str) -> Path | None:
-    """Return where the files of a model that was loaded lie: its directory, or its snapshot in the Hub's cache."""
+    """Return the directory of a loaded model's files: its own, or its snapshot in the Hub's cache."""
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
     config = hub.cached(model, CONFIG)
@@ -58,23 +63,23 @@ def directory_of(model: str) -> Path | None:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the files that hold the weights of a checkpoint."""
+    """Return the weight files of a checkpoint."""
     return next((files for pattern in WEIGHTS if (files := sorted(directory.glob(pattern)))), [])
 
 
 def file_bytes(directory: str | Path) -> int:
-    """Return the bytes of the weight files in a checkpoint directory."""
+    """Return the total bytes of the weight files in a checkpoint directory."""
     return sum(file.stat().st_size for file in weight_files(Path(directory)))
 
 
 def largest_shard(model: str) -> int | None:
-    """Return the bytes of the largest weight file of a model that was loaded, None if its files are not found."""
+    """Return the bytes of the largest weight file of a loaded model; None if its files are not found."""
     directory = directory_of(model)
     return max((file.stat().st_size for file in weight_files(directory)), default=None) if directory else None
 
 
 def is_compressed(config: Any) -> bool:
-    """Tell whether a model config is that of a compressed checkpoint."""
+    """Return whether a model config belongs to a compressed checkpoint."""
     settings = getattr(config, "quantization_config", None)
     method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
     return method == QUANT_METHOD

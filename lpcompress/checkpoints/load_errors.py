@@ -1,4 +1,4 @@
-"""What transformers raises on a bad checkpoint, turned into one sentence."""
+"""Convert the exceptions of transformers on bad checkpoints to CheckpointError."""
 
 import pickle
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ LOAD_ERRORS = (
 
 @contextmanager
 def readable(model: str) -> Iterator[None]:
-    """Raise CheckpointError, with one sentence, for whatever transformers raises while it reads `model`."""
+    """Convert any exception of transformers while it reads `model` to a CheckpointError with a one-line message."""
     try:
         yield
     except LpCompressError:
         raise
     except LOAD_ERRORS as error:
         reason = in_one_line(error)
-        if "ignore_mismatched_sizes" in reason:  # to advise that would be to advise random weights
-            reason = f"Its weights are of other sizes than its {CONFIG} says."
+        if "ignore_mismatched_sizes" in reason:  # advice that would lead to random weights
+            reason = f"The sizes of its weights differ from those in its {CONFIG}."
         raise CheckpointError(f"{model} cannot be loaded. {reason}") from error
 
 
 def in_one_line(error: Exception) -> str:
-    """Return an error's class and the first line of its message; the next too if the first only announces it."""
+    """Return an error's class and the first line of its message, plus the next line if the first ends with a colon."""
     first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     message = " ".join([first, *rest[:1]]) if first.endswith(":") else first
     return f"{type(error).__name__}: {message}"

@@ -1,4 +1,4 @@
-"""Loading a checkpoint from a directory or the Hub."""
+"""Load a checkpoint from a directory or the Hub."""
 
 import warnings
 from pathlib import Path
@@ -22,32 +22,44 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     Parameters
     ----------
     model : str
-        Hub id or local directory; dense or compressed. Remote code is never run.
+        Hub id or local directory of a dense or compressed checkpoint. Remote code is never run.
     dtype : torch.dtype, optional
-        By default that of the checkpoint.
+        Dtype of the weights; by default that of the checkpoint.
     on_disk : bool, default=False
-        Leave the tensors in their files: each is read when `compress` or `save` needs it. A checkpoint that lacks
-        weights is loaded into memory all the same.
+        Keep the tensors on disk; each is read when `compress` or `model.save_pretrained` needs it. A checkpoint that
+        lacks weights is loaded into memory regardless.
 
     Returns
     -------
-    tuple of PreTrainedModel and tokenizer
-        The model in the class that its config names; None where the checkpoint has no tokenizer.
+    model : PreTrainedModel
+        An instance of the class that the config names.
+    tokenizer : PreTrainedTokenizerBase or None
+        None if the checkpoint has no tokenizer.
 
     Raises
     ------
     CheckpointError
-        If there is no such checkpoint, or it cannot be read, or lacks its word embedding.
+        If there is no such checkpoint (`MissingCheckpointError`), it cannot be read, or its word embedding is missing.
 
     Warns
     -----
     UserWarning
-        If other weights are missing, and therefore random; or if the tokenizer is damaged.
+        If other weights are missing and therefore random, or if the tokenizer is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> directory = tempfile.mkdtemp()
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 12}
+    >>> transformers.BertModel(transformers.BertConfig(vocab_size=50, **sizes)).save_pretrained(directory)
+    >>> model, tokenizer = load(directory, dtype=torch.bfloat16)
+    >>> type(model).__name__, model.dtype, tokenizer
+    ('BertModel', torch.bfloat16, None)
     """
     path = Path(model).expanduser()
     model = str(path if path.is_dir() else model)
     source: dict[str, Any] = find(model)
-    scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read one by one
+    scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read individually
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with readable(model), quiet_offloading():
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
@@ -56,9 +68,10 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
         )
     missing = sorted(info["missing_keys"])
-    if on_disk and (missing or misshapen(loaded)):  # missing weights exist in no file; loading refuses wrong shapes
+    if on_disk and (missing or misshapen(loaded)):
+        # missing weights exist in no file; the in-memory load reports shape mismatches
         return load(model, dtype)
-    loaded.scratch = scratch  # lasts as long as the model
+    loaded.scratch = scratch  # kept as long as the model
     refuse_random(model, loaded, missing)
     return loaded, load_tokenizer(model, source)
 
@@ -71,14 +84,14 @@ def class_of(config: Any, model: str) -> Any:
     cls = getattr(transformers, str(names[0]), None)
     if not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
         raise CheckpointError(
-            f"{model}: 'architectures' in {CONFIG} must name a class of transformers. Got {names[0]!r}; code that comes"
-            " with a checkpoint is not run."
+            f"{model}: 'architectures' in {CONFIG} must name a class of transformers. Got {names[0]!r}; code in"
+            " checkpoints is never run."
         )
     return cls
 
 
 def refuse_random(model: str, loaded: Any, missing: list[str]) -> None:
-    """Raise if the word embedding is among the `missing` weights; warn of others."""
+    """Raise CheckpointError if the word embedding is among the `missing` weights; warn about other missing weights."""
     embedding = input_embedding(loaded)
     names = [f"{name}." for name, module in loaded.named_modules() if module is embedding]
     lost = [key for key in missing if key.startswith(tuple(names))]

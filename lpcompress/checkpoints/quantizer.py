@@ -1,7 +1,7 @@
-"""The plugin through which plain `from_pretrained` rebuilds compressed layers from `config.json`.
+"""The transformers quantizer that makes `from_pretrained` rebuild compressed layers from `config.json`.
 
-`registration` imports this module while transformers is being imported, right after `quantizers.auto`;
-it may import nothing of transformers that comes later.
+`registration` imports this module while transformers is being imported, right after `quantizers.auto`, so it must not
+import any part of transformers that is loaded later.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from lpcompress.version import __version__
 
 QUANT_METHOD = "lpcompress"
 FORMAT_VERSION = 1
-ALIGNMENT = 64  # bytes, of the memory that torch allocates itself
+ALIGNMENT = 64  # bytes; torch aligns its own allocations to this
 
 
 @register_quantization_config(QUANT_METHOD)
@@ -34,11 +34,11 @@ class LpCompressConfig(QuantizationConfigMixin):
     Parameters
     ----------
     layers : dict
-        Name relative to the base model -> what `nn.build` needs, and how it came about (method, p).
+        Layer name relative to the base model -> specification for `nn.build`, and provenance (method, p).
     format_version : int
-        Raised when older packages can no longer read what is written.
+        Version of the format; incremented when older packages cannot read what newer ones write.
     lpcompress_version : str
-        The version that wrote the checkpoint.
+        Version of lpcompress that wrote the checkpoint.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class LpCompressConfig(QuantizationConfigMixin):
         self.layers = layers or {}
 
     def refresh(self, model: nn.Module) -> None:
-        """Write down the sizes that the layers of `model` have now; forget layers that are dense again."""
+        """Update `layers` to the current sizes in `model`, and remove layers that are dense again."""
         present = {}
         for name, layer in swapping.locate(model, self.layers).items():
-            if layer is None:  # a layer of a head that this model does not have
+            if layer is None:  # belongs to a head that this model does not have
                 present[name] = self.layers[name]
             elif layer.is_compressed:
                 present[name] = {**self.layers[name], **spec_of(layer.module)}
@@ -74,7 +74,7 @@ class LpCompressConfig(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class LpCompressQuantizer(HfQuantizer):
-    """Rebuilds the compressed layers before the weights are loaded, and checks them afterwards."""
+    """Rebuilds compressed layers before the weights are loaded, and checks them afterwards."""
 
     quantization_config: LpCompressConfig
 
@@ -82,17 +82,17 @@ class LpCompressQuantizer(HfQuantizer):
         if not kwargs.get("pre_quantized", True):
             raise LpCompressError(
                 "quantization_config=LpCompressConfig(...) cannot compress a dense checkpoint while it loads."
-                " Load it plainly, then call lpcompress.compress(model, ratio=...)."
+                " Load it without a quantization_config, then call lpcompress.compress(model, ratio=...)."
             )
         super().__init__(quantization_config, **kwargs)
-        self.bare: list[str] = []  # relative names of the bare weights that are rebuilt
+        self.bare: list[str] = []  # relative names of the rebuilt bare weights
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         layers = swapping.locate(model, self.quantization_config.layers)
         if layers and not any(layers.values()):
             raise CheckpointError(
                 f"the checkpoint's compressed layers {', '.join(layers)} must be layers of the model."
-                f" This {type(model).__name__} has none of them; load the checkpoint with the class in its config.json."
+                f" This {type(model).__name__} has none of them. Load the checkpoint with the class in its config.json."
             )
         for name, layer in layers.items():
             if layer is None:
@@ -114,21 +114,21 @@ class LpCompressQuantizer(HfQuantizer):
                 require_loaded(name, module)
                 align(module)
         follow_resizing(model)
-        model.is_quantized = False  # plain torch modules: .half() and the rest are fine
+        model.is_quantized = False  # the layers are plain torch modules, for which .half() and the like work
         return model
 
     def _dequantize(self, model: Any, dtype: torch.dtype | str | None = None) -> Any:
         swapping.densify(model)
         restore_resizing(model)
         if str(dtype).removeprefix("torch.") not in (str(model.config.dtype).removeprefix("torch."), "None"):
-            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # asked for: not the default
+            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # only if the dtype was requested
         return model
 
     def get_state_dict_and_metadata(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Bring the sizes up to date; `save_pretrained` calls this before it writes config.json.
+        """Update the sizes in the config and return the state to save; called by `save_pretrained`.
 
-        The codes of a bare weight are stored under the weight's own name, so that a loader without this package
-        fails on the size there too.
+        The codes of a bare weight are stored under the weight's own name, so that loading without this package fails on
+        a size mismatch there too.
         """
         model.config.quantization_config.refresh(model)
         codes = {f"{name}.weight": name for name in swapping.bare_names(model)}
@@ -139,36 +139,36 @@ class LpCompressQuantizer(HfQuantizer):
         return state | bare, {}
 
     def get_weight_conversions(self) -> list[Any]:
-        """Find the codes of bare weights under the weights' own names."""
+        """Return the renamings that load the codes of bare weights from the weights' own names."""
         from transformers.core_model_loading import WeightRenaming
 
         renamings = [WeightRenaming(f"{name}$", f"{name}.weight") for name in self.bare]
         return [*super().get_weight_conversions(), *renamings]
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
-        """`save_pretrained` works."""
+        """Whether `save_pretrained` works: always."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Codes and bases are ordinary parameters."""
+        """Whether the model can be trained: always, because codes and bases are ordinary parameters."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
-        """Trainer needs no adapters."""
+        """Whether Trainer accepts the model without adapters: always."""
         return True
 
     @property
     def is_compileable(self) -> bool:
-        """`torch.compile` works."""
+        """Whether `torch.compile` works: always."""
         return True
 
 
 def require_loaded(name: str, module: Any) -> None:
     """Raise CheckpointError unless the checkpoint held every tensor of a compressed layer, undamaged.
 
-    transformers only warns of missing tensors and leaves noise in them. Offloaded tensors cannot be judged.
+    transformers only warns about missing tensors and leaves random values in them. Offloaded tensors are not checked.
     """
     tensors = module.state_dict(keep_vars=True)
     if hasattr(module, "_hf_hook") or any(tensor.is_meta for tensor in tensors.values()):
@@ -177,16 +177,16 @@ def require_loaded(name: str, module: Any) -> None:
     if missing:
         raise CheckpointError(
             f"the checkpoint must hold {', '.join(f'{name}.{leaf}' for leaf in missing)}, which it lacks (or has in"
-            " another shape): it is incomplete. Copy it again, or compress the model again."
+            " another shape). It is incomplete: copy it again, or compress the model again."
         )
     module.check(name)
 
 
 def align(module: nn.Module) -> None:
-    """Move tensors away from the odd addresses at which a mapped file has them.
+    """Copy tensors whose memory is not aligned, as in a memory-mapped file, to aligned memory.
 
-    Some matrix products round differently depending on the address of their operands. Once moved, a loaded model gives
-    the same numbers as the one that was saved.
+    Some matrix products round differently depending on the alignment of their operands. With aligned tensors, a loaded
+    model gives the same outputs to the bit as the model that was saved.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
@@ -200,18 +200,18 @@ def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix
     ----------
     model : PreTrainedModel
     replacements : mapping of Layer to (FactoredMatrix, dict)
-        Layer of `model` -> the module from `nn.from_factorization`, and how it came about (method, p), which is
-        written to `config.json`.
+        Layer of `model` -> its module from `nn.from_factorization`, and its provenance (method, p), which is written to
+        `config.json`.
 
     Raises
     ------
     LpCompressError
-        If the model is quantized by another method; nothing is replaced then.
+        If the model is quantized by another method. The model is unchanged then.
     """
     config = getattr(model.config, "quantization_config", None) or LpCompressConfig()
     if not isinstance(config, LpCompressConfig):
         raise LpCompressError(
-            f"the model must not be quantized by another method. Got a {type(config).__name__}; start from the dense"
+            f"the model must not be quantized by another method. Got a {type(config).__name__}. Start from the dense"
             " model."
         )
     for layer, (module, _) in replacements.items():

@@ -1,7 +1,7 @@
-"""Telling transformers about the format, without importing transformers.
+"""Register the format with transformers, without importing transformers.
 
-If its table of quantizers is loaded, the format is entered at once. Else a finder waits for that one module
-to be imported, enters the format right after, and takes itself off.
+If transformers' table of quantizers is already imported, the format is registered at once. Otherwise an import hook
+registers it right after that module is imported, and then removes itself.
 """
 
 import importlib.machinery
@@ -12,14 +12,14 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 TABLE = "transformers.quantizers.auto"
-PLUGIN = "lpcompress.checkpoints.quantizer"  # its classes enter themselves into the table
+PLUGIN = "lpcompress.checkpoints.quantizer"  # its classes register themselves in the table when it is imported
 
 
 class AfterImport(MetaPathFinder):
-    """Finds `TABLE` as Python would, and registers the format once it has been executed."""
+    """Import hook that finds `TABLE` as Python would, and registers the format once that module is executed."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return None for every module but `TABLE`."""
+        """Return the spec of `TABLE`, with a loader that registers the format; None for every other module."""
         spec = importlib.machinery.PathFinder.find_spec(name, path) if name == TABLE else None
         if spec is None or spec.loader is None:
             return None
@@ -36,7 +36,7 @@ class AfterImport(MetaPathFinder):
 
 
 def register() -> None:
-    """Make `from_pretrained` understand the format, now or as soon as transformers is imported."""
+    """Register the format with transformers, now or as soon as transformers is imported."""
     if TABLE in sys.modules:
         importlib.import_module(PLUGIN)
     elif not any(isinstance(finder, AfterImport) for finder in sys.meta_path):

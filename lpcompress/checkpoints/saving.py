@@ -1,4 +1,4 @@
-"""Writing a checkpoint so that it is complete or not there."""
+"""Write checkpoints atomically: complete, or not at all."""
 
 import json
 import os
@@ -19,10 +19,10 @@ STUB = "modeling_lpcompress"
 
 
 def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
-    """Raise CheckpointError if `save` could not write to `out`; to be called before the long work.
+    """Raise CheckpointError if `save` cannot write to `out`; call this before the long computation.
 
-    What earlier, killed runs left behind beside `out` is tidied up first. An empty directory may be written to. With
-    `overwrite` a checkpoint may be replaced, but nothing else.
+    Temporary directories of killed runs next to `out` are removed first. An empty directory is accepted. With
+    `overwrite`, an existing checkpoint is accepted too, but nothing else.
     """
     out = Path(out).resolve()
     parent = next(p for p in (*out.parents, out) if p.exists())  # the root has no parents
@@ -39,15 +39,15 @@ def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
 
 @contextmanager
 def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Lend out a directory that becomes the checkpoint `out` when the block has ended well: all of it, or nothing.
+    """Yield a temporary directory that becomes the checkpoint `out` when the block succeeds.
 
-    What an earlier, killed run left behind is removed first.
+    Temporary directories of killed runs next to `out` are removed first.
 
     Parameters
     ----------
     out : str or Path
     overwrite : bool, default=False
-        Replace the checkpoint in `out`; it is removed only when the new one is complete.
+        Replace the checkpoint in `out`, which is removed only when the new one is complete.
 
     Yields
     ------
@@ -64,7 +64,7 @@ def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         with atomic_directory(out) as directory:
             yield directory
-    except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{out} cannot be written: {reason}. Nothing was left behind.") from error
 
@@ -77,13 +77,13 @@ def write(
     Parameters
     ----------
     directory : Path
-        As `new_checkpoint` lends it out.
+        The directory from `new_checkpoint`.
     model : PreTrainedModel
     tokenizer : tokenizer or None
     max_shard_size : int or str, optional
-        As in `save_pretrained`: the most bytes of a weight file.
+        Largest size of a weight file, in bytes or as text such as "2GB"; see `save_pretrained`.
     stub : bool, default=False
-        Add a file of code with which `trust_remote_code=True` imports lpcompress by itself.
+        Add a code file that makes `trust_remote_code=True` import lpcompress.
     """
     sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
     with quiet_offloading():
@@ -95,13 +95,14 @@ def write(
 
 
 def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, **options: Any) -> None:
-    """Write a checkpoint: all of it, or nothing.
+    """Write a checkpoint atomically: all of it, or nothing.
 
     Parameters
     ----------
     model : PreTrainedModel
     tokenizer : tokenizer or None
     out : str or Path
+        Directory of the checkpoint; missing parents are created.
     overwrite : bool, default=False
         See `new_checkpoint`.
     **options
@@ -111,13 +112,23 @@ def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, *
     ------
     CheckpointError
         If `out` exists, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, transformers
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 12}
+    >>> model = transformers.BertModel(transformers.BertConfig(vocab_size=50, **sizes))
+    >>> out = Path(tempfile.mkdtemp()) / "model"
+    >>> save(model, None, out)
+    >>> sorted(file.name for file in out.iterdir())
+    ['config.json', 'model.safetensors']
     """
     with new_checkpoint(out, overwrite) as directory:
         write(directory, model, tokenizer, **options)
 
 
 def write_stub(model: Any, directory: Path) -> None:
-    """Add a file of code that imports lpcompress when a checkpoint is loaded with `trust_remote_code=True`."""
+    """Add a code file that imports lpcompress when the checkpoint is loaded with `trust_remote_code=True`."""
     cls = type(model).__name__
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
     config["auto_map"] = {name: f"{STUB}.{cls}" for name in auto_classes(model)}
@@ -130,7 +141,7 @@ def write_stub(model: Any, directory: Path) -> None:
 
 
 def auto_classes(model: Any) -> list[str]:
-    """Return the names of the Auto classes that would choose the class of `model`."""
+    """Return the names of the Auto classes that load the class of `model`."""
     from transformers.models.auto import modeling_auto
 
     found = []
@@ -143,21 +154,27 @@ def auto_classes(model: Any) -> list[str]:
 
 
 def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> None:
-    """Write a plain checkpoint with the layers multiplied out, which loads without lpcompress.
+    """Write a plain checkpoint in which compressed layers are multiplied out; it loads without lpcompress.
 
     Parameters
     ----------
     source : str or Path
         A compressed checkpoint.
     out : str or Path
+        Directory of the plain checkpoint.
     overwrite : bool, default=False
-        See `save`.
+        See `new_checkpoint`.
+
+    Raises
+    ------
+    CheckpointError
+        If `source` cannot be loaded or is not compressed, or if `out` exists or cannot be written.
     """
     refuse_existing(out, overwrite)
     model, tokenizer = load(str(source))
     if not is_compressed(model.config):
-        raise CheckpointError(f"{source} must be a checkpoint that lpcompress compressed. It is dense already.")
+        raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
     model.dequantize()
     if hasattr(model.config, "auto_map"):
-        del model.config.auto_map  # the stub is not copied
+        del model.config.auto_map  # it refers to the stub, which is not copied
     save(model, tokenizer, out, overwrite=overwrite)

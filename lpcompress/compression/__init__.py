@@ -1,1 +1,1 @@
-"""Compressing a model in memory."""
+"""Compress a model in memory."""

@@ -1,4 +1,4 @@
-"""Fitting the layers of a model, in one process or in several that hand each other the factors in files."""
+"""Fit the layers of a model, in one process or in several that exchange the factors through files."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,22 +23,22 @@ from lpcompress.surgery.offloading import ScratchDirectory, offload, save_tensor
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of the layers of a model.
+    """The layers to fit, and how.
 
     Attributes
     ----------
     layers : mapping of str to Layer
-        By name.
+        Handles by name.
     tasks : mapping of str to Task
-        By the names of the layers that are to be fitted, in the order of the model.
+        Tasks by the names of the layers to fit, in model order.
     optional : frozenset of str
-        Layers that may stay as they are if the method does not support them or cannot reach the size.
+        Names of layers that stay dense if the method does not support them or cannot reach the size.
     settings : Settings
     device : str, torch.device or None
-        Where to fit; None is where the layer is.
+        Where to fit; None means the device of each layer.
     tell : Progress
     compare : bool
-        Whether to fit plain SVD beside each, for the report.
+        Whether to also fit plain SVD to each layer, for the report.
     """
 
     layers: Mapping[str, Layer]
@@ -51,25 +51,25 @@ class Job:
 
 
 def fit_layers(job: Job, workers: Workers) -> dict[str, Replacement | UnsuitableError]:
-    """Fit every layer of a job; the model itself is not changed.
+    """Fit every layer of a job, without changing the model.
 
     Parameters
     ----------
     job : Job
-        The same in every process.
+        Must be the same in every process.
     workers : Workers
-        Processes among which the layers are shared out, by their entries.
+        Processes among which the layers are distributed, balanced by the number of matrix entries.
 
     Returns
     -------
     dict of str to Replacement or UnsuitableError
-        By the layers' names, in the order of the tasks and in every process; an error says why an optional layer has
-        none. Tensors of layers that stay on the disk do so too.
+        Results by layer name, in the order of the tasks, the same in every process. An error gives the reason why an
+        optional layer has no replacement. The replacement of a layer that is kept on disk is kept on disk too.
 
     Raises
     ------
     LpCompressError
-        If a layer that is not optional cannot be fitted, or the processes do not see the same files.
+        If a layer that is not optional cannot be fitted, or the processes do not share a temporary directory.
     """
     entries = {name: job.layers[name].matrix().numel() for name in job.tasks}
     if workers.count == 1:
@@ -81,29 +81,29 @@ def fit_layers(job: Job, workers: Workers) -> dict[str, Replacement | Unsuitable
 
 @contextmanager
 def common_folder(workers: Workers) -> Iterator[Path]:
-    """Lend out an empty directory of the main process, under its TMPDIR; it is removed when that one leaves.
+    """Create a temporary directory under the main process's TMPDIR, for all processes; it is removed at the end.
 
     Raises
     ------
     LpCompressError
-        If another process does not see it.
+        If another process cannot access it.
     """
     scratch = workers.main_alone(ScratchDirectory)
     folder: Path = workers.from_main(scratch and scratch.path)
 
-    def refuse_unseen() -> None:
+    def refuse_inaccessible() -> None:
         if not folder.is_dir():
             raise LpCompressError(
-                f"{folder} of the main process must be seen by all that share the run. Set TMPDIR to a directory that"
-                " their machines have in common."
+                f"{folder}, a directory of the main process, must be accessible to all processes of the run. Set TMPDIR"
+                " to a directory that their machines share."
             )
 
-    workers.together(refuse_unseen)
+    workers.together(refuse_inaccessible)
     yield folder
 
 
 def _fit(job: Job, name: str, done: int, total: int) -> Replacement | UnsuitableError:
-    """Fit one layer; where it is optional, return the error that says why it stays as it is."""
+    """Fit one layer; if it is optional and cannot be fitted, return the error."""
 
     def say(doing: str) -> None:
         job.tell(f"{name}: {doing}", done, total)
@@ -113,11 +113,11 @@ def _fit(job: Job, name: str, done: int, total: int) -> Replacement | Unsuitable
     except UnsuitableError as error:
         if name not in job.optional:
             raise
-        return type(error)(str(error))  # without its traceback, which holds matrices
+        return type(error)(str(error))  # without its traceback, which references matrices
 
 
 def _fit_here(job: Job, name: str, done: int, total: int) -> Replacement | UnsuitableError:
-    """Fit one layer, and keep the result where the layer is."""
+    """Fit one layer; keep the result on disk if the layer is kept there."""
     outcome = _fit(job, name, done, total)
     if isinstance(outcome, Replacement) and job.layers[name].is_offloaded:
         offload(outcome.module, outcome.module.state_dict())
@@ -125,7 +125,7 @@ def _fit_here(job: Job, name: str, done: int, total: int) -> Replacement | Unsui
 
 
 def _fit_into(folder: Path, job: Job, name: str, done: int, total: int) -> tuple[LayerRecord, Spec] | UnsuitableError:
-    """Fit one layer, and leave its tensors in a file of its name."""
+    """Fit one layer, and write its tensors to a file named after it."""
     outcome = _fit(job, name, done, total)
     if isinstance(outcome, UnsuitableError):
         return outcome
@@ -136,7 +136,7 @@ def _fit_into(folder: Path, job: Job, name: str, done: int, total: int) -> tuple
 def _received(
     folder: Path, layer: Layer, found: tuple[LayerRecord, Spec] | UnsuitableError
 ) -> Replacement | UnsuitableError:
-    """Build the module whose tensors some process has left in a file."""
+    """Build the module whose tensors another process may have written to a file."""
     if isinstance(found, UnsuitableError):
         return found
     record, spec = found

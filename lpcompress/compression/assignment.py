@@ -1,4 +1,4 @@
-"""Settling, before anything is fitted, the method, size, row weights and input statistics of every layer."""
+"""Choose the method, size, row weights and input statistics of every layer, before anything is fitted."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,25 +18,29 @@ from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import header_bytes, tensor_bytes
 
-EMBEDDING = 10.0
-"""Sensitivity to the word embedding where none was measured, that to a linear layer being 1. On classifiers for MRPC
-and CoLA, noise of 5 % moved the output 5 to 20 times as far in the embedding as in the median linear layer."""
+EMBEDDING_SENSITIVITY = 10.0
+"""Default sensitivity of the output to the word embedding, relative to 1 for a linear layer, where none was measured.
+On
+classifiers for MRPC and CoLA, 5 % noise in the embedding moved the output 5 to 20 times as far as in the median linear
+layer."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The tasks of all layers that change, and the chosen layers that stay as they are.
+    """The tasks of the layers to compress, and the chosen layers that stay dense.
 
     Attributes
     ----------
     tasks : dict of str to Task
+        Tasks by layer name.
     dense : tuple of str
+        Names of the chosen layers that stay dense.
     exponent : float
-        The power of the row prior that was settled on.
+        Exponent applied to token frequency to get row weights.
     settled : bool
-        Whether a size of the model, or a plan, says what each layer gets: none may be larger then.
+        Whether a model size or a plan's allocation fixes the size of each layer; every task must then succeed.
     calibration : dict or None
-        `source` and number of `texts` of the calibration, if there was one.
+        `source` of the calibration text and number of `texts`; None without calibration.
     """
 
     tasks: dict[str, Task]
@@ -46,7 +50,7 @@ class Assignment:
     calibration: dict[str, Any] | None
 
     def allocation(self) -> dict[str, dict[str, Any]]:
-        """Return what `Plan.allocation` holds, by which the same layers are fitted again."""
+        """Return the value for `Plan.allocation` that reproduces this assignment."""
         return {name: {"method": task.share.method, "ratio": task.share.ratio} for name, task in self.tasks.items()}
 
 
@@ -61,15 +65,15 @@ def assign(
     workers: Workers,
     tell: Progress,
 ) -> Assignment:
-    """Settle what each of the layers `found` is asked.
+    """Choose the method and size of each of the layers `found`.
 
     Parameters
     ----------
     model : PreTrainedModel
-    found : mapping of str to nn.Module
+    found : mapping of str to Layer
     plan : Plan
     text : str, iterable of str or None
-        What to calibrate with: the plan's `calibration`, or texts.
+        Calibration text: the plan's `calibration`, or the texts themselves.
     tokenizer, data, workers
         As for `whole_model.compress`.
     tell : Progress
@@ -77,7 +81,7 @@ def assign(
     Raises
     ------
     PlanError
-        If options do not go together: p other than 2 with calibration, a size of the model with `sketch`.
+        If options are incompatible: p other than 2 with calibration, or a model size with `sketch`.
     LpCompressError
         If the budget cannot be met, or the calibration text cannot be read.
     """
@@ -91,7 +95,7 @@ def assign(
         removed = max(0.0, 1 - limit / whole)
     power = exponent_for(removed) if plan.exponent is None else plan.exponent
     if text is not None and plan.p != 2:
-        raise PlanError(f"calibration is for p = 2: it changes the norm of the fit itself. Got p = {plan.p:g}.")
+        raise PlanError(f"calibration is for p = 2, because it changes the norm of the fit. Got p = {plan.p:g}.")
 
     def look() -> tuple[Calibration | None, dict[str, RowWeights]]:
         measured = None
@@ -106,7 +110,7 @@ def assign(
     if limit is not None:
         if plan.method != AUTO and not METHODS[plan.method].curve:
             raise PlanError(
-                f"method {plan.method!r} has no error curve, so a size of the model cannot be shared. Give ratio."
+                f"method {plan.method!r} has no error curve, so layers cannot share a model size. Give ratio instead."
             )
         shares = _within(limit, whole, found, plan.method, settings, weights, measured, workers, tell)
     elif plan.allocation is not None:
@@ -131,30 +135,30 @@ def _within(
     workers: Workers,
     tell: Progress,
 ) -> dict[str, Share]:
-    """Share out what `limit` leaves for the layers `found` of a model that takes `whole` bytes."""
+    """Divide among the layers `found` the bytes that `limit` leaves them in a model of `whole` bytes."""
 
-    def draw(name: str, done: int, total: int) -> LayerCurves:
-        tell(f"{name}: drawing its error curve", done, total)
+    def curves_of_layer(name: str, done: int, total: int) -> LayerCurves:
+        tell(f"{name}: computing its error curve", done, total)
         moment = measured.moments.get(name) if measured else None
         whitener = Whitener.of(moment) if moment is not None else None
         with found[name].lend() as layer:
             return layer_curves(layer, method, settings, weights[name].values, whitener)
 
     sizes = {name: layer.stored()[1] for name, layer in found.items()}
-    curves = spread(sizes, draw, workers)
+    curves = spread(sizes, curves_of_layer, workers)
     others = whole - sum(sizes.values())
     sensitivity = measured.sensitivities if measured else {}
-    guess = {name: EMBEDDING if layer.is_word_embedding else 1.0 for name, layer in found.items()}
+    guess = {name: EMBEDDING_SENSITIVITY if layer.is_word_embedding else 1.0 for name, layer in found.items()}
     return share_out(curves, guess | sensitivity, limit - others)
 
 
 def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, Layer]) -> dict[str, Share]:
-    """Return the shares that a plan records."""
+    """Return the shares recorded in a plan's allocation."""
     unknown = sorted(set(allocation) - set(found))
     if unknown:
         raise LpCompressError(
-            f"allocation names {unknown[0]}, which is none of the chosen layers of this model. Use the plan with the"
-            " model that it was made for, and with the same layers."
+            f"allocation names {unknown[0]}, which is not among the chosen layers of this model. Use the plan with the"
+            " model it was made for, and with the same layers."
         )
     return {name: Share(allocation[name].method, allocation[name].ratio) for name in found if name in allocation}
 
@@ -162,7 +166,7 @@ def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, Layer])
 def _weights(
     model: Any, layer: Layer, measured: Calibration | None, wish: str, tokenizer: Any | None, exponent: float
 ) -> RowWeights:
-    """Return the row weights of a layer; counted tokens take the place of the prior, not of a user's own counts."""
+    """Return the row weights of a layer; calibration counts replace the Zipf prior, but not the user's own counts."""
     if measured and wish == "zipf" and layer.is_word_embedding:
         prior = weights_of(model, layer, wish, tokenizer, 1.0)
         return measured.row_weights(prior, layer.matrix().shape[0], exponent)

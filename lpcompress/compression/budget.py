@@ -1,4 +1,4 @@
-"""Sharing one size for the whole model: how many bytes each layer gets, and by which method."""
+"""Divide a model size among layers: how many bytes each layer gets, and which method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.surgery.layer import Layer
 
-HALF_A_BYTE = 0.5  # so that a ratio, turned into bytes again, is not rounded to one byte less
+HALF_A_BYTE = 0.5  # so that converting a ratio back to bytes does not round down by one byte
 
 
 @dataclass(frozen=True)
 class LayerCurves:
-    """The curves of one layer by method; sizes are what the module stores, bias and padding row included.
+    """Error curves of one layer, by method; sizes are stored bytes, bias and padding row included.
 
     Attributes
     ----------
     before : int
-        Bytes of the layer as it is, at which nothing is lost.
-    by_method : dict of str to Curve
+        Bytes of the dense layer, at which the loss is zero.
+    by_method : mapping of str to Curve
     """
 
     before: int
     by_method: Mapping[str, Curve]
 
     def envelope(self) -> Curve:
-        """Return the least loss of all methods and of the layer as it is."""
+        """Return the lowest loss at each size over all methods and the dense layer."""
         points = [point for curve in self.by_method.values() for point in curve.points() if point[0] < self.before]
         return Curve.through([*points, (self.before, 0.0)])
 
     def share(self, size: int) -> Share | None:
-        """Return the best method at a size; None if the layer stays as it is."""
+        """Return the best method at a size in bytes; None if the layer stays dense."""
         if size >= self.before:
             return None
         losses = {method: curve.at(size) for method, curve in self.by_method.items()}
@@ -52,17 +52,17 @@ def layer_curves(
     row_weights: Tensor | None,
     whitener: Whitener | None = None,
 ) -> LayerCurves:
-    """Return the curves of a plain layer for a method, or for the candidates of "auto".
+    """Return the error curves of a plain layer for one method, or for the candidates of "auto".
 
     Parameters
     ----------
     layer : Layer
-        With its tensors in memory.
+        Its tensors must be in memory.
     method : str
     settings : Settings
     row_weights : Tensor of shape (n,) or None
     whitener : Whitener, optional
-        Losses are those of products with the layer's inputs.
+        With it, losses are those of the products with the layer's inputs.
     """
     matrix, beside = layer.matrix_to_fit(), layer.bytes_beside()
     work = weighted(matrix, row_weights)[0]
@@ -77,20 +77,25 @@ def layer_curves(
 
 
 def share_out(curves: Mapping[str, LayerCurves], weights: Mapping[str, float], n_bytes: int) -> dict[str, Share]:
-    """Return what each layer gets; those that stay as they are have no entry.
+    """Divide `n_bytes` among layers; layers that stay dense have no entry in the result.
 
     Parameters
     ----------
-    curves : mapping of name to LayerCurves
-    weights : mapping of name to float
+    curves : mapping of str to LayerCurves
+        Error curves by layer name.
+    weights : mapping of str to float
         Sensitivity of the model to the loss of each layer.
     n_bytes : int
-        That all of them together may store.
+        Bytes that all these layers together may store.
+
+    Returns
+    -------
+    dict of str to Share
 
     Raises
     ------
     BudgetError
-        If the budget cannot be met, or takes nothing away.
+        If the budget cannot be met, or is no smaller than the dense layers.
     """
     before = sum(each.before for each in curves.values())
     if n_bytes >= before:

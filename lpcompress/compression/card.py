@@ -1,4 +1,4 @@
-"""The model card of a compressed checkpoint."""
+"""Write the model card of a compressed checkpoint."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,54 +8,54 @@ from huggingface_hub import ModelCardData
 
 from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.compression.records import LayerRecord
-from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, left_alone
+from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, skipped_note
 from lpcompress.nn import noun_of
 from lpcompress.presentation import dimensions, megabytes
 
 CARD_FILE = "README.md"
-DATA_FREE = "No data was used for that."
-CALIBRATED = "{texts} unlabelled texts were used for that ({source})."
-UNTRAINED = "Nothing was fine-tuned."
+DATA_FREE = "No data was used."
+CALIBRATED = "{texts} unlabelled texts ({source}) were used for calibration."
+UNTRAINED = "The model was not fine-tuned."
 BEFORE_TRAINING = " before that training"
 CARD = """\
 # {name}
 
-`{model}` with {what} replaced by factored forms, by lpcompress {version}.
-{data} {training} The weight files took {before} before and take {after} now.
+`{model}` with {what} factored by lpcompress {version}.
+{data} {training} The weight files took {before} before compression and take {after} now.
 {warnings}
-| layer | shape | method | p | removed | error | SVD's error at this size |
+| layer | shape | method | p | removed | error | SVD error at this size |
 |---|---|---|---|---|---|---|
 {rows}
 
-*removed* is the share of the layer's stored bytes that is gone, every index and mask counted.
-*error* is relative{when}: {error} ({row_weights}).{skipped}
+*removed* is the share of the layer's stored bytes that was removed, counting every index and mask.
+*error* is relative{when}: {error}. Row weights: {row_weights}.{skipped}
 
 ## Loading
 
 ```python
-import lpcompress  # pip install lpcompress; from here on transformers knows the format
+import lpcompress  # pip install lpcompress; registers the format with transformers
 from transformers import {auto_class}
 
 model = {auto_class}.from_pretrained("{folder}")
 ```
 
-**Without `import lpcompress` loading fails with a size mismatch, and that is meant. Never answer it with
-`ignore_mismatched_sizes=True`: the model then runs with random weights.** Scripts that pass this flag by
-themselves need the import too.
+**Without `import lpcompress`, loading fails with a size mismatch. This is intended. Never work around it with
+`ignore_mismatched_sizes=True`: the model then runs with random weights.** Scripts that always pass this flag
+need the import too.
 
-For programs that cannot import it: `lpcompress densify {folder} OUT` writes a plain checkpoint,
-as large as the original. The full record is in `{report_file}`.
+For programs that cannot import lpcompress, `lpcompress densify {folder} OUT` writes a plain checkpoint,
+as large as the original. The full report is in `{report_file}`.
 """
 
 
 def model_card(report: CheckpointReport, auto_class: str) -> str:
-    """Return the text of the model card: what was done, how to load it, what not to do.
+    """Return the model card as Markdown: what was compressed, how to load it, and what to avoid.
 
     Parameters
     ----------
     report : CheckpointReport
     auto_class : str
-        The transformers class that the card tells people to load with.
+        The transformers class in the card's loading example.
     """
     rows = [
         f"| `{layer.name}` | {dimensions(layer.shape)} | {layer.method} | {layer.p:g} "
@@ -63,7 +63,7 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         for layer in report.layers
     ]
     folder = Path(report.out).name
-    local = Path(report.model).exists()  # only a Hub id may stand in the card's metadata
+    local = Path(report.model).exists()  # the card's metadata may only name a Hub id
     data = ModelCardData(
         base_model=None if local else report.model,
         library_name="transformers",
@@ -81,7 +81,7 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         training=report.finetuning or UNTRAINED,
         when=BEFORE_TRAINING if report.finetuning else "",
         error=kinds_of_error(report.layers),
-        skipped="".join(f"\n{note}." for note in left_alone(report)),
+        skipped="".join(f"\n{note}." for note in skipped_note(report)),
         warnings="".join(f"\n**Warning:** {warning}\n" for warning in report.warnings),
         row_weights=", ".join(sorted({layer.row_weights for layer in report.layers})),
         auto_class=auto_class,
@@ -92,7 +92,7 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
 
 
 def _counted(layers: Sequence[LayerRecord]) -> str:
-    """Return how many layers of each role there are, in words."""
+    """Return the number of layers of each role, in words."""
     counts = Counter(layer.kind for layer in layers)
     words = [f"{count} {noun_of(role)}{'s' * (count > 1)}" for role, count in counts.items()]
     return " and ".join(words)

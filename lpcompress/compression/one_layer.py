@@ -1,4 +1,4 @@
-"""Fitting one layer: its factors, the module that holds them, and the record of what was done."""
+"""Fit one layer: its factors, the module that holds them, and the record for the report."""
 
 import time
 from collections.abc import Callable
@@ -22,25 +22,25 @@ from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import stored
 
 Say = Callable[[str], None]
-"""Takes a few words on what begins."""
+"""Status callback type: takes a short description of the step that begins."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """The module for the place of a layer, and the record of how it came about."""
+    """The compressed module that replaces a layer, and its record for the report."""
 
     record: LayerRecord
     module: FactoredMatrix
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What `config.json` says of its making."""
+        """Method, p and row weights, as written to `config.json`."""
         return {"method": self.record.method, "p": self.record.p, "row_weights": self.record.row_weights}
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Relative errors of one matrix in the place of another: see `LayerRecord`."""
+    """Relative errors of a factored matrix: see `LayerRecord`."""
 
     frobenius: float
     p: float
@@ -50,14 +50,14 @@ class Errors:
 
 @dataclass(frozen=True)
 class Measure:
-    """How errors of one layer are measured.
+    """How the errors of one layer are measured.
 
     Attributes
     ----------
     p : float
     row_weights : Tensor of shape (n,) or None
     whitener : Whitener or None
-        For the errors of products with the layer's inputs.
+        For the error of the products with the layer's inputs; None without calibration.
     """
 
     p: float
@@ -65,7 +65,7 @@ class Measure:
     whitener: Whitener | None
 
     def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
-        """Return the errors of `fitted` in the place of `matrix`; the factors are multiplied out once for all."""
+        """Return the errors of `fitted` as an approximation of `matrix`; the factors are multiplied out only once."""
         dense = fitted.dense()
         return Errors(
             frobenius=relative_error(matrix, dense),
@@ -83,28 +83,32 @@ def fit_layer(
     say: Say,
     compare: bool = True,
 ) -> Replacement:
-    """Fit the factors of one layer. The model is not changed.
+    """Fit the factors of one layer, without changing the model.
 
-    What is stored beside the factors counts in the size: the factors get what it leaves. The padding row of an
-    embedding is kept apart, and the fit sees zeros in its place.
+    Tensors stored besides the factors count towards the size; the factors get the rest. The padding row of an embedding
+    is stored separately and is zero in the fit.
 
     Parameters
     ----------
     layer : Layer
-        A plain layer; its tensors may stay in files.
+        A plain layer; its tensors may be kept on disk.
     task : Task
     settings : Settings
     device : str, torch.device or None
-        Where to fit; None is where the layer is.
+        Where to fit; None means the layer's device.
     say : callable (str)
-        Told in a few words what begins.
+        Called with a short description of each step as it begins.
     compare : bool, default=True
-        Fit plain SVD at the same size too and record its errors. Without it `svd_error_*` are None.
+        Whether to also fit plain SVD at the same size and record its errors. Without it `svd_error_*` are None.
+
+    Returns
+    -------
+    Replacement
 
     Raises
     ------
     LpCompressError
-        If the layer cannot be fitted; its name is in the message.
+        If the layer cannot be fitted; the message starts with its name.
     """
     began = time.perf_counter()
     with layer.lend():
@@ -118,7 +122,7 @@ def fit_layer(
         raise type(error)(f"{layer.name}: {error}") from None
     errors = measure.errors(matrix, choice.factorization)
     if choice.method == "svd" and measure.row_weights is None and whitener is None:
-        baseline: Errors | None = errors  # it is plain SVD itself
+        baseline: Errors | None = errors  # the fit is plain SVD itself
     else:
         baseline = errors_of_svd(matrix, share, measure, say) if compare else None
     with layer.lend():
@@ -128,22 +132,24 @@ def fit_layer(
 
 
 def share_of_matrix(layer: Layer, ratio: float) -> float:
-    """Return which share of its matrix' bytes the factors must save, so that the layer loses `ratio` of its own.
+    """Return the share of the matrix's bytes to remove so that the whole layer loses the share `ratio`.
+
+    The two differ because a bias or a padding row is stored unchanged.
 
     Raises
     ------
     LpCompressError
-        If `ratio` is no share.
+        If `ratio` is not between 0 and 1.
     BudgetError
-        If what is stored beside the matrix leaves nothing for factors.
+        If the bias or padding row leaves no bytes for the factors.
     """
     if not 0 < ratio < 1:
-        raise LpCompressError(f"ratio is the share of bytes removed and must be between 0 and 1. Got {ratio}.")
+        raise LpCompressError(f"ratio, the share of bytes to remove, must be between 0 and 1. Got {ratio}.")
     (_, before), beside, matrix = layer.stored(), layer.bytes_beside(), layer.matrix()
     left = (1 - ratio) * before - beside
     if left <= 0:
         raise BudgetError(
-            f"{layer.name}: {beside / before:.2%} of its bytes are not factored. Ask for a smaller ratio."
+            f"{layer.name}: {beside / before:.2%} of its bytes are a bias or padding row. Ask for a smaller ratio."
         )
     return 1 - left / (matrix.numel() * matrix.element_size())
 
@@ -151,7 +157,7 @@ def share_of_matrix(layer: Layer, ratio: float) -> float:
 def fit_matrix(
     layer: Layer, matrix: Tensor, method: str, share: float, settings: Settings, measure: Measure, say: Say
 ) -> Choice:
-    """Fit the matrix of a layer so that `share` of its bytes is saved."""
+    """Fit the matrix of a layer with the share `share` of its bytes removed."""
     fit = METHODS[method].layer_fit if method in METHODS else ""
     if fit:
         return Choice(method, resolve(fit)(layer.name, layer.module, matrix, share, settings, say), {})
@@ -159,7 +165,7 @@ def fit_matrix(
 
 
 def errors_of_svd(matrix: Tensor, share: float, measure: Measure, say: Say) -> Errors | None:
-    """Return the errors of plain SVD, all rows and inputs alike, at the same size; None where not even rank 1 fits."""
+    """Return the errors of plain SVD (no row weights, no whitening) at the same size; None if not even rank 1 fits."""
     say("fitting SVD for comparison")
     with suppress(LpCompressError):
         return measure.errors(matrix, factorize(matrix, "svd", share))
@@ -176,7 +182,7 @@ def record_of(
     baseline: Errors | None,
     seconds: float,
 ) -> LayerRecord:
-    """Return the record of what was done to `layer`, in whose place `module` will stand."""
+    """Return the report's record of `layer`, which `module` will replace."""
     before, after, fitted = layer.stored(), stored(module), choice.factorization
     return LayerRecord(
         name=layer.name,

@@ -1,8 +1,7 @@
-"""Row weights of a word embedding: how often each token occurs, estimated from the tokenizer alone.
+"""Row weights of a word embedding: token frequencies, estimated from the tokenizer alone.
 
-A token's share of running text falls like one over its frequency rank (Zipf's law), and tokenizers keep their
-tokens in an order, or with numbers, that tell the rank: WordPiece by id, byte-level BPE by merge, SentencePiece unigram
-by the pieces' own log-probabilities.
+By Zipf's law, a token's share of running text is inversely proportional to its frequency rank. Tokenizers reveal the
+rank: WordPiece by the order of ids, byte-level BPE by the order of merges, SentencePiece unigram by log-probabilities.
 """
 
 import json
@@ -21,34 +20,39 @@ from lpcompress.surgery.layer import Layer
 
 
 def exponent_for(ratio: float) -> float:
-    """Return the exponent applied to token frequency to get row weights: 1/2, rising to 1 beyond 80 % removed.
+    """Return the exponent applied to token frequency to get row weights: 0.5 up to 80 % removed, then rising to 1.
 
-    Measured by how far logits move, without labels: up to 80 % removed, exponents between 0.5 and 0.75 are within a few
-    per cent of each other and better than 1. Beyond that little is left to spend on rare tokens: at 90 %, 0.75 is
-    better than 0.5 and 0.9.
+    Measured by how far logits move, without labels: up to 80 % removed, exponents from 0.5 to 0.75 are within a few per
+    cent of each other and better than 1. Beyond that few bytes are left for rare tokens: at 90 %, 0.75 is better than
+    0.5 and 0.9.
+
+    Examples
+    --------
+    >>> exponent_for(0.28), exponent_for(0.9)
+    (0.5, 0.75)
     """
     return min(1.0, 0.5 + 2.5 * max(0.0, ratio - 0.8))
 
 
-OFFSET = 10.0  # frequency of rank r is 1 / (r + OFFSET): the first few tokens are not that far apart
-SPECIAL_SHARE = 10.0  # a hundred times the most frequent word: in every text, and where classifiers read
-SYMBOL_RANK = 30  # single ASCII characters: punctuation, digits, letters
-RARE = 1 / 3  # of the last rank's share: single characters of other scripts
-UNUSED = 1 / 30  # of the last rank's share
+OFFSET = 10.0  # frequency of rank r is 1 / (r + OFFSET): plain 1 / r separates the first few tokens too much
+SPECIAL_SHARE = 10.0  # a hundred times the most frequent word: in every text, and read by classifiers
+SYMBOL_RANK = 30  # rank assigned to single ASCII characters: punctuation, digits, letters
+RARE = 1 / 3  # share of a single non-ASCII character, relative to the last rank's
+UNUSED = 1 / 30  # share of an unused token, relative to the last rank's
 UNUSED_NAME = re.compile(r"^[\[<]?(unused|reserved|madeupword|extra_id)[\w -]*[\]>]?$", re.IGNORECASE)
-WORD_MARKS = "##|▁|Ġ|</w>"  # that tokenizers put before or after a piece
+WORD_MARKS = "##|▁|Ġ|</w>"  # word-boundary marks in pieces
 
 
 @dataclass(frozen=True)
 class RowWeights:
-    """Weight of every row, and where it comes from.
+    """Weights of the rows of a matrix, and their source.
 
     Attributes
     ----------
     values : Tensor of shape (n,) or None
-        None: all rows alike.
+        Float64, not negative; None means that all rows have equal weight.
     source : str
-        For the report: "zipf (WordPiece ids)", "uniform", "counts (FILE)".
+        Source of the weights, for the report: "zipf (WordPiece ids)", "uniform", "counts (FILE)".
     """
 
     values: Tensor | None
@@ -56,22 +60,27 @@ class RowWeights:
 
 
 def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) -> RowWeights:
-    """Return the row weights that the user asked for: `zipf`, `uniform`, or a file of token counts.
+    """Return row weights from the tokenizer (`zipf`), equal ones (`uniform`), or those from a file of token counts.
 
     Parameters
     ----------
     wish : str
-        `zipf` falls back to uniform, and says so, where nothing is known of the tokenizer.
+        `zipf`, `uniform` or the path of a file. `zipf` falls back to uniform weights, with a note in `source`, if the
+        tokenizer reveals no frequencies.
     rows : int
-        Rows of the embedding; those beyond the vocabulary are unused.
+        Number of rows of the embedding; rows beyond the vocabulary count as unused.
     tokenizer : PreTrainedTokenizerBase or None
     exponent : float
         Exponent applied to token frequency.
 
+    Returns
+    -------
+    RowWeights
+
     Raises
     ------
     LpCompressError
-        If the file cannot be read or does not hold one number a row.
+        If the file cannot be read or does not hold one number per row.
     """
     if wish == "uniform":
         return RowWeights(None, "uniform")
@@ -81,10 +90,10 @@ def row_weights(wish: str, rows: int, tokenizer: Any | None, exponent: float) ->
 
 
 def zipf(tokenizer: Any | None, rows: int, exponent: float) -> RowWeights:
-    """Estimate each token's share of running text from the tokenizer, and return it to the power `exponent`."""
+    """Return each token's share of running text, estimated from the tokenizer, to the power `exponent`."""
     model = _model(tokenizer)
     if tokenizer is None or model.get("type") not in SHARES:
-        return RowWeights(None, "uniform (the tokenizer says nothing about frequencies)")
+        return RowWeights(None, "uniform (the tokenizer reveals no token frequencies)")
     pieces = {int(i): piece for piece, i in tokenizer.get_vocab().items() if 0 <= int(i) < rows}
     order, known = SHARES[model["type"]]
     shares = known(model, pieces)
@@ -102,32 +111,32 @@ def zipf(tokenizer: Any | None, rows: int, exponent: float) -> RowWeights:
 
 
 def share_of_rank(rank: float) -> float:
-    """Return Zipf's law for the rank-th most frequent token, up to a constant."""
+    """Return the frequency of the token of a given rank by Zipf's law, up to a constant."""
     return 1 / (rank + OFFSET)
 
 
 def from_counts(file: Path, rows: int, exponent: float) -> RowWeights:
-    """Read token counts: a JSON list, or one number a line, in the order of the ids; same power as `zipf`."""
+    """Return (count + 0.5) to the power `exponent` for counts in id order: a JSON list, or one number per line."""
     try:
         text = file.read_text(encoding="utf-8")
         counts = json.loads(text) if text.lstrip().startswith("[") else [float(line) for line in text.split()]
         values = torch.tensor(counts, dtype=torch.float64)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:  # torch raises the last three on odd entries
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # torch raises the last three on malformed entries
         raise LpCompressError(
-            f"row weights must be 'zipf', 'uniform' or a file of token counts, one number a token. "
+            f"row weights must be 'zipf', 'uniform' or a file of token counts, one number per token. "
             f"{str(file)!r} cannot be read as one: {error}."
         ) from error
     if values.shape != (rows,):
         raise LpCompressError(
-            f"{file}: must hold {rows} numbers, one for each row of the embedding. Got {_shape_in_words(values)}."
+            f"{file} must hold {rows} numbers, one for each row of the embedding. Got {_shape_in_words(values)}."
         )
     wrong = ~(torch.isfinite(values) & (values >= 0))
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise LpCompressError(
-            f"{file}: token counts must be finite and not negative. Got {float(values[first]):g} for token {first}."
+            f"{file}: token counts must be finite and non-negative. Got {float(values[first]):g} for token {first}."
         )
-    return RowWeights((values + 0.5).pow(exponent), f"counts ({file.name})")  # 0.5: not seen is not never
+    return RowWeights((values + 0.5).pow(exponent), f"counts ({file.name})")  # 0.5: a token with count 0 still occurs
 
 
 def _shape_in_words(values: Tensor) -> str:
@@ -135,22 +144,22 @@ def _shape_in_words(values: Tensor) -> str:
 
 
 def _model(tokenizer: Any | None) -> dict[str, Any]:
-    """Return the `model` part of a fast tokenizer's own description, empty for others."""
+    """Return the `model` section of a fast tokenizer's JSON; empty for other tokenizers."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return {} if backend is None else json.loads(backend.to_str())["model"]
 
 
 def _by_id(model: dict[str, Any], pieces: dict[int, str]) -> dict[int, float]:
-    """Words in the order of their ids; single characters and unused ids do not count as ranks."""
+    """Rank words by id, skipping single characters and unused ids; return the share of each."""
     words = [i for i, piece in sorted(pieces.items()) if _is_word(piece)]
     return {i: share_of_rank(rank) for rank, i in enumerate(words)}
 
 
 def _by_merge(model: dict[str, Any], pieces: dict[int, str]) -> dict[int, float]:
-    """Pieces in the order in which they were merged, which is that of their frequency in the training text.
+    """Rank pieces by merge, which is their order of frequency in the training text; return the share of each.
 
-    Some vocabularies (RoBERTa's) were sorted anew by measured frequency; then the ids are the better ranks.
-    Both orders rise together, so ids are taken unless they contradict the merges.
+    Some vocabularies (RoBERTa's) were re-sorted by measured frequency, so their ids are the better ranks. Both orders
+    correlate, so ids are used unless they contradict the merges.
     """
     merges = {"".join(pair if isinstance(pair, list) else pair.split(" ")): r for r, pair in enumerate(model["merges"])}
     merged = [(i, merges[piece]) for i, piece in sorted(pieces.items()) if piece in merges]
@@ -163,7 +172,7 @@ def _by_merge(model: dict[str, Any], pieces: dict[int, str]) -> dict[int, float]
 
 
 def _by_probability(model: dict[str, Any], pieces: dict[int, str]) -> dict[int, float]:
-    """Unigram pieces carry log-probabilities; control pieces carry 0 and say nothing."""
+    """Return the probability of each unigram piece; control pieces, whose log-probability is 0, are left out."""
     scores = dict(model["vocab"])
     return {i: torch.tensor(scores[piece]).exp().item() for i, piece in pieces.items() if scores.get(piece, 0.0) < 0}
 
@@ -182,7 +191,7 @@ SHARES: dict[str, tuple[str, Shares]] = {
 
 
 def weights_of(model: Any, layer: Layer, wish: str, tokenizer: Any | None, exponent: float) -> RowWeights:
-    """Return the row weights of one layer of a model: uniform for all but the word embedding."""
+    """Return the row weights of one layer of a model; they are uniform for all layers but the word embedding."""
     if not layer.is_word_embedding:
         return RowWeights(None, "uniform")
     if tokenizer is None and wish == "zipf":

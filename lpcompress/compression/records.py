@@ -1,4 +1,4 @@
-"""What is asked of the layers of a model, and what was done to them."""
+"""Records of compression: tasks and results per layer, reports and previews."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,15 +11,15 @@ from lpcompress.config.plan import Plan
 
 @dataclass(frozen=True)
 class Share:
-    """What one layer gets.
+    """Method and size for one layer.
 
     Attributes
     ----------
     method : str
     ratio : float
-        Share of the layer's stored bytes that is removed.
+        Share of the layer's stored bytes to remove, in (0, 1).
     loss : float or None
-        Share of the energy of the layer that the curve expects to be lost; None where none was drawn.
+        Expected relative squared error, from the error curve; None if no curve was computed.
     """
 
     method: str
@@ -29,42 +29,46 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRecord:
-    """What was done to one layer: an entry of `layers` in the report.
+    """Result of compressing one layer: an entry of `layers` in the report.
+
+    A is the layer's matrix, of shape (n, d), and B its approximation.
 
     Attributes
     ----------
     name : str
     kind : str
-        Its role: embedding, linear or conv.
+        Role of the layer: embedding, linear or conv.
     shape : list of int
-        Of its matrix.
+        Shape [n, d] of the matrix.
     method : str
     p : float
-        The norm of the fit.
+        Exponent of the entrywise norm of the fit.
     clusters : int
+        Number of subspaces.
     ranks, rows : list of int
-        Dimension of each cluster's subspace, and how many rows are in it.
+        Dimension of each subspace, and number of rows in its cluster.
     parameters_before, parameters_after : int
         Stored floating-point numbers.
     bytes_before, bytes_after : int
-        Everything that is stored: indices, masks, a bias and a padding row included.
+        All stored bytes: indices, masks, bias and padding row included.
     removed : float
-        Share of the bytes that is gone.
+        Share of the bytes removed.
     row_weights : str
-        Where the weights of the rows come from.
+        Source of the row weights.
     error_fro : float
         ||A - B||_F / ||A||_F.
     error_p : float
-        The same in the entrywise l_p norm.
+        As `error_fro`, in the entrywise l_p norm.
     error_weighted : float
         As `error_fro`, with each row's square multiplied by its row weight.
     error_calibrated : float or None
-        Error of the products with the layer's inputs; None without calibration.
+        Relative error of the products with the layer's inputs; None without calibration.
     svd_error_fro, svd_error_weighted, svd_error_calibrated : float or None
-        The same of plain SVD, all rows and inputs alike, at the same size; None where not even rank 1 fits.
+        The same errors of plain SVD (no row weights, no whitening) at the same size; None if not even rank 1 fits.
     candidates : dict of str to float
-        The errors that `auto` compared, by method.
+        Errors of the methods that `auto` compared.
     seconds : float
+        Time to fit the layer.
     """
 
     name: str
@@ -94,14 +98,14 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of one layer.
+    """How to compress one layer.
 
     Attributes
     ----------
     share : Share
     weights : RowWeights
     moment : Tensor of shape (d, d) or None
-        Second moment of the layer's inputs, where it was measured.
+        Second moment of the layer's inputs; None if it was not measured.
     """
 
     share: Share
@@ -111,22 +115,23 @@ class Task:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What was done to a model.
+    """Result of `compress`.
 
     Attributes
     ----------
     layers : list of LayerRecord
-        One for each layer that was replaced.
+        One record for each compressed layer.
     parameters_before, parameters_after : int
-        Stored floating-point numbers of the whole model, tied ones counted once.
+        Stored floating-point numbers of the whole model, counting tied tensors once.
     seed : int
     seconds : float
+        Time of the whole run.
     skipped : dict of str to str
-        Name of a chosen layer that stays as it is -> why.
+        Name of a chosen layer that stays dense -> reason.
     warnings : list of str
-        What to know before use.
+        What to know before using the model.
     calibration : dict or None
-        `source` of the text and number of `texts`, if there was a calibration.
+        `source` of the calibration text and number of `texts`; None without calibration.
     """
 
     layers: list[LayerRecord]
@@ -147,16 +152,16 @@ class LayerPreview:
     ----------
     name : str
     shape : list of int
-        Of its matrix.
+        Shape [n, d] of the matrix.
     method : str
     bytes_before, bytes_budget : int
-        What it stores, and the most that it may store.
+        Bytes stored now, and at most after compression.
     expected_error : float or None
-        Relative; None where no error curve was drawn.
+        Expected relative error; None if no error curve was computed.
     svd_rank : int
-        The rank that the budget would buy plain SVD.
+        Largest rank at which plain SVD fits the budget.
     row_weights : str
-        Where the weights of the rows come from.
+        Source of the row weights.
     """
 
     name: str
@@ -176,9 +181,9 @@ class Preview:
     Attributes
     ----------
     layers : list of LayerPreview
-        One for each layer that would change.
+        One entry for each layer that would be compressed.
     plan : Plan
-        Makes `compress` do it again; with a size of the model, every layer's method and ratio.
+        Plan with which `compress` does this; for a model size it holds each layer's method and ratio.
     """
 
     layers: list[LayerPreview]

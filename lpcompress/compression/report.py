@@ -1,4 +1,4 @@
-"""What was done to a checkpoint: `lpcompress.json` for machines, tables for people."""
+"""Report on a compressed checkpoint: `lpcompress.json`, and tables for the terminal."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,39 +15,39 @@ from lpcompress.presentation import as_json, dimensions, megabytes, plain_table,
 from lpcompress.version import __version__
 
 CAPTION = "error: relative, {error}; removed: share of stored bytes"
-BY_ROWS = "each row weighted by how much it counts"
-OF_OUTPUTS = "of a calibrated layer's outputs on such text"
-CANDIDATES = "the errors of all candidates that auto tried stand in the JSON report"
-MOST_CHOICES = 4  # told in full below the table
-SOMETIMES = ("finetuning", "glue")  # keys that are only written where there is something to say
+BY_ROWS = "of the weights, with row weights applied"
+OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
+CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
+MAX_CHOICES = 4  # listed in full below the table
+OPTIONAL_KEYS = ("finetuning", "glue")  # left out where None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointReport:
-    """The content of `lpcompress.json`: what `CompressionReport` says, and the files before and after.
+    """The content of `lpcompress.json`: a `CompressionReport` plus facts about the files.
 
     Attributes
     ----------
     lpcompress_version : str
     model : str
-        What was compressed, as the user named it.
+        The compressed model, as the user named it.
     out : str
-        Where the result was written.
+        Directory of the result.
     seed : int
     seconds : float
     peak_rss_bytes : int
-        The most memory that the process held; 0 where the system does not tell.
+        Peak memory of the process; 0 where the system does not report it.
     parameters_before, parameters_after : int
-        Stored floating-point numbers, tied ones counted once.
+        Stored floating-point numbers, counting tied tensors once.
     file_bytes_before, file_bytes_after : int
-        Of the weight files.
+        Bytes of the weight files.
     layers : sequence of LayerRecord
     calibration, skipped, warnings
         See `CompressionReport`.
     finetuning : str or None
-        One sentence on the training that followed.
+        One sentence on the fine-tuning that followed.
     glue : dict or None
-        Scores before and after, as from `eval_glue`.
+        GLUE scores before and after, as `eval_glue` returns them.
     """
 
     lpcompress_version: str = ""
@@ -71,7 +71,7 @@ class CheckpointReport:
     def of(
         cls, done: CompressionReport, *, model: str, out: Path, before: int, after: int, glue: Any | None = None
     ) -> Self:
-        """Return the report of a checkpoint whose weight files took `before` bytes and take `after`."""
+        """Return the report of a checkpoint whose weight files took `before` bytes and now take `after`."""
         return cls(
             lpcompress_version=__version__,
             model=model,
@@ -92,7 +92,7 @@ class CheckpointReport:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Read what `document` returned, today or in an older version; unknown keys are left out.
+        """Return the report from the output of `document`, of this or an older version; unknown keys are ignored.
 
         Raises
         ------
@@ -103,13 +103,13 @@ class CheckpointReport:
             layers = [LayerRecord(**_known(LayerRecord, layer)) for layer in document.get("layers", ())]
         except TypeError as error:
             raise CheckpointError(
-                f"{REPORT_FILE}: the record of a layer is incomplete ({error}). Delete the file to go on without it."
+                f"{REPORT_FILE}: the record of a layer is incomplete ({error}). Delete the file to continue without it."
             ) from None
         return cls(**_known(cls, document) | {"layers": layers})
 
     def document(self) -> dict[str, Any]:
-        """Return the report under the keys that others script against."""
-        return {key: value for key, value in asdict(self).items() if key not in SOMETIMES or value is not None}
+        """Return the report as a dictionary with stable keys, ready for JSON."""
+        return {key: value for key, value in asdict(self).items() if key not in OPTIONAL_KEYS or value is not None}
 
     def write(self, directory: Path) -> None:
         """Write `lpcompress.json` into a directory."""
@@ -117,12 +117,12 @@ class CheckpointReport:
 
 
 def _known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `values` that are fields of a dataclass."""
+    """Return the `values` that are fields of a dataclass."""
     return {each.name: values[each.name] for each in fields(cls) if each.name in values}
 
 
 def peak_rss_bytes() -> int:
-    """Return the most memory this process has held so far; 0 on Windows, which counts otherwise."""
+    """Return the peak resident memory of this process in bytes; 0 on Windows, which does not report it this way."""
     try:
         import resource
     except ImportError:
@@ -132,15 +132,15 @@ def peak_rss_bytes() -> int:
 
 
 def layer_table(report: CheckpointReport) -> Table:
-    """Return a table of the compressed layers, with the error of plain SVD at the same size beside ours."""
+    """Return a table of the compressed layers, with the error of plain SVD at the same size for comparison."""
     size = f"{megabytes(report.file_bytes_before)} -> {megabytes(report.file_bytes_after)}"
     table = plain_table(f"{report.model}: {size}")
     chosen = [_choice(layer) for layer in report.layers if len(layer.candidates) > 1]
-    notes = [CAPTION.format(error=kinds_of_error(report.layers)), *left_alone(report)]
-    table.caption = "\n".join([*notes, *(chosen if len(chosen) <= MOST_CHOICES else [CANDIDATES])])
+    notes = [CAPTION.format(error=kinds_of_error(report.layers)), *skipped_note(report)]
+    table.caption = "\n".join([*notes, *(chosen if len(chosen) <= MAX_CHOICES else [CANDIDATES])])
     for heading in ("layer", "shape", "method", "ranks"):
         table.add_column(heading, overflow="fold")
-    for heading in ("removed", "error", "SVD's error"):
+    for heading in ("removed", "error", "SVD error"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in report.layers:
         table.add_row(
@@ -155,10 +155,10 @@ def layer_table(report: CheckpointReport) -> Table:
 
 
 def preview_table(layers: Sequence[LayerPreview]) -> Table:
-    """Return the table of a dry run: what would be replaced, and what the asked size buys."""
-    table = plain_table("would be replaced (nothing was written)")
+    """Return the table of a dry run: the layers that would be compressed, and their sizes."""
+    table = plain_table("layers to compress (dry run: nothing was written)")
     table.add_column("layer", overflow="fold")
-    for heading in ("shape", "method", "bytes now", "bytes at most", "expected error", "SVD's rank", "row weights"):
+    for heading in ("shape", "method", "bytes now", "max. bytes", "expected error", "SVD rank", "row weights"):
         table.add_column(heading, justify="right")
     for layer in layers:
         table.add_row(
@@ -175,30 +175,30 @@ def preview_table(layers: Sequence[LayerPreview]) -> Table:
 
 
 def errors_of(layer: LayerRecord) -> tuple[str, str]:
-    """Return the error that the fit minimised, and plain SVD's, as cells of a table."""
+    """Return the error that the fit minimised, and that of plain SVD, as table cells."""
     if layer.error_calibrated is None:
         return _error(layer.error_weighted), _error(layer.svd_error_weighted)
     return _error(layer.error_calibrated), _error(layer.svd_error_calibrated)
 
 
 def kinds_of_error(layers: Sequence[LayerRecord]) -> str:
-    """Return what the errors of these layers mean."""
+    """Return a description of the errors that `errors_of` returns for these layers."""
     calibrated = [layer.error_calibrated is not None for layer in layers]
     return "; ".join([BY_ROWS] * (not all(calibrated)) + [OF_OUTPUTS] * any(calibrated))
 
 
-def left_alone(report: CheckpointReport) -> list[str]:
-    """Return a line on the chosen layers that stay as they are, if there are any."""
+def skipped_note(report: CheckpointReport) -> list[str]:
+    """Return a line on the chosen layers that stay dense, if there are any."""
     count = len(report.skipped)
-    return [f"{count:,} of the chosen layers stay as they are; why stands in {REPORT_FILE}"] if count else []
+    return [f"{count:,} of the chosen layers stay dense; {REPORT_FILE} gives the reasons"] if count else []
 
 
 def _error(error: float | None) -> str:
-    """Return an error in a table cell; SVD has none at a size that not even rank 1 fits."""
+    """Return an error as a table cell; a dash if there is none, as for SVD where not even rank 1 fits."""
     return "-" if error is None else f"{error:.4f}"
 
 
 def _choice(layer: LayerRecord) -> str:
-    """Return what `auto` tried for a layer, the best first."""
+    """Return the methods that `auto` tried for a layer and their errors, best first."""
     tried = sorted(layer.candidates.items(), key=lambda item: item[1])
     return f"{layer.name}: tried " + ", ".join(f"{name} {error:.4f}" for name, error in tried)

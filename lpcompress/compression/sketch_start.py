@@ -1,4 +1,4 @@
-"""Sketched layers made from dense ones, to be trained."""
+"""Make sketched layers from dense ones, for training."""
 
 import hashlib
 from collections.abc import Callable
@@ -27,23 +27,24 @@ def sketched_like(
     seed: int,
     start: str = "nearest",
 ) -> Any:
-    """Return a sketched layer for the place of a dense one. It is unusable until trained.
+    """Return a sketched layer to replace a dense one. It is unusable until trained.
 
     Parameters
     ----------
     like : nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d or BareWeight
-        The dense layer; the new one has its geometry, device, dtype, bias and mode.
+        The dense layer, with a matrix of shape (n, d). The result has its geometry, device, dtype, bias and training
+        mode.
     ratio : float, optional
-        Share of the layer's stored bytes to remove, in (0, 1), bias counted: gives the largest sketches that fit.
+        Share of the layer's stored bytes to remove, bias included, in (0, 1). The sketch is the largest that fits.
     sketch_size : int, optional
-        k itself. Exactly one of `ratio` and `sketch_size` must be given.
+        Sketch size k, at least 1. Exactly one of `ratio` and `sketch_size` must be given.
     repetitions : int, default=1
-        l. Errors and size depend on l k alone.
+        Number l of independent sketches, at least 1. Error and size depend only on the product l k.
     seed : int
-        Give every layer of a network its own.
+        Seed of the random signs. Give each layer of a network a different one.
     start : str, default="nearest"
-        `nearest`: nearest to the dense weight, given the signs. `unbiased`: the paper's sketch, whose mean over seeds
-        is the dense weight, but which is farther from it than zero.
+        `nearest`: the sketch nearest to the dense weight, given the signs. `unbiased`: the paper's sketch, whose mean
+        over seeds is the dense weight, but which is farther from it than zero is.
 
     Returns
     -------
@@ -83,22 +84,24 @@ def sketched_like(
 def fit_layer(
     name: str, module: nn.Module, matrix: Tensor, share: float, settings: Settings, progress: Callable[[str], None]
 ) -> Sketched:
-    """Sketch a layer of a model, so that `share` of its matrix' bytes is saved: the method `sketch` of `compress`.
+    """Sketch a layer of a model: the method `sketch` of `compress`.
 
-    Signs follow from the seed and the name of the layer, so that every layer has its own, whichever others are asked
-    for.
+    The signs are derived from the seed and the layer's name, so that each layer has different signs, and the same ones
+    whichever other layers are compressed.
 
     Parameters
     ----------
     name : str
-        Of the layer in its model.
+        Name of the layer in its model.
     module : nn.Module
+        The layer.
     matrix : Tensor of shape (n, d)
-        Its matrix, on the device where it is to be fitted.
+        Matrix of the layer, on the device to fit on.
     share : float
+        Share of the matrix's bytes to remove.
     settings : Settings
-    progress : callable
-        Told in a word what begins.
+    progress : callable (str)
+        Called with a short description of each step as it begins.
     """
     sketchable_matrix(module)
     progress("sketching")
@@ -114,10 +117,10 @@ def sketchable_matrix(like: Any) -> Tensor:
     Raises
     ------
     UnsuitableError
-        For an embedding: sketching its rows mixes tokens and saves next to nothing, since there are far more rows
-        than columns, and sketching its columns is a random projection.
+        If the layer is an embedding: sketching its rows mixes tokens and saves next to nothing, since there are far
+        more rows than columns, and sketching its columns is a random projection.
     LpCompressError
-        If the layer has no matrix, or does more than its matrix says.
+        If the layer has no matrix, or computes more than a product with it.
     """
     role = role_of(like)
     if role is None:
@@ -132,5 +135,5 @@ def sketchable_matrix(like: Any) -> Tensor:
 
 
 def sketch_error(module: FactoredMatrix, like: Any) -> float:
-    """Return ||W - W'||_F / ||W||_F between the weights of a dense layer and of a sketched one."""
+    """Return the relative error ||W - W'||_F / ||W||_F of a sketched layer's weight W' against the dense weight W."""
     return relative_error(like.weight.detach().flatten(1), module.dense().detach().flatten(1))

@@ -1,4 +1,4 @@
-"""Compress a model in memory: choose the layers, factor each, put the factors in their place."""
+"""Compress a model in memory: choose layers, factor each, and replace them."""
 
 import logging
 import time
@@ -41,52 +41,84 @@ def compress(
     progress: Callback | None = None,
     **options: Any,
 ) -> CompressionReport:
-    """Replace layers of `model` by factored ones, in place; `model.save_pretrained` then writes the format.
+    """Replace layers of `model` by factored ones, in place.
 
-    No layer is changed before all are fitted: an error leaves the model as it was.
+    The weight of a chosen layer is a matrix of shape (n, d), whose rows are tokens or outputs. It is replaced by
+    factors that take fewer bytes. Layers are replaced only after all are fitted, so an error leaves the model
+    unchanged. Save the result with `model.save_pretrained`.
 
     Parameters
     ----------
     model : PreTrainedModel
+        A dense model, or one with other layers compressed, for example from `lpcompress.load`.
     plan : Plan, optional
-        What to compress and how; by default the word embedding, of which 28 % of the bytes are removed.
+        What to compress and how. By default 28 % of the bytes of the word embedding are removed.
     calibration : str, Path or iterable of str, optional
-        Unlabelled text, in place of the plan's: a file, `glue:TASK`, or the texts themselves. Tokens are counted, all
-        other layers minimise the error of their outputs, and a size of the model is shared out by how much the model's
-        output depends on each layer.
+        Unlabelled text that overrides the plan's: a file, `glue:TASK`, or the texts themselves. Token counts then
+        weight the rows of the word embedding, the fits of all other layers minimise the error of their outputs, and a
+        model size is divided by how sensitive the model's output is to each layer.
     tokenizer : PreTrainedTokenizerBase, optional
-        Gives the row prior; by default it is looked up beside the checkpoint that the model came from.
+        Tokenizer from which token frequencies are estimated, and for `calibration`. By default it is loaded from the
+        checkpoint that the model came from.
     data : str, default="hub"
         Where GLUE is, for `glue:TASK`: the Hub or a directory.
     device : str or torch.device, optional
-        Where to factor; by default the workers' own, without them where the layer is.
+        Where to factor. By default the device of `workers`, or without them that of each layer.
     workers : Workers, optional
-        Processes that share the run, each of which must call this with the same model and options on a machine that
-        sees the same TMPDIR. Each layer is factored by one of them; the result is that of one process, in all.
+        Processes that share the run. Each must call this function with the same model and options, and all must be able
+        to access the same TMPDIR. Each layer is factored by one process; all processes get the result that a single
+        process would.
     progress : callable (description, done, total), optional
-        `done` and `total` are None where they are unknown.
+        Called as work proceeds; `done` and `total` count layers or texts, or are None if unknown.
     **options
-        Fields of `Plan`, which win over those of `plan`: ratio, target_size, max_bytes, layers, method, p, clusters,
-        row_weights, exponent, seed, allocation.
+        Fields of `Plan`, which override those of `plan`:
+
+        - ratio: share of each layer's stored bytes to remove, in (0, 1);
+        - target_size: share of the whole model's bytes to keep, in (0, 1);
+        - max_bytes: size of the weight file, in bytes or as text such as "40MB";
+        - layers: list of keywords (embedding, linear, attention, ffn, conv, all) and wildcards over layer names;
+        - method, p, clusters, row_weights, exponent, seed, allocation: see `Plan`.
+
+    Returns
+    -------
+    CompressionReport
+        Method, ranks, bytes and errors of each layer, and the layers that stay dense.
 
     Raises
     ------
     PlanError
-        If an option makes no sense.
+        If an option is invalid, or options are incompatible.
     LpCompressError
-        If a layer cannot be found or replaced, or the size cannot be reached.
+        If a layer cannot be found or replaced, the size cannot be reached (`BudgetError`), or `model` is not a model.
 
     Warns
     -----
     NeedsTrainingWarning
-        After `sketch`.
+        After the method `sketch`, whose layers are unusable until trained.
+
+    See Also
+    --------
+    preview : The same choices without fitting.
+    lpcompress.factorize : Factor a single matrix; its References list the papers behind the methods.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 64}
+    >>> model = transformers.BertModel(transformers.BertConfig(vocab_size=400, **sizes))
+    >>> report = compress(model, ratio=0.5, method="svd", layers=["embedding", "ffn"])
+    >>> for layer in report.layers:
+    ...     print(f"{layer.name} {layer.shape}, rank {layer.ranks[0]}: {layer.removed:.0%} removed")
+    embeddings.word_embeddings [400, 32], rank 14: 52% removed
+    encoder.layer.0.intermediate.dense [64, 32], rank 10: 52% removed
+    encoder.layer.0.output.dense [32, 64], rank 10: 52% removed
     """
-    began, (plan, text) = time.perf_counter(), _asked(plan, calibration, options)
+    began, (plan, text) = time.perf_counter(), _plan_and_text(plan, calibration, options)
     settings, tell = Settings(plan.p, plan.clusters, plan.seed), Progress.of(progress)
     if not isinstance(model, nn.Module):
-        raise LpCompressError(f"compress takes a model, as lpcompress.load returns it. Got {type(model).__name__}.")
+        raise LpCompressError(f"compress takes a model, as returned by lpcompress.load. Got {type(model).__name__}.")
     if isinstance(tokenizer, str):
-        raise LpCompressError("tokenizer must be a tokenizer, as lpcompress.load returns it. Got text.")
+        raise LpCompressError("tokenizer must be a tokenizer, as returned by lpcompress.load. Got text.")
     if device is not None:
         device = checked_device(device)
     crew = workers or Alone()
@@ -98,7 +130,7 @@ def compress(
     refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, UnsuitableError)}
     if refused and len(refused) == len(found):
         raise refused.popitem()[1]
-    skipped = dict.fromkeys(assigned.dense, "the size of the model leaves it as it is.")
+    skipped = dict.fromkeys(assigned.dense, "the model size lets it stay dense.")
     skipped |= {name: str(error) for name, error in refused.items()}
     fitted = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Replacement)}
     records = [each.record for each in fitted.values()]
@@ -131,11 +163,25 @@ def preview(
     progress: Callback | None = None,
     **options: Any,
 ) -> Preview:
-    """Say which layers `compress` would replace and what the asked size leaves for each; fits nothing.
+    """Return which layers `compress` would replace, by which method and at what size, without fitting anything.
 
-    Takes the options of `compress`.
+    The parameters and errors are those of `compress`.
+
+    Returns
+    -------
+    Preview
+        A row per layer, and the plan with which `compress` does the same.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 64}
+    >>> model = transformers.BertModel(transformers.BertConfig(vocab_size=400, **sizes))
+    >>> [layer] = preview(model, ratio=0.5, method="svd").layers
+    >>> layer.name, layer.bytes_before, layer.bytes_budget, layer.svd_rank
+    ('embeddings.word_embeddings', 51200, 25600, 14)
     """
-    plan, text = _asked(plan, calibration, options)
+    plan, text = _plan_and_text(plan, calibration, options)
     found = finding.find_layers(model, plan.layers)
     common: dict[str, Any] = {"workers": workers or Alone(), "tell": Progress.of(progress)}
     assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, **common)
@@ -145,10 +191,10 @@ def preview(
     return Preview(rows, plan)
 
 
-def _asked(
+def _plan_and_text(
     plan: Plan | None, calibration: str | Path | Iterable[str] | None, options: Mapping[str, Any]
 ) -> tuple[Plan, str | Iterable[str] | None]:
-    """Return the plan, and the text to calibrate with: texts themselves are no part of a plan."""
+    """Return the plan and the calibration text; texts given directly are not part of a plan."""
     if calibration is None or isinstance(calibration, str | Path):
         plan = Plan.of(plan, dict(options) | ({} if calibration is None else {"calibration": calibration}))
         return plan, plan.calibration
@@ -156,7 +202,7 @@ def _asked(
 
 
 def _preview_of(layer: Layer, task: Task) -> LayerPreview:
-    """Return what is asked of one layer, and what that leaves it."""
+    """Return the preview of one layer."""
     matrix, (_, before) = layer.matrix(), layer.stored()
     n, d = matrix.shape
     budget = int((1 - task.share.ratio) * before)
@@ -173,11 +219,11 @@ def _preview_of(layer: Layer, task: Task) -> LayerPreview:
 
 
 def warnings_of(records: list[LayerRecord]) -> list[str]:
-    """Return what people must know before they use the result."""
+    """Return what users must know before using the result."""
     errors = [record.error_fro for record in records if METHODS[record.method].needs_training]
     if not errors:
         return []
     return [
-        f"the {len(errors)} sketched layers are unusable until trained: they are off by {min(errors):.2f} to"
-        f" {max(errors):.2f} of the dense weights' norm. Train the model, with lpcompress finetune for example."
+        f"the {len(errors)} sketched layers are unusable until trained: their relative errors are {min(errors):.2f} to"
+        f" {max(errors):.2f}. Train the model, for example with lpcompress finetune."
     ]

@@ -1,4 +1,4 @@
-"""Processes that share one run, and the devices they compute on."""
+"""Processes that share a run, and the devices they compute on."""
 
 from lpcompress.processes.devices import checked_device
 from lpcompress.processes.sharing import deal, spread

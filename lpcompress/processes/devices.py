@@ -1,4 +1,4 @@
-"""Devices as users name them."""
+"""Validate device names."""
 
 from typing import Any
 
@@ -8,21 +8,30 @@ from lpcompress.errors import PlanError
 
 
 def checked_device(wish: Any) -> torch.device:
-    """Return the device that a user named.
+    """Return the torch device that `wish` names, if it is available.
 
     Parameters
     ----------
     wish : str, int or torch.device
-        As torch takes it: cpu, cuda, cuda:1.
+        A device as torch accepts it: cpu, cuda, cuda:1.
+
+    Returns
+    -------
+    torch.device
 
     Raises
     ------
     PlanError
-        If there is no such device here, or it holds no numbers.
+        If this machine has no such device, or it stores no values (meta).
+
+    Examples
+    --------
+    >>> checked_device("cpu")
+    device(type='cpu')
     """
     try:
         device = torch.device(wish)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, TypeError):  # what torch raises for names, for absent drivers, for nonsense
+    except (RuntimeError, AssertionError, TypeError):  # torch raises these for bad names, types and drivers
         raise PlanError(f"device must be one of this machine's, such as cpu, cuda or cuda:1. Got {wish!r}.") from None
     return device

@@ -1,4 +1,4 @@
-"""Sharing work out among processes, so that results, warnings and errors are those of one process."""
+"""Distribute work among processes, with the results, warnings and errors that a single process would give."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Finished(Generic[Result]):
-    """What became of one piece of work: a result or an error, and the warnings on the way."""
+    """Outcome of the work for one name: a result or an error, and the warnings it gave."""
 
     result: Result | None
     error: LpCompressError | None
@@ -21,22 +21,33 @@ class Finished(Generic[Result]):
 
 
 def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], workers: Workers) -> dict[str, Result]:
-    """Do `work` for every name, each in one process; return all results in every process.
+    """Call `work` for every name, each in one process; return all results in every process.
 
-    Results, warnings and errors are those of one process that goes through the names in their order.
+    Results, warnings and errors are those of a single process that handles the names in order.
 
     Parameters
     ----------
-    sizes : mapping of name to int
-        What the work for each name costs, in any unit.
+    sizes : mapping of str to int
+        Name -> cost of its work, in any unit.
     work : callable (name, done, total) -> result
-        Told how many of its process' names are done. With several processes the result must be fit for pickling.
+        `done` of the `total` names of this process are finished. With several processes the result must be picklable.
     workers : Workers
+
+    Returns
+    -------
+    dict
+        Results by name, in the order of `sizes`.
 
     Raises
     ------
     LpCompressError
-        The first of `work`, in the order of the names; or if a process failed in another way.
+        The first LpCompressError of `work`, in the order of the names; or if a process failed in another way.
+
+    Examples
+    --------
+    >>> from lpcompress.processes import Alone
+    >>> spread({"a": 1, "b": 9}, lambda name, done, total: f"{name}: {done} of {total} done", Alone())
+    {'a': 'a: 0 of 2 done', 'b': 'b: 1 of 2 done'}
     """
     if workers.count == 1:
         return {name: work(name, done, len(sizes)) for done, name in enumerate(sizes)}
@@ -56,32 +67,40 @@ def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], wo
 
 
 def deal(sizes: Mapping[str, int], count: int) -> dict[str, int]:
-    """Return which of `count` processes gets each name: the largest first, each to the one that has least so far."""
+    """Assign each name to one of `count` processes: the largest first, each to the process with the smallest load.
+
+    Examples
+    --------
+    >>> deal({"a": 4, "b": 7, "c": 5}, 2)
+    {'b': 0, 'c': 1, 'a': 1}
+    """
     loads, ranks = [0] * count, {}
-    for name in sorted(sizes, key=lambda name: -sizes[name]):  # stable: equal ones keep their order
+    for name in sorted(sizes, key=lambda name: -sizes[name]):  # stable: equal sizes keep their order
         ranks[name] = loads.index(min(loads))
         loads[ranks[name]] += sizes[name]
     return ranks
 
 
 def _finish(work: Callable[[str, int, int], Result], name: str, done: int, total: int) -> Finished[Result]:
-    """Do the work for one name, and keep back what it says."""
-    with warnings.catch_warnings(record=True) as said:
+    """Do the work for one name, and record its warnings and its error."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            return Finished(work(name, done, total), None, said)
+            return Finished(work(name, done, total), None, caught)
         except LpCompressError as error:
-            return Finished(None, type(error)(str(error)), said)  # without its traceback, which holds matrices
+            return Finished(None, type(error)(str(error)), caught)  # without its traceback, which references matrices
 
 
 def _in_order(names: Mapping[str, int], finished: Mapping[str, Finished[Result]]) -> dict[str, Result]:
-    """Warn and raise as one process would have; a process that stopped at an error has done all names before it."""
+    """Warn and raise as one process would; a process that stopped at an error has finished all its names before it."""
     results: dict[str, Result] = {}
-    registry: dict[Any, Any] = {}  # in which warnings that were given already are noted
+    registry: dict[Any, Any] = {}  # records the warnings already given
     for name in names:
         each = finished[name]
-        for said in each.warnings:
-            warnings.warn_explicit(said.message, said.category, said.filename, said.lineno, registry=registry)
+        for warning in each.warnings:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno, registry=registry
+            )
         if each.error:
             raise each.error
         results[name] = cast(Result, each.result)

@@ -1,4 +1,4 @@
-"""The processes that share one run, as `accelerate launch` or torchrun starts them; mostly there is one."""
+"""The processes that share a run, as started by `accelerate launch` or torchrun; usually there is only one."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,58 +13,61 @@ from accelerate.utils import broadcast_object_list, gather_object
 from lpcompress.errors import LpCompressError
 from lpcompress.processes.devices import checked_device
 
-PATIENCE = timedelta(days=7)  # one may be at a large layer for hours; launchers end all when one has died
+TIMEOUT = timedelta(days=7)  # a large layer may take hours; if a process dies, the launcher ends the others
 Result = TypeVar("Result")
 
 
 class Workers:
-    """One process among those that share a run.
+    """The current process, among those that share a run.
 
     Parameters
     ----------
     device : str, optional
-        Where to compute: cpu, cuda, cuda:1. By default an accelerator if there is one. With several processes each
-        takes the device that its launcher gives it.
+        Device to compute on: cpu, cuda, cuda:1. By default an accelerator if there is one. With several processes, each
+        uses the device that its launcher assigns.
     alone : str, optional
-        The default of a single process.
+        Default device of a single process.
 
     Attributes
     ----------
-    rank, count : int
-        Its number, from 0, and how many there are.
+    rank : int
+        Index of this process, from 0.
+    count : int
+        Number of processes.
     device : torch.device
+        Device of this process.
     """
 
     def __init__(self, device: str | None = None, alone: str | None = None) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             device = device or alone
-        # without a GPU accelerate must be told so, or it overlooks that there are several processes
-        state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available(), timeout=PATIENCE)
+        # without a GPU, accelerate needs cpu=True to notice that there are several processes
+        state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available(), timeout=TIMEOUT)
         self.rank, self.count = int(state.process_index), int(state.num_processes)
         self.device = checked_device(device) if device and self.count == 1 else state.device
-        if self.device.type == "cpu":  # moving to "cpu:0" copies tensors: other alignment, other last digits
+        if self.device.type == "cpu":  # moving to "cpu:0" copies tensors, which changes alignment and rounding
             self.device = torch.device("cpu")
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is the main process, which writes files and prints."""
         return self.rank == 0
 
     def together(self, work: Callable[[], Result]) -> Result:
-        """Do `work` in every process; return this one's result when all have succeeded.
+        """Call `work` in every process; return this process's result when all have succeeded.
 
         Raises
         ------
         LpCompressError
-            If `work` raised in another process; what it raised in this one is raised as it is. So none waits for a
-            process that has given up.
+            If `work` raised in another process, so that no process waits for one that has failed. An exception of
+            `work` in this process is raised unchanged.
         """
         if self.count == 1:
             return work()
         result, error = None, None
         try:
             result = work()
-        except Exception as raised:  # whatever it is, the others must hear of it before it goes on
+        except Exception as raised:  # any error: the others must be notified before it propagates
             error = raised
         complaints = self.gather(error and f"{type(error).__name__}: {error}")
         if error:
@@ -75,12 +78,12 @@ class Workers:
         return cast(Result, result)
 
     def main_alone(self, work: Callable[[], Result]) -> Result | None:
-        """Do `work` in the main process only, the others waiting; return its result there, None elsewhere.
+        """Call `work` in the main process while the others wait; return its result there, and None elsewhere.
 
         Raises
         ------
         LpCompressError
-            As `together`.
+            As in `together`.
         """
         return self.together(lambda: work() if self.is_main else None)
 
@@ -89,7 +92,7 @@ class Workers:
         return gather_object([value]) if self.count > 1 else [value]
 
     def from_main(self, value: Any) -> Any:
-        """Return the main process' `value` in every process."""
+        """Return the `value` of the main process in every process."""
         if self.count == 1:
             return value
         values = [value]
@@ -98,7 +101,7 @@ class Workers:
 
 
 class Alone(Workers):
-    """The only process of a run, even where a launcher started more; nothing of torch.distributed is touched."""
+    """A single process, even if a launcher started several; torch.distributed is not used."""
 
     def __init__(self) -> None:
         self.rank, self.count, self.device = 0, 1, torch.device("cpu")
@@ -106,7 +109,7 @@ class Alone(Workers):
 
 @contextmanager
 def joined_processes() -> Iterator[None]:
-    """End the connection between the processes of a run when it is over; without that one may abort as it exits."""
+    """Close the process group when the block ends; otherwise a process may abort on exit."""
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""What is odd about which model: one row for each architecture, read by every function that must know.
+"""Architecture-specific facts: one row per architecture.
 
-Classes and names are matched as text, so no model's code is imported. Facts about names and blocks hold wherever the
+Classes and names are matched as text, so no model code is imported. Facts about names and blocks apply wherever the
 name or block occurs, because blocks of one architecture turn up inside others.
 """
 
@@ -16,28 +16,28 @@ from lpcompress.nn import FROM_HEADS, INTO_HEADS
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is odd about one architecture. A row leaves out what does not apply.
+    """Architecture-specific facts about one architecture; fields that do not apply are left out.
 
     Attributes
     ----------
     name : str
-        For people.
+        Display name.
     feed_forward : mapping of str to (str, str)
-        Class of a block -> two of its layers with only an entrywise function between them, so that the outputs of the
-        first and the inputs of the second may be permuted together.
+        Class of a block -> names of two of its layers with only an entrywise function between them, so that the outputs
+        of the first and the inputs of the second can be permuted together.
     bare_weights : mapping of str to mapping of str to str
-        Class of a module -> those of its parameters that are layers in all but name -> the equation with which the
-        class multiplies by each (`torch.einsum`).
+        Class of a module -> name of a parameter that is used as a layer's weight -> the `torch.einsum` equation in
+        which the class multiplies by it.
     attention : str
-        Regular expression found in the names of an attention's layers; case is ignored.
+        Regular expression that matches in the names of attention layers; case is ignored.
     heads : tuple of str
-        Parts of the names of heads and poolers. Words such as `linear` leave these out even in models whose heads are
-        not kept beside a base model.
+        Components of the dotted names of heads and poolers. Keywords such as `linear` exclude these layers even in
+        models whose heads are not separate from the base model.
     positions : str
-        How the name of the table of positions ends. If the table has a padding row, the positions of tokens begin
-        behind it (RoBERTa).
+        Suffix of the name of the position embedding. If that embedding has a padding row, token positions start after
+        it (RoBERTa).
     padded_summaries : tuple of str
-        Values of the config's `summary_type` with which a classifier reads positions that padding shifts or adds to.
+        Values of the config's `summary_type` for which a classifier reads positions that padding shifts or adds.
     """
 
     name: str
@@ -93,42 +93,46 @@ _PADDED_SUMMARIES = frozenset(summary for row in ARCHITECTURES for summary in ro
 
 
 def feed_forward_pair(block: nn.Module) -> tuple[str, str] | None:
-    """Return the names of the two layers of a feed-forward block; None for other modules."""
+    """Return the names of the two layers of a feed-forward block, or None for other modules."""
     cls = type(block).__name__
     return next((row.feed_forward[cls] for row in ARCHITECTURES if cls in row.feed_forward), None)
 
 
 def bare_weights(module: nn.Module) -> Mapping[str, str]:
-    """Return the parameters of a module that are layers in all but name, with their equations."""
+    """Return the parameters of a module that are used as layer weights, with their `torch.einsum` equations."""
     cls = type(module).__name__
     return next((row.bare_weights[cls] for row in ARCHITECTURES if cls in row.bare_weights), {})
 
 
 def in_attention(name: str) -> bool:
-    """Tell whether a layer of this name belongs to an attention."""
+    """Return whether the layer `name` belongs to an attention block."""
     return _ATTENTION.search(name) is not None
 
 
 def in_head(name: str) -> bool:
-    """Tell whether a layer of this name belongs to a head or a pooler."""
+    """Return whether the layer `name` belongs to a head or a pooler."""
     return not _HEADS.isdisjoint(name.split("."))
 
 
 def reads_padding(config: Any) -> bool:
-    """Tell whether a classifier reads positions that padding shifts or adds to, so that batches must not be padded."""
+    """Return whether a classifier reads positions that padding shifts or adds, so that batches must not be padded."""
     return getattr(config, "summary_type", None) in _PADDED_SUMMARIES
 
 
 def longest_text(model: nn.Module, tokenizer: Any) -> int:
-    """Return how many tokens of a text both a model and its tokenizer take, special tokens included.
+    """Return the longest text that both a model and its tokenizer accept, in tokens, special tokens included.
 
-    A tokenizer may not know how many positions its model has, or may belong to another model, so the tables of
-    positions are looked at too. For a model without one the tokenizer is believed.
+    A tokenizer may lack the model's number of positions, or may belong to another model, so the sizes of the position
+    embeddings are used too. For a model without one, the tokenizer's limit is returned.
 
     Parameters
     ----------
     model : nn.Module
     tokenizer : PreTrainedTokenizerBase
+
+    Returns
+    -------
+    int
     """
     tables = [
         module
@@ -139,6 +143,6 @@ def longest_text(model: nn.Module, tokenizer: Any) -> int:
 
 
 def _token_positions(table: nn.Embedding) -> int:
-    """Return how many positions a table has for tokens: all of them, or those behind its padding row."""
+    """Return the number of token positions in a position embedding: its rows after the padding row, if any."""
     first = 0 if table.padding_idx is None else table.padding_idx + 1
     return table.num_embeddings - first

@@ -1,4 +1,4 @@
-"""Finding layers in a model by words and wildcards."""
+"""Select layers of a model by keywords and wildcards."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
@@ -12,28 +12,28 @@ from lpcompress.surgery.layer import Layer, input_embedding, layers_of
 
 
 def is_linear(layer: Layer) -> bool:
-    """Tell whether `layer` is a linear layer of the model's body."""
+    """Return whether `layer` is a linear layer of the model's body (not of a head or a pooler)."""
     return layer.role == "linear" and layer.in_body
 
 
 def is_attention(layer: Layer) -> bool:
-    """Tell whether `layer` is a projection of an attention."""
+    """Return whether `layer` is a projection in an attention block."""
     return is_linear(layer) and in_attention(layer.name)
 
 
 def is_feed_forward(layer: Layer) -> bool:
-    """Tell whether `layer` is a linear layer of a numbered block, outside its attention."""
+    """Return whether `layer` is a linear layer of a numbered block, outside its attention."""
     numbered = any(part.isdigit() for part in layer.name.split("."))
     return numbered and is_linear(layer) and not in_attention(layer.name)
 
 
 def is_convolution(layer: Layer) -> bool:
-    """Tell whether `layer` is a convolution of the model's body."""
+    """Return whether `layer` is a convolution of the model's body."""
     return layer.role == "conv" and layer.in_body
 
 
 def is_any(layer: Layer) -> bool:
-    """Tell whether `layer` is the word embedding, or a linear layer or a convolution of the model's body."""
+    """Return whether `layer` is the word embedding, or a linear layer or a convolution of the model's body."""
     return layer.is_word_embedding or is_linear(layer) or is_convolution(layer)
 
 
@@ -45,23 +45,27 @@ WORDS: dict[str, Callable[[Layer], bool]] = {
     "conv": is_convolution,
     "all": is_any,
 }
-"""What a word of `--layers` asks for."""
+"""Keyword of `--layers` -> predicate that selects layers."""
 
 
 def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, Layer]:
-    """Return the plain layers that `patterns` ask for, by name, in the order of the model.
+    """Return the plain layers that `patterns` select, by name, in model order.
 
     Parameters
     ----------
     model : PreTrainedModel
     patterns : iterable of str
-        Words (see `WORDS`) or shell wildcards over module names. Words leave out heads, poolers and layers that
-        cannot be factored; a wildcard may name a head.
+        Keywords (see `WORDS`) or shell wildcards over module names. Keywords skip heads, poolers and layers that cannot
+        be factored; a wildcard may match a head.
+
+    Returns
+    -------
+    dict of str to Layer
 
     Raises
     ------
     LpCompressError
-        If a pattern matches nothing, a layer is compressed already, or a wildcard names one that cannot be factored.
+        If a pattern matches no layer, or matches a layer that is already compressed or cannot be factored.
 
     Examples
     --------
@@ -82,21 +86,21 @@ def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, Layer]:
 
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a wildcard asks for the layer `name`, and not only a word."""
+    """Return whether a wildcard among `patterns`, not only a keyword, selects the layer `name`."""
     return any(fnmatchcase(name, pattern) for pattern in patterns if pattern not in WORDS)
 
 
 def _matches(model: nn.Module, pattern: str, layers: Mapping[str, Layer]) -> list[str]:
-    """Return the names of those of `layers` that one pattern asks for; at least one, or raise."""
-    asks = WORDS.get(pattern)
-    if asks is None:
+    """Return the names of the `layers` that one pattern selects; raise if there are none."""
+    selects = WORDS.get(pattern)
+    if selects is None:
         found = [name for name in layers if fnmatchcase(name, pattern)]
     else:
-        found = [name for name, layer in layers.items() if asks(layer) and not _is_special(layer)]
+        found = [name for name, layer in layers.items() if selects(layer) and not _is_special(layer)]
     if not found:
         near = difflib.get_close_matches(pattern, WORDS, n=1, cutoff=0.8)
-        near = [] if asks else near or difflib.get_close_matches(pattern, layers, n=3, cutoff=0.3)
-        names = f" Words are {', '.join(WORDS)}; `lpcompress inspect` shows the names of layers."
+        near = [] if selects else near or difflib.get_close_matches(pattern, layers, n=3, cutoff=0.3)
+        names = f" Keywords: {', '.join(WORDS)}. `lpcompress inspect` shows layer names."
         raise LpCompressError(
             f"layers {pattern!r} matched no layer of this {type(model).__name__} that can be factored."
             + (f" Nearest: {', '.join(map(repr, near))}." if near else names)
@@ -108,7 +112,7 @@ def _matches(model: nn.Module, pattern: str, layers: Mapping[str, Layer]) -> lis
 
 
 def _is_special(layer: Layer) -> bool:
-    """Tell whether a layer does more than its matrix says (groups, a forward of its own), so that words skip it."""
+    """Return whether a layer computes more than a product (groups, its own forward), so that keywords skip it."""
     try:
         layer.refuse()
     except LpCompressError:
@@ -117,15 +121,15 @@ def _is_special(layer: Layer) -> bool:
 
 
 def _refuse_unsupported(layer: Layer, shared: nn.Parameter | None) -> None:
-    """Raise unless `layer` is plain and can be replaced; `shared` is the weight of the word embedding."""
+    """Raise LpCompressError unless `layer` is plain and replaceable; `shared` is the weight of the word embedding."""
     if layer.is_compressed:
         raise LpCompressError(
-            f"{layer.name} is compressed already ({type(layer.module).__name__}); start from the dense model."
+            f"{layer.name} is already compressed ({type(layer.module).__name__}). Start from the dense model."
         )
     if not layer.is_word_embedding and layer.module.weight is shared:
         raise LpCompressError(
-            f"{layer.name} shares its weight with the word embedding, and follows it by itself. Ask for 'embedding'"
-            " instead."
+            f"{layer.name} shares its weight with the word embedding and is compressed together with it. Select"
+            " 'embedding' instead."
         )
     try:
         layer.refuse()

@@ -1,7 +1,7 @@
-"""Folding the permutation of a clustered layer's outputs into the next layer.
+"""Fold the output permutation of a clustered layer into the next layer.
 
-A clustered layer computes its outputs cluster by cluster and must put them back in order. Between the two layers of a
-feed-forward block there is only an entrywise function, so the inputs of the second can be permuted instead, once.
+A clustered layer computes its outputs cluster by cluster and must then restore their order. Between the two layers of a
+feed-forward block there is only an entrywise function, so the input columns of the second can be permuted once instead.
 """
 
 import torch
@@ -13,7 +13,7 @@ from lpcompress.surgery.offloading import editable
 
 
 def fold_permutations(model: nn.Module) -> None:
-    """Fold the permutations of clustered layers into the layers that follow them, where that is possible, in place."""
+    """Fold the output permutations of clustered layers into the layers that follow them, where possible, in place."""
     for block in model.modules():
         if pair := feed_forward_pair(block):
             first, second = map(block.get_submodule, pair)
@@ -23,7 +23,7 @@ def fold_permutations(model: nn.Module) -> None:
 
 
 def fold(first: ClusteredLinear, second: nn.Module) -> None:
-    """Have `second` take the outputs of `first` in the order of the clusters, if it can."""
+    """Permute the input columns of `second` to the cluster order of `first`, if they can be permuted."""
     inputs = inputs_of(second)
     if inputs is not None:
         inputs.copy_(inputs[:, first.sort_outputs()])
@@ -31,9 +31,9 @@ def fold(first: ClusteredLinear, second: nn.Module) -> None:
 
 @torch.no_grad()
 def inputs_of(layer: nn.Module) -> torch.Tensor | None:
-    """Return the matrix (any, inputs) whose columns belong to the inputs of `layer`; None if they cannot be permuted.
+    """Return the matrix (any, inputs) whose columns are the inputs of `layer`; None if they cannot be permuted.
 
-    That is so for sparse codes without a basis: their masks are bound to the columns.
+    They cannot for sparse codes without a basis, whose masks refer to the columns.
     """
     if isinstance(layer, FactoredMatrix):
         return None if layer.right is None else layer.right.data

@@ -1,4 +1,4 @@
-"""The handle of one layer of a model."""
+"""`Layer`: a handle on one layer of a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,26 +15,27 @@ from lpcompress.surgery.offloading import in_memory, is_offloaded
 from lpcompress.surgery.sizes import stored
 
 
-@dataclass(frozen=True, eq=False)  # two handles are equal if they are the same one, so that they can be keys
+@dataclass(frozen=True, eq=False)  # compared by identity, so that handles can be dictionary keys
 class Layer:
-    """A place in a model, and whatever layer stands there now.
+    """A handle on a layer of a model, identified by its position rather than by its module.
 
-    A handle stays valid when the layer is replaced or its tensors move, because it looks at its owner each time.
+    The handle stays valid when the layer is replaced or its tensors move, because it reads the owner's attribute on
+    each access.
 
     Attributes
     ----------
     name : str
-        Of the layer in the model, as in `named_modules()`.
+        Name of the layer, as in `named_modules()`.
     owner : nn.Module
-        The module of which the layer, or the bare weight, is an attribute.
+        Module that has the layer, or the bare weight, as an attribute.
     leaf : str
-        The name of that attribute.
+        Name of that attribute.
     equation : str or None
-        Of a bare weight: how its model multiplies by it. None for layers that are modules.
+        For a bare weight, the `torch.einsum` equation in which its model multiplies by it. None for modules.
     in_body : bool
-        Whether it belongs to the model proper, not to a head or a pooler.
+        Whether the layer belongs to the base model, not to a head or a pooler.
     is_word_embedding : bool
-        Whether it is the table in which the model looks tokens up.
+        Whether the layer is the model's input embedding.
     """
 
     name: str
@@ -46,74 +47,74 @@ class Layer:
 
     @property
     def module(self) -> Any:
-        """The plain layer, the compressed one, or a `BareWeight` that shows a bare parameter as a layer."""
+        """The plain or compressed layer; a bare parameter is wrapped in a `BareWeight`."""
         found = getattr(self.owner, self.leaf)
         return BareWeight(found, self.equation) if self.equation and isinstance(found, nn.Parameter) else found
 
     @property
     def holder(self) -> nn.Module:
-        """The module that the layer's tensors belong to: the layer itself, for a bare weight its owner."""
+        """The module that holds the layer's tensors: the layer itself, or the owner of a bare weight."""
         found = getattr(self.owner, self.leaf)
         return found if isinstance(found, nn.Module) else self.owner
 
     @property
     def role(self) -> str | None:
-        """What the layer does with its matrix: embedding, linear or conv. None if it cannot be factored."""
+        """How the layer uses its matrix: embedding, linear or conv. None if it cannot be factored."""
         role = role_of(self.module)
         return role.word if role else None
 
     @property
     def has_matrix(self) -> bool:
-        """Whether it is of a kind that can be factored, and has a weight of its own."""
+        """Whether the layer has a role that can be factored, and its own weight."""
         return self.role is not None and hasattr(self.module, "weight")
 
     @property
     def is_compressed(self) -> bool:
-        """Whether a compressed layer stands there."""
+        """Whether the layer is compressed now."""
         return is_compressed_module(self.module)
 
     @property
     def is_offloaded(self) -> bool:
-        """Whether its tensors stay in files."""
+        """Whether the layer's tensors are kept on disk."""
         return is_offloaded(self.holder)
 
     @property
     def padding_idx(self) -> int | None:
-        """The row of an embedding that is kept apart and not factored; None if there is none."""
+        """Index of the embedding row that is stored separately and not factored; None if there is none."""
         return getattr(self.module, "padding_idx", None)
 
     @contextmanager
     def lend(self) -> Iterator[Self]:
-        """Have the layer's tensors in memory for a while, even if those of the model stay in files.
+        """Load the layer's tensors into memory while the block runs, if they are kept on disk.
 
-        Changes to tensors that stay in files are lost.
+        Changes to tensors that are kept on disk are lost.
         """
         with in_memory(self.holder):
             yield self
 
     def matrix(self) -> Tensor:
-        """Return the weight as a matrix of shape (n, d), its rows being tokens or outputs. It is not a copy.
+        """Return the weight as a matrix of shape (n, d) whose rows are tokens or outputs, without copying it.
 
         Raises
         ------
         LpCompressError
-            If the layer has none.
+            If the layer has no matrix.
         """
         module = self.module
         return _matrix_role(module).matrix_of(module).detach()
 
     def matrix_to_fit(self, device: str | torch.device | None = None) -> Tensor:
-        """Return the matrix that factors are fitted to, in which the padding row is zero: that row is kept apart.
+        """Return the matrix to fit factors to. Its padding row is zero, because that row is stored separately.
 
         Parameters
         ----------
         device : str or torch.device, optional
-            Where it shall be; by default where the layer is.
+            Device of the result; by default that of the layer.
 
         Returns
         -------
         Tensor of shape (n, d)
-            Only to be read: it is the layer's own weight, unless it was moved or its padding row had to be blanked.
+            Must not be written to: it is the layer's own weight, unless it was moved or its padding row was zeroed.
         """
         own = self.matrix()
         matrix = own.to(device or own.device)
@@ -124,35 +125,35 @@ class Layer:
         return matrix
 
     def inputs_of(self, hidden: Tensor) -> Tensor:
-        """Return what the matrix is multiplied by when the plain layer is given `hidden`: (products, d)."""
+        """Return the vectors that the plain layer multiplies by its matrix for the input `hidden`: (products, d)."""
         module = self.module
         return _matrix_role(module).inputs_of(module, hidden)
 
     def outputs_of(self, output: Tensor) -> Tensor:
-        """Return what the plain layer returns, product by product as its inputs are: (products, n)."""
+        """Return the plain layer's `output` as one row per product, in the order of `inputs_of`: (products, n)."""
         module = self.module
         return _matrix_role(module).outputs_of(module, output)
 
     def stored(self) -> tuple[int, int]:
-        """Return the floating-point numbers and the bytes that a checkpoint holds of this layer."""
+        """Return how many floating-point numbers, and how many bytes, a checkpoint stores for this layer."""
         return stored(self.module)
 
     def bytes_beside(self) -> int:
-        """Return the bytes that are stored beside the factors once the layer is compressed: a padding row, a bias."""
+        """Return the bytes stored besides the factors once the layer is compressed: the padding row or the bias."""
         matrix = self.matrix()
         if self.padding_idx is not None:
             return matrix.shape[1] * matrix.element_size()
         return self.stored()[1] - matrix.numel() * matrix.element_size()
 
     def refuse(self) -> None:
-        """Raise LpCompressError if no compressed layer can take this one's place."""
+        """Raise LpCompressError if the layer cannot be replaced by a compressed one."""
         module = self.module
         _matrix_role(module).refuse(module)
 
     def replace(self, module: nn.Module) -> None:
-        """Put `module` in the place of the layer. A bare weight goes back bare."""
+        """Replace the layer by `module`. A `BareWeight` is stored as a bare parameter again."""
         if isinstance(module, BareWeight | CompressedBareWeight):
-            delattr(self.owner, self.leaf)  # torch lets no module take the name of a parameter, nor the reverse
+            delattr(self.owner, self.leaf)  # torch does not let a module replace a parameter, or the reverse
         setattr(self.owner, self.leaf, module.weight if isinstance(module, BareWeight) else module)
 
 
@@ -164,13 +165,17 @@ def _matrix_role(module: nn.Module) -> type[FactoredMatrix]:
 
 
 def layers_of(model: Any) -> dict[str, Layer]:
-    """Return a handle for every module below `model` and for every bare weight, by name, in the order of the model.
+    """Return a handle for every submodule and every bare weight of `model`, by name, in model order.
 
-    This is the one walk through a model: what needs several layers by name takes them from here.
+    This is the only traversal of a model: code that needs several layers by name calls it.
 
     Parameters
     ----------
     model : nn.Module
+
+    Returns
+    -------
+    dict of str to Layer
     """
     embedding = input_embedding(model)
     alone = getattr(model, "base_model", model) is model
@@ -178,7 +183,7 @@ def layers_of(model: Any) -> dict[str, Layer]:
     modules: dict[str, nn.Module] = {}
     layers: dict[str, Layer] = {}
 
-    def note(name: str, module: nn.Module | None, equation: str | None = None) -> None:
+    def add(name: str, module: nn.Module | None, equation: str | None = None) -> None:
         parent, _, leaf = name.rpartition(".")
         in_body = name.startswith(prefix) and not in_head(name)
         is_words = module is not None and module is embedding and isinstance(module, nn.Embedding)
@@ -187,15 +192,15 @@ def layers_of(model: Any) -> dict[str, Layer]:
     for name, module in model.named_modules():
         modules[name] = module
         if name:
-            note(name, module)
+            add(name, module)
         for leaf, equation in bare_weights(module).items():
             if isinstance(getattr(module, leaf), nn.Parameter):
-                note(f"{name}.{leaf}".lstrip("."), None, equation)
+                add(f"{name}.{leaf}".lstrip("."), None, equation)
     return layers
 
 
 def input_embedding(model: Any) -> Any:
-    """Return the word embedding of a model; None for models (of images, of sound) that have none."""
+    """Return the word embedding of a model; None for models without one (images, audio)."""
     try:
         return model.get_input_embeddings()
     except (AttributeError, NotImplementedError):  # what transformers raises for models without one

@@ -1,7 +1,7 @@
-"""Models whose tensors stay in files and are read one layer at a time, by the hooks of accelerate.
+"""Models whose tensors are kept on disk and read one layer at a time, by accelerate's hooks.
 
-transformers loads such a model with `device_map={"": "disk"}` and writes it shard by shard. This module brings the
-tensors of one module into memory for a while, and moves those of new modules to files too.
+transformers loads such a model with `device_map={"": "disk"}` and saves it shard by shard. This module loads the
+tensors of one module into memory temporarily, and moves the tensors of new modules to disk.
 """
 
 import logging
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from lpcompress.errors import CheckpointError
 
 ON_DISK = {"": "disk"}
-"""The `device_map` under which every tensor stays in its file."""
+"""The `device_map` that keeps every tensor on disk."""
 
 
 class ScratchDirectory:
-    """A directory for temporary files (under TMPDIR), removed when nothing holds this object any more."""
+    """A directory for temporary files (under TMPDIR), removed when this object is garbage-collected."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="lpcompress-"))
@@ -32,7 +32,7 @@ class ScratchDirectory:
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Tell whether the tensors of one module (not of its children) stay in files."""
+    """Return whether the tensors of one module (not of its children) are kept on disk."""
     from accelerate.utils import has_offloaded_params
 
     return has_offloaded_params(module)
@@ -40,7 +40,7 @@ def is_offloaded(module: nn.Module) -> bool:
 
 @contextmanager
 def in_memory(module: nn.Module) -> Iterator[None]:
-    """Lend `module` out with its tensors; changes to them are lost if they stay in files."""
+    """Load the tensors of `module` into memory while the block runs; changes are lost if they are kept on disk."""
     from accelerate.utils import align_module_device
 
     with align_module_device(module):
@@ -49,7 +49,7 @@ def in_memory(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def editable(module: nn.Module) -> Iterator[None]:
-    """Lend `module` out with its tensors, and keep what is changed."""
+    """Load the tensors of `module` into memory while the block runs, and keep changes to them."""
     with in_memory(module):
         yield
         changed = module.state_dict()
@@ -58,7 +58,7 @@ def editable(module: nn.Module) -> Iterator[None]:
 
 
 def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Move the tensors of `module`, whose values are `tensors`, to a file that lasts as long as the module."""
+    """Move the tensors of `module`, whose values are `tensors`, to a file that is deleted with the module."""
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
     from accelerate.utils import OffloadedWeightsLoader
 
@@ -72,27 +72,27 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write tensors to a temporary file of safetensors, whatever their strides.
+    """Write tensors, contiguous or not, to a temporary safetensors file.
 
     Raises
     ------
     CheckpointError
-        If there is no room for it.
+        If the file cannot be written, for example because the disk is full.
     """
     from safetensors.torch import save_file
 
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-    except (OSError, SafetensorError) as error:  # the latter is how the writer reports a full disk
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
         raise CheckpointError(
-            f"{file.parent.parent} cannot hold the temporary files: {error}. Make room there, or set TMPDIR to a"
-            " directory that has room for the compressed layers."
+            f"{file.parent.parent} cannot hold the temporary files: {error}. Free some space there, or set TMPDIR to a"
+            " directory with room for the compressed layers."
         ) from error
 
 
 @contextmanager
 def quiet_offloading() -> Iterator[None]:
-    """Silence what accelerate and transformers say of tensors that stay on the disk, because here they are meant to."""
+    """Silence the messages of accelerate and transformers about offloaded tensors: here offloading is intended."""
     logger = logging.getLogger("accelerate.big_modeling")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -105,13 +105,13 @@ def quiet_offloading() -> Iterator[None]:
 
 
 def stored_tensor(module: Any, name: str) -> Tensor:
-    """Return a tensor of `module`, mapped from its file if it stays there."""
+    """Return a tensor of `module`, memory-mapped from its file if it is kept on disk."""
     tensor = module.state_dict()[name]
     return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
 
 
 def misshapen(model: Any) -> list[str]:
-    """Return the names of tensors that have another shape in their files than in the model."""
+    """Return the names of offloaded tensors whose shape on disk differs from their shape in the model."""
     return [
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()

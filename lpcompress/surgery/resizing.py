@@ -1,6 +1,6 @@
 """`resize_token_embeddings` for models whose embedding is compressed.
 
-transformers reads the number of tokens from `weight.shape[0]`, which holds for low rank only. The
+transformers reads the number of tokens from `weight.shape[0]`, which is correct for low-rank embeddings only. The
 method is therefore replaced on the *instance*; neither transformers' classes nor the model's class change.
 """
 
@@ -14,10 +14,10 @@ from lpcompress.surgery.layer import input_embedding
 
 
 class Resizer:
-    """Replaces the `resize_token_embeddings` of one model; survives deepcopy and pickle."""
+    """Replacement for the `resize_token_embeddings` of one model; survives deepcopy and pickle."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = weakref.ref(model)  # weak: no cycle keeps a discarded model in memory
+        self.model = weakref.ref(model)  # weak: a reference cycle would keep a discarded model in memory
 
     def __reduce__(self) -> tuple[type, tuple[nn.Module | None]]:
         return Resizer, (self.model(),)
@@ -25,10 +25,10 @@ class Resizer:
     def __call__(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
-        """Resize as `PreTrainedModel.resize_token_embeddings` does; new rows are the mean row."""
+        """Resize as `PreTrainedModel.resize_token_embeddings` does; new rows equal the mean row."""
         model: Any = self.model()
         embedding = model.get_input_embeddings()
-        if not isinstance(embedding, CompressedEmbedding):  # replaced since
+        if not isinstance(embedding, CompressedEmbedding):  # replaced in the meantime
             return type(model).resize_token_embeddings(model, new_num_tokens, pad_to_multiple_of, mean_resizing)
         if new_num_tokens is None and pad_to_multiple_of is None:
             return embedding
@@ -47,14 +47,14 @@ class Resizer:
 
     @staticmethod
     def resize_untied_head(model: Any, tokens: int, mean_resizing: bool) -> None:
-        """Have transformers resize an output layer that has a weight of its own."""
+        """Resize an output layer that has its own weight, with transformers' code."""
         head = model.get_output_embeddings()
         if head is not None and not isinstance(head, TiedHead):
             model.set_output_embeddings(model._get_resized_lm_head(head, tokens, mean_resizing=mean_resizing))
 
 
 def follow_resizing(model: nn.Module) -> None:
-    """Give every (sub)model with a compressed word embedding a `resize_token_embeddings` that can handle it."""
+    """Install a `Resizer` on every (sub)model with a compressed word embedding."""
     for part in model.modules():
         if not hasattr(type(part), "resize_token_embeddings"):
             continue

@@ -1,4 +1,4 @@
-"""What a model needs around a swap of layers: their names in checkpoints, tied heads, and the way back."""
+"""Support for swapping layers: their names in checkpoints, tied heads, and converting a model back to dense layers."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,17 +12,17 @@ from lpcompress.surgery.offloading import in_memory
 
 
 def bare_names(model: nn.Module) -> list[str]:
-    """Return the names of the bare weights that are compressed."""
+    """Return the names of the compressed bare weights."""
     return [name for name, module in model.named_modules() if isinstance(module, CompressedBareWeight)]
 
 
 def relative_name(model: nn.Module, name: str) -> str:
-    """Return `name` as it is called inside the base model, so that a model with any head finds it."""
+    """Return `name` relative to the base model, so that it is valid whatever the head."""
     return name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")
 
 
 def locate(model: nn.Module, names: Iterable[str]) -> dict[str, Layer | None]:
-    """Return the layers that are stored under relative names; None for those that `model` does not have."""
+    """Return the layers of `model` by the relative names under which they are stored; None for missing ones."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     layers = layers_of(model)
     return {
@@ -33,11 +33,11 @@ def locate(model: nn.Module, names: Iterable[str]) -> dict[str, Layer | None]:
 def retie(model: Any) -> None:
     """Replace every head that is tied to a compressed embedding by one that shares its factors.
 
-    The head's weight is taken out of the tables of tied weights, for there is none any more: the head refers to
-    the embedding itself (see `TiedHead`).
+    The head's weight is removed from the tables of tied weights, because the new head has none: it refers to the
+    embedding itself (see `TiedHead`).
     """
     for part in model.modules():
-        tied = getattr(part, "_tied_weights_keys", None)  # of a PreTrainedModel only
+        tied = getattr(part, "_tied_weights_keys", None)  # only a PreTrainedModel has it
         if not tied or not getattr(part.config, "tie_word_embeddings", False):
             continue
         layers, shared = layers_of(part), set()
@@ -60,7 +60,7 @@ def _can_share(head: nn.Module, embedding: nn.Module) -> bool:
 
 @contextmanager
 def trained_as_before(model: nn.Module) -> Iterator[None]:
-    """Give every parameter its `requires_grad` back when the block ends."""
+    """Restore the `requires_grad` of every parameter when the block ends."""
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         yield
@@ -70,7 +70,7 @@ def trained_as_before(model: nn.Module) -> Iterator[None]:
 
 
 def densify(model: Any) -> None:
-    """Multiply every compressed layer out and tie plain heads again, in place: the inverse of compressing."""
+    """Multiply out every compressed layer and tie plain heads again, in place: the inverse of compressing."""
     for layer in layers_of(model).values():
         module = layer.module
         if isinstance(module, FactoredMatrix):
@@ -87,6 +87,6 @@ def densify(model: Any) -> None:
 
 
 def refresh_tied_keys(model: Any) -> None:
-    """Have transformers work out its table of tied weights again."""
+    """Make transformers recompute its table of tied weights."""
     if hasattr(model, "get_expanded_tied_weights_keys"):
         model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)

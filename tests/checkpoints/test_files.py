@@ -1,4 +1,4 @@
-"""What a checkpoint must hold to be one."""
+"""The files that a checkpoint must have."""
 
 import pytest
 from transformers import AutoConfig

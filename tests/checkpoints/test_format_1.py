@@ -1,6 +1,6 @@
-"""Checkpoints of format version 1 load for ever, and compute what they did: files that lpcompress 0.1.0 wrote.
+"""Checkpoints of format version 1, written by lpcompress 0.1.0, load and give the same outputs in every later version.
 
-No name of the package is used but its import, so that nothing inside it can change what is asked here.
+The package is only imported, and no name from it is used, so that changes inside it cannot change these tests.
 """
 
 import json
@@ -22,8 +22,9 @@ KINDS = {
     *("low_rank_einsum", "clustered_einsum", "sparse_einsum", "sketched_einsum"),
 }
 METHODS = {"svd", "lp", "messi", "adaptive", "sparse", "sketch"}
-EXACT = {torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # halves round at every product, and outputs
-MULTIPLIED_OUT = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 3e-1}  # reach 10; the weights round too
+# half precision rounds every product, and outputs reach 10
+EXACT = {torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+MULTIPLIED_OUT = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 3e-1}  # the weights are rounded too
 by_checkpoint = pytest.mark.parametrize("directory", CHECKPOINTS, ids=lambda directory: directory.name)
 
 
@@ -46,7 +47,7 @@ def load(directory):
 
 
 def assert_same(found, expected):
-    """Names, types and values of tensors, to the bit."""
+    """Assert that names, dtypes and values of tensors are equal to the bit."""
     assert found.keys() == expected.keys()
     for key, tensor in expected.items():
         assert found[key].dtype == tensor.dtype and torch.equal(found[key], tensor), key
@@ -71,12 +72,12 @@ def test_every_stored_tensor_is_in_the_model(directory):
 
 
 @by_checkpoint
-def test_outputs_are_what_they_were(directory):
+def test_outputs_are_unchanged(directory):
     assert_outputs(load(directory), directory, EXACT)
 
 
 @by_checkpoint
-def test_saved_again_it_is_the_same(directory, tmp_path):
+def test_saving_again_changes_nothing(directory, tmp_path):
     load(directory).save_pretrained(tmp_path)
     assert_same(weights_of(tmp_path), weights_of(directory))
     assert layers_of(tmp_path) == layers_of(directory)
@@ -84,13 +85,13 @@ def test_saved_again_it_is_the_same(directory, tmp_path):
 
 
 @by_checkpoint
-def test_multiplied_out_it_computes_the_same(directory):
+def test_multiplied_out_models_give_the_same_outputs(directory):
     model = load(directory)
     model.dequantize()
     assert_outputs(model, directory, MULTIPLIED_OUT)
 
 
-def test_the_checkpoints_hold_every_kind_by_every_method():
+def test_the_checkpoints_cover_every_kind_and_every_method():
     entries = [entry for directory in CHECKPOINTS for entry in layers_of(directory).values()]
     assert {entry["kind"] for entry in entries} == KINDS
     assert {entry["method"] for entry in entries} == METHODS
@@ -102,7 +103,7 @@ def test_the_checkpoints_hold_every_kind_by_every_method():
     assert {entry.get("padding_idx") for entry in entries} == {None, 0, 1}
 
 
-def test_the_checkpoints_are_of_every_precision_and_one_has_shards():
+def test_the_checkpoints_cover_every_precision_and_shards():
     assert {config_of(directory)["dtype"] for directory in CHECKPOINTS} == {"float32", "float16", "bfloat16"}
     assert any((directory / "model.safetensors.index.json").exists() for directory in CHECKPOINTS)
     assert {config_of(directory)["quantization_config"]["format_version"] for directory in CHECKPOINTS} == {1}

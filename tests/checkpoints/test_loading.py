@@ -1,4 +1,4 @@
-"""Checkpoints read by a process that knows nothing of the one that wrote them; damaged ones are refused."""
+"""Loading checkpoints in the same and in a fresh process; damaged ones are refused."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_the_class_follows_the_config(tiny_model, tmp_path):
                 loading.load(str(tmp_path / "a"))
 
 
-def test_random_weights_are_never_silent(tiny_model, tmp_path):
+def test_missing_weights_give_a_warning_or_an_error(tiny_model, tmp_path):
     tiny_model().save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     save_file({k: t for k, t in weights.items() if "classifier" not in k}, tmp_path / "model.safetensors")
@@ -138,7 +138,7 @@ def test_random_weights_are_never_silent(tiny_model, tmp_path):
         loading.load(str(tmp_path))
 
 
-def test_damaged_files_give_one_sentence(tiny_model, tmp_path):
+def test_damaged_files_give_a_one_line_message(tiny_model, tmp_path):
     tiny_model().save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(CheckpointError, match="cannot be loaded") as error:
@@ -163,7 +163,7 @@ def test_a_pickle_cannot_run_code(tiny_model, tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_config_of_wrong_types_gives_one_sentence(tiny_model, tmp_path):
+def test_a_config_of_wrong_types_gives_a_one_line_message(tiny_model, tmp_path):
     tiny_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | {"hidden_size": "wide"}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""What `from_pretrained` and its neighbours do with a compressed checkpoint."""
+"""`from_pretrained`, `save_pretrained`, `dequantize` and Trainer on compressed checkpoints."""
 
 import json
 
@@ -30,13 +30,13 @@ def saved(compressed, tmp_path):
 
 
 def edit(directory, change):
-    """Let `change` edit the entry of the word embedding in config.json."""
+    """Apply `change` to the quantization_config in config.json."""
     config = json.loads((directory / "config.json").read_text())
     change(config["quantization_config"])
     (directory / "config.json").write_text(json.dumps(config))
 
 
-def test_the_config_tells_what_is_stored(saved):
+def test_the_config_describes_the_layers(saved):
     _, directory = saved(kind="clustered")
     settings = json.loads((directory / "config.json").read_text())["quantization_config"]
     assert settings["quant_method"] == "lpcompress" and settings["format_version"] == FORMAT_VERSION
@@ -135,7 +135,7 @@ def test_mismatched_shapes_cannot_be_ignored(saved):
         (lambda s: s.update(layers={"wrong.name": s["layers"][NAME]}), "wrong.name must be layers of the model"),
     ],
 )
-def test_configs_that_cannot_be_served(saved, change, message):
+def test_invalid_configs_are_refused(saved, change, message):
     _, directory = saved(kind="sparse")
     edit(directory, change)
     with pytest.raises(CheckpointError, match=message):

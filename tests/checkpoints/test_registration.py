@@ -1,4 +1,4 @@
-"""`import lpcompress`: light, and good before and after `import transformers`."""
+"""`import lpcompress` is light and works before and after `import transformers`."""
 
 import pytest
 from interpreters import Interpreters

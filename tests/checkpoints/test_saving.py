@@ -1,4 +1,4 @@
-"""Checkpoints on disk: complete or absent."""
+"""Saving checkpoints: complete, or not at all."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def files_of(directory):
 
 
 def save_with(model, tokenizer, out, texts, **options):
-    """Save a checkpoint with other files beside the weights."""
+    """Save a checkpoint with additional files."""
     with saving.new_checkpoint(out, options.pop("overwrite", False)) as directory:
         saving.write(directory, model, tokenizer, **options)
         for name, text in texts.items():
@@ -74,7 +74,7 @@ def test_shards(compressed, ids, tmp_path):
 def test_existing_output(compressed, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    saving.save(compressed(), None, out)  # an empty directory is as good as none
+    saving.save(compressed(), None, out)  # an empty directory is accepted
     before = files_of(out)
     with pytest.raises(CheckpointError, match=r"exists\. Choose another directory, or pass --overwrite"):
         saving.save(compressed(), None, out)
@@ -96,7 +96,7 @@ def test_overwrite_replaces_checkpoints_only(compressed, tmp_path):
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
 @pytest.mark.parametrize("moment", ["save_pretrained", "flush", "rename"])
-def test_a_failure_leaves_nothing_and_harms_nothing(compressed, tmp_path, monkeypatch, error, moment):
+def test_a_failure_leaves_no_files_and_keeps_the_old_checkpoint(compressed, tmp_path, monkeypatch, error, moment):
     out = tmp_path / "out"
     model = compressed()
     saving.save(model, None, out)
@@ -143,7 +143,7 @@ saving.save(model, None, Path(sys.argv[2]), overwrite=True)
 
 
 @pytest.mark.parametrize("moment", ["flush", "rename"])
-def test_kill_leaves_nothing_that_looks_finished(tiny_model, tmp_path, fresh_python, moment):
+def test_a_killed_run_leaves_no_complete_looking_checkpoint(tiny_model, tmp_path, fresh_python, moment):
     tiny_model().save_pretrained(tmp_path / "source")
     out = tmp_path / "results" / "out"
     save_with(tiny_model(), None, out, {"first": ""})
@@ -151,26 +151,26 @@ def test_kill_leaves_nothing_that_looks_finished(tiny_model, tmp_path, fresh_pyt
     leftovers = sorted(name.rpartition("-")[0] or name for name in os.listdir(out.parent))
     assert leftovers == {"flush": [".out.tmp", "out"], "rename": [".out.old", ".out.tmp"]}[moment]
     with pytest.raises(CheckpointError, match="exists"):
-        saving.save(tiny_model(), None, out)  # tidies up, and gives the old checkpoint back
+        saving.save(tiny_model(), None, out)  # removes the temporary files and restores the old checkpoint
     assert os.listdir(out.parent) == ["out"] and "first" in files_of(out)
     save_with(tiny_model(), None, out, {"second": ""}, overwrite=True)
     assert os.listdir(out.parent) == ["out"] and "second" in files_of(out)
 
 
-def test_the_temporary_of_a_living_process_stays(tiny_model, tmp_path):
-    living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+def test_temporary_files_of_running_processes_are_kept(tiny_model, tmp_path):
+    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        for name in (f".out.tmp-{living.pid}", ".out.tmp-999999999", ".out.mine-1", ".other.tmp-999999999"):
+        for name in (f".out.tmp-{running.pid}", ".out.tmp-999999999", ".out.mine-1", ".other.tmp-999999999"):
             (tmp_path / name).mkdir()
         saving.save(tiny_model(), None, tmp_path / "out")
     finally:
-        living.kill()
-        living.wait()
-    expected = {f".out.tmp-{living.pid}", ".out.mine-1", ".other.tmp-999999999", "out"}
+        running.kill()
+        running.wait()
+    expected = {f".out.tmp-{running.pid}", ".out.mine-1", ".other.tmp-999999999", "out"}
     assert set(os.listdir(tmp_path)) == expected
 
 
-def test_densify_needs_nobodys_package(compressed, tokenizer, ids, tmp_path, fresh_python):
+def test_densified_checkpoints_load_without_the_package(compressed, tokenizer, ids, tmp_path, fresh_python):
     for kind in KINDS:
         model = compressed("bert", "lm", kind)
         saving.save(model, tokenizer, tmp_path / kind, stub=True)
@@ -191,11 +191,11 @@ assert "lpcompress" not in sys.modules
 """
     done = fresh_python(script, tmp_path / "dense")
     assert done.returncode == 0, done.stderr
-    with pytest.raises(CheckpointError, match="It is dense already"):
+    with pytest.raises(CheckpointError, match="It is already dense"):
         saving.densify(tmp_path / "dense" / "sparse", tmp_path / "again")
 
 
-def test_the_stub_needs_no_import_by_the_user(compressed, tokenizer, tmp_path, fresh_python):
+def test_with_the_stub_the_user_need_not_import_the_package(compressed, tokenizer, tmp_path, fresh_python):
     saving.save(compressed(), tokenizer, tmp_path / "a", stub=True)
     script = """
 import sys, transformers
@@ -209,7 +209,7 @@ print(type(model).__name__, type(model.get_input_embeddings()).__name__)
     assert type(model) is BertForSequenceClassification
 
 
-def test_time_of_day_is_not_part_of_a_checkpoint(compressed, tmp_path):
+def test_checkpoints_do_not_depend_on_the_time(compressed, tmp_path):
     model = compressed()
     saving.save(model, None, tmp_path / "a")
     time.sleep(0.01)
@@ -228,7 +228,7 @@ def test_files_have_the_modes_that_the_umask_gives(compressed, tokenizer, tmp_pa
     assert (tmp_path / "out").stat().st_mode & 0o777 == directory_mode
 
 
-def test_the_root_is_no_place_for_a_checkpoint():
+def test_the_root_directory_is_refused():
     with pytest.raises(CheckpointError, match=r"^/ exists\."):
         saving.refuse_existing("/")
     with pytest.raises(CheckpointError, match=r"^/ is not a checkpoint"):

@@ -1,4 +1,4 @@
-"""Layers fitted by two real processes on the CPU: the same bytes, records, warnings and errors as by one."""
+"""Two processes on the CPU fit layers with the same bytes, records, warnings and errors as one."""
 
 import json
 
@@ -13,9 +13,9 @@ CASES = {
     "adaptive": {"method": "adaptive", "p": 1.5},
     "messi": {"method": "messi", "clusters": 2},
     "sparse": {"method": "sparse"},
-    "sketch": {"method": "sketch"},  # the embedding is skipped, and people are warned
+    "sketch": {"method": "sketch"},  # the embedding is skipped, and a warning is given
     "budget": {"target_size": 0.5},
-    "named": {"method": "svd", "ratio": 0.97, "layers": ["all", "*1.attention.self.value"]},  # too small for it
+    "named": {"method": "svd", "ratio": 0.97, "layers": ["all", "*1.attention.self.value"]},  # too small for this ratio
     "none": {"method": "svd", "ratio": 0.9999},
 }
 SCRIPT = """
@@ -55,13 +55,13 @@ with joined_processes():
             found[place] = run(source, f"{out}/{place}", workers, on_disk, **wish)
     if workers:
         every = workers.gather(found)
-        assert every[0] == every[1], "one process knows of something else"
+        assert every[0] == every[1], "the processes have different results"
 print(json.dumps(found) if alone or workers.is_main else "", end="")
 """
 
 
 def files(folder):
-    """The content of every file, by its path."""
+    """Return the content of every file, by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -91,10 +91,10 @@ def test_two_processes_give_the_bytes_records_warnings_and_errors_of_one(
     assert list(scratch.glob("lpcompress-*")) == []
 
 
-def test_processes_that_do_not_see_the_same_files_are_refused(tmp_path):
+def test_processes_that_do_not_share_files_are_refused(tmp_path):
     class Elsewhere(Alone):
         def from_main(self, value):
             return tmp_path / "on another machine"
 
-    with pytest.raises(LpCompressError, match=r"must be seen by all that share the run\. Set TMPDIR to"):
+    with pytest.raises(LpCompressError, match=r"must be accessible to all processes of the run\. Set TMPDIR to"):
         common_folder(Elsewhere()).__enter__()

@@ -1,11 +1,11 @@
-"""Models of a given size: the bytes, the plan, and what the text says."""
+"""Models of a given size: bytes, plans and calibration text."""
 
 import json
 
 import pytest
 import torch
 
-from lpcompress.compression.calibration import MOST_TEXTS, read_texts
+from lpcompress.compression.calibration import MAX_TEXTS, read_texts
 from lpcompress.compression.whole_model import compress, preview
 from lpcompress.config.plan import METHODS, Plan
 from lpcompress.errors import LpCompressError, PlanError
@@ -20,23 +20,23 @@ def same_bytes(first, second):
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"sketch"}))
-def test_the_model_has_the_size_that_was_asked(tiny_model, ids, method):
+def test_the_model_has_the_requested_size(tiny_model, ids, method):
     dense = tiny_model(**WIDE)
     before = tensor_bytes(dense)
     compress(dense, target_size=0.7, layers=["all"], method=method)
-    assert 0.64 < tensor_bytes(dense) / before <= 0.7  # ranks of matrices this small are coarse steps
+    assert 0.64 < tensor_bytes(dense) / before <= 0.7  # in small matrices a rank is a coarse step
     assert torch.isfinite(dense(ids).logits).all()
 
 
 def test_a_tied_embedding_counts_once(tiny_model):
     dense = tiny_model(head="lm", **WIDE)
-    before = sum(p.numel() * 4 for p in dense.parameters()) + 8 * 40  # and the position ids of some versions
+    before = sum(p.numel() * 4 for p in dense.parameters()) + 8 * 40  # plus the position ids
     compress(dense, target_size=0.7, layers=["all"], method="sparse")
     assert before * 0.65 < tensor_bytes(dense) <= before * 0.7
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"sketch"}))
-def test_the_weight_file_is_no_larger_than_was_asked(tiny_model, tmp_path, method):
+def test_the_weight_file_is_no_larger_than_requested(tiny_model, tmp_path, method):
     dense, size = tiny_model(hidden_size=128, intermediate_size=256), 700_000
     assert tensor_bytes(dense) > 1.3 * size
     compress(dense, max_bytes=size, layers=["all"], method=method)
@@ -49,7 +49,7 @@ def test_the_weight_file_is_no_larger_than_was_asked(tiny_model, tmp_path, metho
     "options",
     [
         {"target_size": 0.7, "method": "adaptive"},
-        {"ratio": 0.9, "method": "svd"},  # leaves out layers that are too small for it
+        {"ratio": 0.9, "method": "svd"},  # layers that are too small for this ratio stay dense
         {"ratio": 0.5, "layers": ["linear"], "method": "sketch"},
     ],
 )
@@ -86,7 +86,7 @@ def test_a_saved_plan_gives_the_same_bytes(tiny_model, tmp_path, word_tokenizer,
     assert same_bytes(second, third)
 
 
-def test_sizes_that_cannot_be_are_refused(tiny_model):
+def test_impossible_sizes_are_refused(tiny_model):
     dense = tiny_model(**WIDE)
     with pytest.raises(LpCompressError, match="smallest forms need"):
         compress(dense, target_size=0.01, layers=["all"])
@@ -96,7 +96,7 @@ def test_sizes_that_cannot_be_are_refused(tiny_model):
         compress(dense, target_size=0.7, layers=["linear"], method="sketch")
     with pytest.raises(LpCompressError, match="ratio and target_size must not be given together"):
         compress(dense, ratio=0.3, target_size=0.7)
-    with pytest.raises(LpCompressError, match="allocation names nowhere, which is none of the chosen layers"):
+    with pytest.raises(LpCompressError, match="allocation names nowhere, which is not among the chosen layers"):
         compress(dense, allocation={"nowhere": {"method": "svd", "ratio": 0.5}})
 
 
@@ -115,9 +115,9 @@ def test_a_layer_that_the_output_ignores_gives_its_bytes_to_the_others(tiny_mode
     ("name", "content", "sentence"),
     [
         ("no.txt", None, "cannot be read: No such file"),
-        ("empty.txt", "\n", "empty.txt must hold text, one a line. It holds none."),
-        ("bad.jsonl", '{"txt": "a"}\n', "every line must be a JSON object with a text under 'text'."),
-        ("number.jsonl", '{"text": 5}\n', "Not all that is to be read in number.jsonl is text."),
+        ("empty.txt", "\n", "empty.txt must hold text, one per line. It holds none."),
+        ("bad.jsonl", '{"txt": "a"}\n', "every line must be a JSON object with a field 'text'."),
+        ("number.jsonl", '{"text": 5}\n', "Some entries of number.jsonl are not text."),
     ],
 )
 def test_text_that_cannot_be_read_is_named(tiny_model, word_tokenizer, tmp_path, name, content, sentence):
@@ -128,15 +128,15 @@ def test_text_that_cannot_be_read_is_named(tiny_model, word_tokenizer, tmp_path,
     assert sentence in str(refused.value)
 
 
-def test_only_as_much_of_a_file_is_read_as_is_used(tmp_path):
-    lines = [json.dumps({"text": f"a\u2028b {i}"}, ensure_ascii=False) for i in range(MOST_TEXTS)]
+def test_only_the_texts_that_are_used_are_read(tmp_path):
+    lines = [json.dumps({"text": f"a\u2028b {i}"}, ensure_ascii=False) for i in range(MAX_TEXTS)]
     file = tmp_path / "text.jsonl"
     file.write_text("\ufeff" + "\n\n".join([*lines, "this line is never read"]), encoding="utf-8")
     texts, name = read_texts(str(file))
-    assert (len(texts), texts[0], name) == (MOST_TEXTS, "a\u2028b 0", "text.jsonl")
+    assert (len(texts), texts[0], name) == (MAX_TEXTS, "a\u2028b 0", "text.jsonl")
 
 
-def test_calibration_on_a_task_takes_its_training_texts_and_says_so(tiny_model, word_tokenizer, glue_dir, tmp_path):
+def test_calibration_on_a_task_uses_and_reports_its_training_texts(tiny_model, word_tokenizer, glue_dir, tmp_path):
     rows = (glue_dir / "mrpc" / "validation.jsonl").read_text()
     (tmp_path / "mrpc").mkdir()
     (tmp_path / "mrpc" / "train.jsonl").write_text(rows)
@@ -144,7 +144,7 @@ def test_calibration_on_a_task_takes_its_training_texts_and_says_so(tiny_model, 
     done = compress(tiny_model(), calibration="glue:mrpc", **options)
     assert done.calibration == {"source": "glue:mrpc", "texts": len(rows.splitlines())}
     assert all(layer.error_calibrated < layer.svd_error_calibrated for layer in done.layers)
-    with pytest.raises(PlanError, match="names one task, such as glue:mrpc"):
+    with pytest.raises(PlanError, match="must name one task, such as glue:mrpc"):
         compress(tiny_model(), calibration="glue:mrpc,rte", **options)
 
 

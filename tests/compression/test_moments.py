@@ -1,4 +1,4 @@
-"""Second moments against the products themselves: what comes out of a layer when its weight is replaced."""
+"""Second moments, compared with the actual outputs of layers whose weight is replaced."""
 
 import pytest
 import torch
@@ -25,14 +25,14 @@ CONVOLUTIONS = {
 
 
 class Given(dict):
-    """What a tokenizer gives: a mapping that moves."""
+    """A tokenizer's output: a mapping with a method `to`."""
 
     def to(self, device):
         return self
 
 
 class Alone(nn.Module):
-    """A model of one layer."""
+    """A model with one layer."""
 
     device = "cpu"
 
@@ -63,7 +63,7 @@ def moments_of(model, layers, encoded):
 
 
 def moment_of_change(moment, change):
-    """tr(D C D^T): the mean square of the outputs of a layer whose matrix is D."""
+    """Return tr(D C D^T), the mean squared norm of the outputs of a layer whose matrix is D."""
     return float(((change.double() @ moment) * change).sum())
 
 
@@ -82,8 +82,8 @@ def test_convolutions_are_products_with_patches(case, batched):
     assert moment_of_change(found["layer"], matrix) == pytest.approx(float(outputs.square().sum(0).mean()), rel=1e-4)
 
 
-def test_bare_weights_are_seen_where_they_are_multiplied(tiny_model, ids):
-    """The oracle is XLNet's own einsum, with the weight replaced by a random change of it."""
+def test_moments_of_bare_weights(tiny_model, ids):
+    """The oracle is XLNet's own einsum, with a random change in place of the weight."""
     model = tiny_model("xlnet", "base")
     layers = finding.find_layers(model, ["attention"])
     bare = {name: layer for name, layer in layers.items() if layer.equation}
@@ -110,7 +110,7 @@ def test_bare_weights_are_seen_where_they_are_multiplied(tiny_model, ids):
         assert seen == pytest.approx(float(squares.mean()), rel=1e-4)
 
 
-def test_transposed_layers_are_seen(ids):
+def test_moments_of_transposed_layers(ids):
     sizes = {"vocab_size": 203, "n_embd": 20, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
     gpt2 = transformers.GPT2Model(transformers.GPT2Config(**sizes)).eval()
     layers, outputs = finding.find_layers(gpt2, ["linear"]), {}
@@ -125,7 +125,7 @@ def test_transposed_layers_are_seen(ids):
         assert moment_of_change(found[name], layer.matrix()) == pytest.approx(float(squares.mean()), rel=1e-4)
 
 
-def test_the_embedding_and_what_does_not_run_have_no_moment(tiny_model, ids):
+def test_embeddings_and_layers_that_do_not_run_have_no_moment(tiny_model, ids):
     model = tiny_model()
     idle = Layer("idle", nn.ModuleDict({"idle": nn.Linear(3, 3)}), "idle")
     layers = finding.find_layers(model, ["embedding"]) | {"idle": idle}
@@ -135,8 +135,8 @@ def test_the_embedding_and_what_does_not_run_have_no_moment(tiny_model, ids):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
-def test_a_layer_matters_as_far_as_the_output_moves_with_its_products(tiny_model, ids, architecture):
-    """The oracle perturbs each product of a layer, one number at a time, and sees how far the output moves."""
+def test_sensitivity_is_the_change_of_the_output(tiny_model, ids, architecture):
+    """The oracle perturbs each entry of a layer's output in turn and measures the change of the model's output."""
     model = tiny_model(architecture, num_labels=1).double()
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     layers = finding.find_layers(model, ["ffn"])
@@ -172,7 +172,7 @@ def test_a_layer_matters_as_far_as_the_output_moves_with_its_products(tiny_model
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_moments_do_not_depend_on_whether_sensitivities_are_asked_for(tiny_model, ids):
+def test_moments_are_the_same_with_and_without_sensitivities(tiny_model, ids):
     model = tiny_model("xlnet")
     layers, encoded = finding.find_layers(model, ["all"]), [Given(input_ids=row[None]) for row in ids]
     (first, some), (second, none) = (statistics_of(model, layers, encoded, 0, asked, quiet) for asked in (True, False))
@@ -180,7 +180,7 @@ def test_moments_do_not_depend_on_whether_sensitivities_are_asked_for(tiny_model
     assert (some.keys(), none) == (layers.keys(), {})
 
 
-def test_hooks_go_when_the_model_fails(tiny_model):
+def test_hooks_are_removed_when_the_model_fails(tiny_model):
     model = tiny_model("xlnet")
     layers = finding.find_layers(model, ["linear"])
     with pytest.raises(ValueError):
@@ -194,8 +194,10 @@ def test_hooks_go_when_the_model_fails(tiny_model):
     [("xlnet", f"transformer.layer.0.rel_attn.{leaf}") for leaf in "qro"]
     + [("bert", f"bert.encoder.layer.0.{part}.dense") for part in ("intermediate", "output")],
 )
-def test_calibrated_low_rank_is_the_best_for_the_inputs_it_saw(tiny_model, word_tokenizer, texts, architecture, name):
-    """The oracle: Eckart and Young on the matrix times a root of the moment, by an eigendecomposition."""
+def test_calibrated_low_rank_is_the_best_on_the_calibration_inputs(
+    tiny_model, word_tokenizer, texts, architecture, name
+):
+    """The oracle is the Eckart-Young optimum of the matrix times a square root of the moment (eigendecomposition)."""
     dense = tiny_model(architecture)
     [layer] = finding.find_layers(dense, [name]).values()
     encoded = [word_tokenizer(text, return_tensors="pt") for text in texts]
@@ -216,7 +218,7 @@ def test_calibrated_low_rank_is_the_best_for_the_inputs_it_saw(tiny_model, word_
     assert records[True].svd_error_calibrated == pytest.approx((lost[False] / float(energies.sum())) ** 0.5, rel=0.1)
 
 
-def test_a_calibrated_convolution_is_nearer_on_the_text_it_saw(word_tokenizer, texts):
+def test_a_calibrated_convolution_has_a_smaller_error_on_the_calibration_text(word_tokenizer, texts):
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 24}
     config = transformers.ConvBertConfig(vocab_size=203, embedding_size=16, **sizes)
     lost = {}
@@ -255,7 +257,7 @@ def test_every_method_fits_every_bare_weight_to_its_inputs(tiny_model, word_toke
         assert record.error_calibrated < plain * (1.0001 if method in ("svd", "lp", "sparse") else 1.2)  # local optima
 
 
-def test_the_whitener_measures_what_the_moment_says():
+def test_the_whitener_agrees_with_the_moment():
     torch.manual_seed(0)
     inputs, change = torch.randn(500, 12) @ torch.randn(12, 12), torch.randn(7, 12)
     moment = (inputs.T @ inputs).double() / len(inputs)

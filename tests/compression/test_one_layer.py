@@ -1,4 +1,4 @@
-"""One layer fitted: the model is not touched meanwhile, and plain SVD is fitted beside it once or not at all."""
+"""Fitting one layer: the model is not changed, and plain SVD is fitted for comparison at most once."""
 
 import pytest
 import torch
@@ -45,14 +45,12 @@ def test_the_weight_of_the_model_is_never_written_to(embedding):
     ("method", "weighted", "compare", "fits"),
     [("svd", False, True, 0), ("svd", True, True, 1), ("sparse", False, True, 1), ("sparse", False, False, 0)],
 )
-def test_svd_is_fitted_for_comparison_only_where_it_is_not_there_already(
-    embedding, monkeypatch, method, weighted, compare, fits
-):
-    real, asked = one_layer.factorize, []
-    monkeypatch.setattr(one_layer, "factorize", lambda *given: asked.append(given) or real(*given))
+def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compare, fits):
+    real, calls = one_layer.factorize, []
+    monkeypatch.setattr(one_layer, "factorize", lambda *given: calls.append(given) or real(*given))
     weights = torch.linspace(1, 2, 203, dtype=torch.float64) if weighted else None
     record = fit_layer(embedding, task(method, weights), Settings(), None, lambda doing: None, compare).record
-    assert len(asked) == fits
+    assert len(calls) == fits
     assert (record.svd_error_fro is None) == (not compare)
     if method == "svd" and not weighted:
         assert record.svd_error_fro == record.error_fro

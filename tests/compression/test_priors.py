@@ -1,4 +1,4 @@
-"""What the tokenizers of the four architectures tell about how often a token occurs."""
+"""Token frequencies estimated from the tokenizers of the four architectures."""
 
 import json
 
@@ -29,7 +29,7 @@ def wordpiece():
 
 
 def bpe(order):
-    """A byte-level BPE with the merges th, Ġth, the, Ġthe, in, ing; the merged pieces get ids in `order`."""
+    """Return a byte-level BPE with the merges th, Ġth, the, Ġthe, in, ing, whose merged pieces have ids in `order`."""
     merges = [("t", "h"), ("Ġ", "th"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g")]
     merged = ["".join(pair) for pair in merges]
     pieces = ["<s>", "<pad>", *"thegin", "Ġ", "Ã", *(merged[i] for i in order)]
@@ -65,7 +65,7 @@ def test_wordpiece_goes_by_id():
     assert torch.equal(weights.values[-3:], torch.full((3,), of["[unused0]"], dtype=torch.float64))  # no such tokens
 
 
-def test_unused_ids_and_characters_do_not_push_words_down():
+def test_unused_ids_and_characters_do_not_lower_the_rank_of_words():
     vocab = {piece: i for i, piece in enumerate(p for p in WORDPIECES if len(p.strip("#")) > 1 and "unused" not in p)}
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordPiece(vocab, unk_token="[UNK]")), **NAMES)
     with_them, without = (by_piece(each, zipf(each)) for each in (wordpiece(), bare))
@@ -88,15 +88,15 @@ def test_bpe_goes_by_merge():
     assert of["Ã"] == pytest.approx(min(shares) * RARE)  # a byte of other scripts
 
 
-def test_ids_sorted_anew_by_frequency_win_over_merges():
-    order = (1, 0, 3, 2, 5, 4)  # as the merges, roughly
+def test_ids_sorted_by_frequency_override_merges():
+    order = (1, 0, 3, 2, 5, 4)  # roughly that of the merges
     tokenizer, merged = bpe(order)
     of = by_piece(tokenizer, zipf(tokenizer))
     assert sorted(merged, key=of.get, reverse=True) == [merged[i] for i in order]
 
 
 @pytest.mark.parametrize("order", [(5, 4, 3, 2, 1, 0), (3, 0, 5, 2, 4, 1)])
-def test_merges_win_over_ids_that_contradict_them(order):
+def test_merges_override_ids_that_contradict_them(order):
     tokenizer, merged = bpe(order)
     of = by_piece(tokenizer, zipf(tokenizer))
     assert sorted(merged, key=of.get, reverse=True) == merged
@@ -109,7 +109,7 @@ def test_unigram_goes_by_log_probability():
     for piece, score in (("▁the", -2.0), ("▁", -3.0), ("s", -4.0), ("▁rare", -9.0)):
         assert of[piece] == pytest.approx(torch.tensor(score).exp().item())
     assert of["<pad>"] == of["<unk>"] == SPECIAL_SHARE
-    assert of["<sep>"] == pytest.approx(of["▁rare"] * UNUSED)  # a control piece that is no special token
+    assert of["<sep>"] == pytest.approx(of["▁rare"] * UNUSED)  # a control piece that is not a special token
     assert float(weights.values[-1]) == of["<sep>"]
 
 
@@ -120,21 +120,21 @@ def test_the_exponent_is_a_power_of_the_share(tokenizer):
     assert torch.equal(zipf(tokenizer, exponent=0.0).values, torch.ones_like(shares))
 
 
-def test_little_left_asks_for_a_larger_exponent():
+def test_the_exponent_rises_with_the_ratio():
     exponents = [exponent_for(ratio) for ratio in (0.1, 0.28, 0.8, 0.9, 0.99)]
     assert exponents[:3] == [0.5] * 3
     assert exponents == sorted(exponents) and exponents[-1] <= 1
 
 
 class Slow:
-    """A tokenizer without a fast half."""
+    """A tokenizer without a fast backend."""
 
 
 @pytest.mark.parametrize("tokenizer", [None, Slow()])
-def test_without_knowledge_all_rows_count_alike_and_the_source_says_so(tokenizer):
+def test_an_unknown_tokenizer_gives_uniform_weights_and_a_source_that_says_so(tokenizer):
     weights = row_weights("zipf", 5, tokenizer, 0.5)
     assert weights.values is None
-    assert weights.source == "uniform (the tokenizer says nothing about frequencies)"
+    assert weights.source == "uniform (the tokenizer reveals no token frequencies)"
 
 
 def test_uniform():
@@ -157,7 +157,7 @@ def test_counts_from_a_file(tmp_path, text):
         ("[1, 2, 3]", "must hold 4 numbers, one for each row of the embedding. Got 3."),
         ("", "must hold 4 numbers, one for each row of the embedding. Got 0."),
         ("[[1, 2], [3, 4]]", "Got a list of shape (2, 2)."),
-        ("1\n2\n-3\n4\n", "token counts must be finite and not negative. Got -3 for token 2."),
+        ("1\n2\n-3\n4\n", "token counts must be finite and non-negative. Got -3 for token 2."),
         ("[1, 2, 3, NaN]", "Got nan for token 3."),
         ("inf 1 2 3", "Got inf for token 0."),
         ("the 3\n", "cannot be read as one"),
@@ -168,7 +168,7 @@ def test_counts_from_a_file(tmp_path, text):
         ("[[1], [2, 3], 4, 5]", "cannot be read as one"),
     ],
 )
-def test_a_wrong_file_of_counts_is_refused_in_words(tmp_path, text, sentence):
+def test_an_invalid_file_of_counts_is_refused(tmp_path, text, sentence):
     file = tmp_path / "counts.txt"
     file.write_text(text)
     with pytest.raises(LpCompressError) as refused:
@@ -182,7 +182,7 @@ def test_a_missing_file_of_counts_is_named(tmp_path):
         row_weights(str(tmp_path / "none.txt"), 4, None, 0.5)
 
 
-def test_counts_are_json_of_any_length(tmp_path):
+def test_counts_may_be_a_long_json_list(tmp_path):
     file = tmp_path / "counts.json"
     file.write_text(json.dumps(list(range(5000))))
     assert row_weights(str(file), 5000, None, 1.0).values.argmax() == 4999

@@ -1,3 +1,5 @@
+"""Reports, tables and model cards."""
+
 import json
 import sys
 from dataclasses import replace
@@ -86,7 +88,7 @@ def summary(done):
     return of(done, model="org/minilm", out="minilm-lpcompress", before=90868376, after=77727000)
 
 
-def test_the_json_has_the_keys_that_others_script_against(summary):
+def test_the_json_has_the_documented_keys(summary):
     document = json.loads(presentation.as_json(summary))
     assert set(document) >= CONTRACT
     assert set(document["layers"][0]) >= LAYER_CONTRACT
@@ -95,7 +97,7 @@ def test_the_json_has_the_keys_that_others_script_against(summary):
     assert document["peak_rss_bytes"] > 10_000_000
 
 
-def test_a_number_that_json_does_not_know_is_refused(summary):
+def test_nan_is_refused(summary):
     with pytest.raises(ValueError, match="JSON"):
         presentation.as_json(replace(summary, seconds=float("nan")))
 
@@ -122,9 +124,9 @@ def test_the_report_of_an_older_version_is_read(summary):
         CheckpointReport.from_document(old)
 
 
-def test_a_role_that_has_no_word_of_its_own_is_called_by_its_name(done):
+def test_a_role_without_a_noun_is_called_by_its_name(done):
     layers = [replace(done.layers[0], kind="conv3d") for _ in range(2)]
-    assert "with 2 conv3ds replaced by" in model_card(of(replace(done, layers=layers)), "BertModel")
+    assert "with 2 conv3ds factored by" in model_card(of(replace(done, layers=layers)), "BertModel")
 
 
 def test_without_the_module_resource_no_memory_is_reported(done, monkeypatch):
@@ -142,7 +144,7 @@ def _printed(table):
     return console.file.getvalue()
 
 
-def test_the_table_shows_our_error_beside_svds(summary):
+def test_the_table_shows_the_error_and_that_of_svd(summary):
     text = _printed(report.layer_table(summary))
     for part in (
         "30,522 x 384",
@@ -157,21 +159,21 @@ def test_the_table_shows_our_error_beside_svds(summary):
         assert part in text
 
 
-def test_a_calibrated_layer_is_judged_by_its_outputs(done):
+def test_the_error_of_a_calibrated_layer_is_that_of_its_outputs(done):
     layer = replace(done.layers[0], error_calibrated=0.0123, svd_error_calibrated=0.0456)
     linear = replace(layer, kind="linear", name="layer.0.dense")
     done = replace(done, layers=[done.layers[0], linear], calibration={"source": "glue:mrpc", "texts": 512})
     summary = of(done, model="org/minilm")
     card, text = model_card(summary, "BertModel"), _printed(report.layer_table(summary))
-    for shown in ("0.1800", "0.4100", "0.0123", "0.0456", "of a calibrated layer's outputs"):
+    for shown in ("0.1800", "0.4100", "0.0123", "0.0456", "of the outputs on the calibration text"):
         assert shown in card and shown in text
-    assert "512 unlabelled texts were used for that (glue:mrpc). Nothing was fine-tuned." in card
+    assert "512 unlabelled texts (glue:mrpc) were used for calibration. The model was not fine-tuned." in card
     assert "No data was used" not in card
 
 
-def test_layers_that_were_left_alone_are_counted(done):
+def test_layers_that_stay_dense_are_counted(done):
     summary = of(replace(done, skipped={"a": "x", "b": "y"}))
-    sentence = "2 of the chosen layers stay as they are; why stands in lpcompress.json"
+    sentence = "2 of the chosen layers stay dense; lpcompress.json gives the reasons"
     assert sentence in model_card(summary, "BertModel")
     assert sentence in _printed(report.layer_table(summary))
 
@@ -182,7 +184,7 @@ def test_a_size_that_no_svd_fits_is_a_dash(summary):
     assert "0.4100" not in _printed(report.layer_table(summary))
 
 
-def test_a_dry_run_shows_what_the_size_buys():
+def test_a_dry_run_shows_budgets_and_expected_errors():
     preview = LayerPreview(
         name="embeddings.word_embeddings",
         shape=[30522, 384],
@@ -198,7 +200,7 @@ def test_a_dry_run_shows_what_the_size_buys():
         assert part in text
 
 
-def test_the_model_card_says_how_to_load_and_what_not_to_do(summary):
+def test_the_model_card_explains_loading(summary):
     card = model_card(summary, "BertModel")
     _, head, text = card.split("---\n", 2)
     assert yaml.safe_load(head)["base_model"] == "org/minilm"
@@ -212,7 +214,7 @@ def test_the_model_card_says_how_to_load_and_what_not_to_do(summary):
         assert part in text
 
 
-def test_warnings_stand_in_the_report_and_on_the_card(done):
+def test_warnings_are_in_the_report_and_on_the_card(done):
     warned = replace(done, warnings=["the 3 sketched layers are a start"])
     summary = of(warned, model="org/minilm")
     assert summary.document()["warnings"] == ["the 3 sketched layers are a start"]

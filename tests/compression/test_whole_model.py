@@ -81,7 +81,7 @@ def test_every_method_on_every_architecture(model, ids, architecture, method):
     others = [i for i in range(TOKENS) if i != padding]
     error = (rows - matrix)[others].norm() / matrix[others].norm()
     assert layer.error_fro == pytest.approx(error.item(), rel=1e-3)
-    if method != "adaptive":  # its table of offsets is not worth it for so few columns
+    if method != "adaptive":  # with so few columns its table of offsets costs more than it gains
         assert layer.error_fro <= layer.svd_error_fro * 1.000001
     assert 0 < (dense(ids).logits - logits).abs().max() < 1
 
@@ -119,7 +119,7 @@ def test_the_error_of_a_linear_layer_is_that_of_its_weight(model):
     torch.testing.assert_close(dense.get_submodule(name).dense(), weight, atol=0.1, rtol=1)
 
 
-def test_what_a_word_asks_for_and_cannot_be_that_small_is_skipped(model):
+def test_layers_that_cannot_reach_the_size_are_skipped_unless_named(model):
     dense = model(intermediate_size=5)
     report = compress(dense, layers=["all"], method="svd", ratio=0.9)
     assert set(report.skipped) >= {"bert.encoder.layer.0.intermediate.dense", "bert.encoder.layer.1.output.dense"}
@@ -133,7 +133,7 @@ def test_what_a_word_asks_for_and_cannot_be_that_small_is_skipped(model):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "xlnet"])
-def test_sketches_are_of_the_asked_size_and_come_with_a_warning(model, ids, tmp_path, architecture):
+def test_sketches_have_the_requested_size_and_give_a_warning(model, ids, tmp_path, architecture):
     dense = model(architecture)
     weights = {name: layer.module.weight.detach().clone() for name, layer in layers_of(dense).items() if layer.role}
     with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are unusable until trained.*lpcompress finetune"):
@@ -150,7 +150,7 @@ def test_sketches_are_of_the_asked_size_and_come_with_a_warning(model, ids, tmp_
         assert record.error_fro == pytest.approx(distance.item(), rel=1e-4)
         assert record.svd_error_fro < record.error_fro < 1
         seeds.add(module.seed)
-    assert len(seeds) == len(report.layers)  # signs of its own for each layer
+    assert len(seeds) == len(report.layers)  # each layer has its own signs
     assert f"{max(record.error_fro for record in report.layers):.2f}" in report.warnings[0]
     logits = dense(ids)[0].detach()
     dense.save_pretrained(tmp_path)
@@ -233,12 +233,12 @@ def test_auto_keeps_the_best_candidate_and_reports_all(model):
     assert layer.candidates == {}
 
 
-def test_auto_tries_nothing_more_once_the_error_is_negligible(model):
+def test_auto_stops_once_the_error_is_negligible(model):
     [layer] = compress(model(), ratio=0.28).layers
     assert layer.candidates == {"sparse": layer.error_weighted} and layer.error_weighted <= NEGLIGIBLE
 
 
-def test_the_report_has_the_fields_that_others_read(model):
+def test_the_report_has_the_documented_fields(model):
     report = dataclasses.asdict(compress(model(), ratio=0.5, method="adaptive", clusters=2, seed=7))
     assert report["seed"] == 7 and report["seconds"] > 0
     known = "name kind shape method p clusters ranks rows parameters_before parameters_after bytes_before bytes_after"
@@ -247,7 +247,7 @@ def test_the_report_has_the_fields_that_others_read(model):
     assert report["layers"][0]["name"] == "bert.embeddings.word_embeddings"
 
 
-def test_weighted_rows_are_nearer(model, tokenizer):
+def test_row_weights_lower_the_weighted_error(model, tokenizer):
     plain, weighted = model(), model()
     [uniform] = compress(plain, ratio=0.6, row_weights="uniform", tokenizer=tokenizer).layers
     [zipf] = compress(weighted, ratio=0.6, tokenizer=tokenizer, exponent=1.0).layers
@@ -258,7 +258,7 @@ def test_weighted_rows_are_nearer(model, tokenizer):
     assert zipf.error_weighted < zipf.svd_error_weighted
 
 
-def test_the_exponent_decides_how_much_the_weights_count(model, tokenizer):
+def test_a_larger_exponent_raises_the_unweighted_error(model, tokenizer):
     errors = [
         compress(model(), ratio=0.6, method="svd", tokenizer=tokenizer, exponent=exponent).layers[0].error_fro
         for exponent in (0.0, 0.5, 1.0)
@@ -268,14 +268,14 @@ def test_the_exponent_decides_how_much_the_weights_count(model, tokenizer):
     assert default == errors[1]
 
 
-def test_an_unknown_tokenizer_falls_back_and_the_report_says_so(model):
+def test_an_unknown_tokenizer_gives_uniform_weights_and_the_report_says_so(model):
     [layer] = compress(model(), ratio=0.5, method="svd", tokenizer=object()).layers
     assert layer.row_weights.startswith("uniform (")
-    [layer] = compress(model(), ratio=0.5, method="svd").layers  # a model from nowhere
+    [layer] = compress(model(), ratio=0.5, method="svd").layers  # the model has no checkpoint
     assert layer.row_weights.startswith("uniform (")
 
 
-def test_the_tokenizer_is_looked_up_beside_the_checkpoint(model, tokenizer, tmp_path):
+def test_the_tokenizer_is_loaded_from_the_checkpoint(model, tokenizer, tmp_path):
     model().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
@@ -353,15 +353,15 @@ def test_same_seed_same_bytes(model, method, p):
     assert first.config.to_dict() == second.config.to_dict()
 
 
-@pytest.mark.parametrize("ratio", [0.99, 0.996, 0.9999])  # the second is what the padding row alone takes
+@pytest.mark.parametrize("ratio", [0.99, 0.996, 0.9999])  # at the second, the padding row alone takes all bytes
 @pytest.mark.parametrize("method", ALL)
-def test_a_ratio_too_near_one_is_refused_in_words(model, method, ratio):
+def test_a_ratio_too_near_one_is_refused(model, method, ratio):
     with pytest.raises(LpCompressError, match=r"word_embeddings: .* Ask for a smaller ratio"):
         compress(model(), ratio=ratio, method=method)
 
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.1, 28])
-def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
+def test_a_ratio_outside_0_to_1_is_refused(model, ratio):
     with pytest.raises(LpCompressError, match=r"above 0 and below 1: .*\. Got"):
         compress(model(), ratio=ratio)
 
@@ -377,7 +377,7 @@ def test_a_ratio_that_is_no_share_is_refused_in_words(model, ratio):
         ({"row_weights": "none.txt"}, "file of token counts"),
     ],
 )
-def test_an_error_leaves_the_model_as_it_was(model, wish, sentence):
+def test_an_error_leaves_the_model_unchanged(model, wish, sentence):
     dense = model()
     before, config = copy.deepcopy(dense.state_dict()), dense.config.to_dict()
     with pytest.raises(LpCompressError, match=sentence):
@@ -387,7 +387,7 @@ def test_an_error_leaves_the_model_as_it_was(model, wish, sentence):
     assert dense.config.to_dict() == config
 
 
-def test_an_interruption_leaves_the_model_as_it_was(model):
+def test_an_interruption_leaves_the_model_unchanged(model):
     dense = model()
     before = copy.deepcopy(dense.state_dict())
 
@@ -407,11 +407,11 @@ def test_weights_that_are_not_finite_are_refused(model):
         compress(dense)
 
 
-def test_a_compressed_model_is_refused_in_words(model):
+def test_a_compressed_layer_is_refused(model):
     dense = model()
     compress(dense, ratio=0.3, method="sparse")
     before = copy.deepcopy(dense.state_dict())
-    with pytest.raises(LpCompressError, match=r"word_embeddings is compressed already .*start from the dense model"):
+    with pytest.raises(LpCompressError, match=r"word_embeddings is already compressed .*Start from the dense model"):
         compress(dense, ratio=0.5)
     assert same_bytes(dense.state_dict(), before)
 
@@ -428,7 +428,7 @@ def test_several_layers_by_wildcard(model, tokenizer):
     assert all(layer.removed >= 0.5 for layer in report.layers)
 
 
-def test_the_preview_tells_what_compress_does(model):
+def test_the_preview_matches_compress(model):
     dense = model()
     [found] = preview(dense, ratio=0.5, method="svd", exponent=1.0).layers
     assert found.bytes_budget == found.bytes_before // 2
@@ -447,14 +447,14 @@ def test_the_preview_of_every_layer(model, architecture):
         assert done.bytes_after <= told.bytes_budget and done.ranks == [told.svd_rank]
 
 
-def test_progress_is_told(model):
+def test_progress_is_reported(model):
     told = []
     compress(model(), ratio=0.5, progress=lambda *words: told.append(words))
     assert ("bert.embeddings.word_embeddings: fitting sparse", 0, 1) in told
     assert told[-1] == ("done", 1, 1)
 
 
-def test_gradients_are_wanted_where_they_were(model):
+def test_requires_grad_is_kept(model):
     frozen, layer = model(), "bert.encoder.layer.0.attention.self.query"
     frozen.get_input_embeddings().weight.requires_grad_(False)
     frozen.get_submodule(layer).bias.requires_grad_(False)
@@ -464,7 +464,7 @@ def test_gradients_are_wanted_where_they_were(model):
     assert wanted == {"weight": True, "basis": True, "bias": False}
 
 
-def test_the_package_offers_it(model):
+def test_compress_is_a_public_name(model):
     assert lpcompress.compress(model(), ratio=0.5, method="svd").layers[0].method == "svd"
 
 
@@ -487,11 +487,11 @@ def test_the_package_offers_it(model):
         ({"allocation": 5}, "^allocation must be a mapping: method and ratio of each layer"),
         ({"calibration": 5}, r"^calibration must be a file, glue:TASK, or texts"),
         ({"calibration": [1, 2]}, r"^calibration must be a file, glue:TASK, or texts"),
-        ({"tokenizer": "bert-base-uncased"}, r"^tokenizer must be a tokenizer, as lpcompress\.load returns it"),
+        ({"tokenizer": "bert-base-uncased"}, r"^tokenizer must be a tokenizer, as returned by lpcompress\.load"),
         ({"device": "gpu"}, "^device must be one of this machine's"),
     ],
 )
-def test_a_wish_of_a_wrong_type_is_refused_in_words(model, wish, sentence):
+def test_an_option_of_a_wrong_type_or_value_is_refused(model, wish, sentence):
     with pytest.raises(LpCompressError, match=sentence):
         compress(model(), **wish)
     if not {"tokenizer", "device", "calibration"} & set(wish):
@@ -500,12 +500,12 @@ def test_a_wish_of_a_wrong_type_is_refused_in_words(model, wish, sentence):
 
 
 @pytest.mark.parametrize("thing", ["bert-base-uncased", None])
-def test_what_is_no_model_is_refused_in_words(thing):
-    with pytest.raises(LpCompressError, match=r"compress takes a model, as lpcompress\.load returns it"):
+def test_compress_refuses_what_is_not_a_model(thing):
+    with pytest.raises(LpCompressError, match=r"compress takes a model, as returned by lpcompress\.load"):
         compress(thing)
 
 
-def test_text_that_is_a_number_and_one_pattern_without_a_list(model, tmp_path):
+def test_options_may_be_given_as_text(model, tmp_path):
     (tmp_path / "counts.txt").write_text("1\n" * 203)
     counts = tmp_path / "counts.txt"
     plain, spoken = (

@@ -1,4 +1,4 @@
-"""Names dealt out; results, warnings and errors of two processes as those of one."""
+"""Distributing names; two processes give the results, warnings and errors of one."""
 
 import json
 import warnings
@@ -17,15 +17,15 @@ from lpcompress.processes import Workers, joined_processes
 SIZES = {"a": 1, "b": 5, "c": 3, "d": 2}  # b and a go to the first process, c and d to the second
 
 
-def told(work):
-    asked = []
-    with warnings.catch_warnings(record=True) as said:
+def outcome(work):
+    calls = []
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
-            result = spread(SIZES, lambda *words: asked.append(words) or work(*words), workers)
+            result = spread(SIZES, lambda *words: calls.append(words) or work(*words), workers)
         except Exception as error:
             result = f"{type(error).__name__}: {error}"
-    return {"asked": asked, "result": result, "warnings": [f"{w.category.__name__}: {w.message}" for w in said]}
+    return {"calls": calls, "result": result, "warnings": [f"{w.category.__name__}: {w.message}" for w in caught]}
 
 
 def warn(name, *_):
@@ -46,12 +46,12 @@ def break_down(name, *_):
 
 with joined_processes():
     workers = Workers("cpu")
-    found = [told(lambda name, *_: f"{name} by {workers.rank}"), told(warn), told(fail), told(break_down)]
+    found = [outcome(lambda name, *_: f"{name} by {workers.rank}"), outcome(warn), outcome(fail), outcome(break_down)]
     open(f"{sys.argv[1]}/{workers.rank}.json", "w").write(json.dumps(found))
 """
 
 
-def test_the_largest_come_first_each_to_the_one_with_least():
+def test_the_largest_come_first_each_to_the_smallest_load():
     assert deal({"a": 4, "b": 7, "c": 5, "d": 2, "e": 3}, 2) == {"b": 0, "c": 1, "a": 1, "e": 0, "d": 1}
     assert deal({"a": 1, "b": 1, "c": 1}, 2) == {"a": 0, "b": 1, "c": 0}
     assert deal({"a": 1}, 3) == {"a": 0}
@@ -59,7 +59,7 @@ def test_the_largest_come_first_each_to_the_one_with_least():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_nobody_has_more_than_the_others_by_more_than_one_layer(count):
+def test_loads_differ_by_at_most_one_layer(count):
     sizes = {f"layer {i}": 1 + (7 * i) % 19 for i in range(40)}
     ranks = deal(sizes, count)
     assert ranks.keys() == sizes.keys()
@@ -67,11 +67,11 @@ def test_nobody_has_more_than_the_others_by_more_than_one_layer(count):
     assert max(loads) - min(loads) <= max(sizes.values())
 
 
-def test_one_process_does_all_in_order_and_stops_at_an_error():
-    asked = []
+def test_one_process_works_in_order_and_stops_at_an_error():
+    calls = []
 
     def work(name, done, total):
-        asked.append((name, done, total))
+        calls.append((name, done, total))
         if name == "c":
             raise BudgetError("too large")
         return name.upper()
@@ -79,29 +79,29 @@ def test_one_process_does_all_in_order_and_stops_at_an_error():
     assert spread({"b": 1, "a": 9}, work, Alone()) == {"b": "B", "a": "A"}
     with pytest.raises(BudgetError, match="too large"):
         spread({"c": 1, "d": 1}, work, Alone())
-    assert asked == [("b", 0, 2), ("a", 1, 2), ("c", 0, 2)]
+    assert calls == [("b", 0, 2), ("a", 1, 2), ("c", 0, 2)]
 
 
-def test_two_processes_say_what_one_says(tmp_path, two_processes):
+def test_two_processes_give_the_results_warnings_and_errors_of_one(tmp_path, two_processes):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = two_processes(tmp_path / "script.py", tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     results, warned, failed, broken = first
     assert list(results["result"].items()) == [("a", "a by 0"), ("b", "b by 0"), ("c", "c by 1"), ("d", "d by 1")]
-    assert results["asked"] == [["a", 0, 2], ["b", 1, 2]]
-    assert second[0]["result"] == results["result"] and second[0]["asked"] == [["c", 0, 2], ["d", 1, 2]]
+    assert results["calls"] == [["a", 0, 2], ["b", 1, 2]]
+    assert second[0]["result"] == results["result"] and second[0]["calls"] == [["c", 0, 2], ["d", 1, 2]]
 
     def warn(names):
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             for name in names:
                 for text in ("all alike", name, name):
                     warnings.warn(text, NeedsTrainingWarning, stacklevel=1)
-        return [f"{each.category.__name__}: {each.message}" for each in said]
+        return [f"{each.category.__name__}: {each.message}" for each in caught]
 
     assert warned["warnings"] == second[1]["warnings"] == warn("abcd")
-    assert failed["warnings"] == second[2]["warnings"] == warn("ab")  # what is after the error was never tried
+    assert failed["warnings"] == second[2]["warnings"] == warn("ab")  # names after the error are not tried
     assert failed["result"] == second[2]["result"] == "BudgetError: b is too large"
     assert broken["result"] == f"{LpCompressError.__name__}: process 1 of 2 failed. ZeroDivisionError: a bug"
     assert second[3]["result"] == "ZeroDivisionError: a bug"

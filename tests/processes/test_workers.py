@@ -1,4 +1,4 @@
-"""Two real processes on the CPU."""
+"""One process, and two on the CPU."""
 
 import json
 
@@ -29,7 +29,7 @@ with joined_processes():
 """
 
 
-def test_one_process_is_alone():
+def test_a_single_process():
     workers = Workers("cpu")
     assert (workers.rank, workers.count, workers.is_main, workers.device.type) == (0, 1, True, "cpu")
     assert (workers.together(lambda: 3), workers.gather(4), workers.from_main(5)) == (3, [4], 5)
@@ -37,7 +37,7 @@ def test_one_process_is_alone():
         workers.together(lambda: (_ for _ in ()).throw(LpCompressError("no")))
 
 
-def test_two_processes_hear_of_each_others_failure(tmp_path, two_processes):
+def test_a_failure_is_reported_to_the_other_process(tmp_path, two_processes):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = two_processes(tmp_path / "script.py", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The table of architectures: what its rows say is true of the models, and what is read from it."""
+"""The table of architectures: its rows match the models, and its lookup functions work."""
 
 from types import SimpleNamespace
 
@@ -20,14 +20,14 @@ from lpcompress.surgery.architectures import (
 
 @pytest.fixture
 def models(tiny_model):
-    """A model for each row of the table, by the row's name."""
+    """A model for each row of the table, by the name of the row."""
     sizes = {"vocab_size": 203, "n_embd": 20, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
     made = {name: tiny_model(name.lower()) for name in ("BERT", "RoBERTa", "DistilBERT", "XLNet")}
     return made | {"GPT-2": transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))}
 
 
 @pytest.mark.parametrize("row", ARCHITECTURES, ids=lambda row: row.name)
-def test_what_a_row_says_is_true_of_the_model(models, row):
+def test_rows_match_the_models(models, row):
     model = models[row.name]
     modules = dict(model.named_modules())
     pairs = [
@@ -46,13 +46,13 @@ def test_what_a_row_says_is_true_of_the_model(models, row):
 
 
 @pytest.mark.parametrize(("summary", "read"), [("last", True), ("mean", True), ("first", False), ("cls_index", False)])
-def test_padding_is_read_by_some_summaries(summary, read):
+def test_summaries_that_read_padding(summary, read):
     assert reads_padding(SimpleNamespace(summary_type=summary)) is read
     assert not reads_padding(SimpleNamespace())
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta"])
-def test_a_text_is_as_long_as_there_are_positions(architecture, tiny_model, tokenizer):
+def test_the_longest_text_is_the_number_of_positions(architecture, tiny_model, tokenizer):
     model, words = tiny_model(architecture).eval(), tokenizer(architecture)
     words.model_max_length = 1000
     longest = longest_text(model, words)
@@ -63,11 +63,11 @@ def test_a_text_is_as_long_as_there_are_positions(architecture, tiny_model, toke
         model(input_ids=longer, attention_mask=torch.ones_like(longer))
 
 
-def test_no_longer_than_the_tokenizer_says(tiny_model, tokenizer):
+def test_the_longest_text_is_limited_by_the_tokenizer(tiny_model, tokenizer):
     assert longest_text(tiny_model("bert"), tokenizer()) == tokenizer().model_max_length == 38
 
 
-def test_relative_positions_set_no_end(tiny_model, tokenizer):
+def test_relative_positions_set_no_limit(tiny_model, tokenizer):
     words = tokenizer("xlnet")
     words.model_max_length = 1000
     assert longest_text(tiny_model("xlnet"), words) == 1000

@@ -1,4 +1,4 @@
-"""Clustered outputs that the next layer takes in the order of their clusters."""
+"""Folding the output permutation of clustered layers into the next layer."""
 
 import pytest
 import torch
@@ -41,20 +41,20 @@ def compress_blocks(random_factorization, monkeypatch):
 
 
 @pytest.mark.parametrize("second", [None, "low_rank", "clustered", "sparse", "entries"])
-def test_the_blocks_stay_what_they_were(model, ids, compress_blocks, second):
+def test_folding_does_not_change_outputs(model, ids, compress_blocks, second):
     firsts = compress_blocks(model, second)
     assert len(firsts) == 2 and not any(model.get_submodule(name).ordered for name in firsts)
     expected = model(ids).logits
     fold_permutations(model)
-    folded = second != "entries"  # their masks are bound to the columns
+    folded = second != "entries"  # their masks refer to the columns
     assert [model.get_submodule(name).ordered for name in firsts] == [folded, folded]
     torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=1e-4)
     again = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fold_permutations(model)  # once is enough
+    fold_permutations(model)  # no effect the second time
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
 
 
-def test_folded_layers_are_stored_as_such(model, ids, compress_blocks, tmp_path):
+def test_folded_layers_are_marked_in_the_config(model, ids, compress_blocks, tmp_path):
     compress_blocks(model, None)
     fold_permutations(model)
     model.save_pretrained(tmp_path)
@@ -66,7 +66,7 @@ def test_folded_layers_are_stored_as_such(model, ids, compress_blocks, tmp_path)
     torch.testing.assert_close(loaded(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-4)
 
 
-def test_installing_folds(tiny_model, random_factorization):
+def test_replacing_layers_folds(tiny_model, random_factorization):
     model = tiny_model()
     name = "bert.encoder.layer.0.intermediate.dense"
     [layer] = find_layers(model, [name]).values()
@@ -75,7 +75,7 @@ def test_installing_folds(tiny_model, random_factorization):
     assert module.ordered and model.config.quantization_config.layers["encoder.layer.0.intermediate.dense"]["ordered"]
 
 
-def test_an_attention_is_not_folded(tiny_model, random_factorization):
+def test_attention_is_not_folded(tiny_model, random_factorization):
     model = tiny_model()
     name = "bert.encoder.layer.0.attention.self.value"
     [layer] = find_layers(model, [name]).values()

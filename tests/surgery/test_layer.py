@@ -1,4 +1,4 @@
-"""The handle of a layer: what it shows, lends and replaces."""
+"""The handle of a layer: its properties, access to its tensors, and replacement."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_module_and_every_bare_weight_has_a_handle_in_the_order_of_the_model(tiny_model, architecture):
+def test_every_module_and_every_bare_weight_has_a_handle_in_model_order(tiny_model, architecture):
     model = tiny_model(architecture, "lm")
     layers = layers_of(model)
     bare = {name for name, layer in layers.items() if layer.equation}
@@ -40,7 +40,7 @@ def test_a_handle_stays_valid_when_its_layer_is_replaced(tiny_model, random_fact
         assert layer.module.weight is plain.weight and not layer.is_compressed
 
 
-def test_what_is_fitted_has_zeros_for_padding_and_the_layers_own_weight_is_not_touched(tiny_model):
+def test_the_matrix_to_fit_has_a_zero_padding_row_and_the_weight_is_not_changed(tiny_model):
     layers = layers_of(tiny_model())
     embedding, linear = layers["bert.embeddings.word_embeddings"], layers["bert.pooler.dense"]
     with torch.no_grad():
@@ -52,10 +52,10 @@ def test_what_is_fitted_has_zeros_for_padding_and_the_layers_own_weight_is_not_t
     with torch.no_grad():
         embedding.module.weight[0] = 0
     assert embedding.matrix_to_fit().data_ptr() == embedding.module.weight.data_ptr()
-    assert linear.matrix_to_fit().data_ptr() == linear.module.weight.data_ptr()  # no copy where none is needed
+    assert linear.matrix_to_fit().data_ptr() == linear.module.weight.data_ptr()  # no copy if none is needed
 
 
-def test_what_is_stored_beside_the_factors(tiny_model):
+def test_bytes_stored_besides_the_factors(tiny_model):
     layers = layers_of(tiny_model())
     assert layers["bert.embeddings.word_embeddings"].bytes_beside() == 20 * 4  # the padding row
     assert layers["bert.embeddings.position_embeddings"].bytes_beside() == 0
@@ -63,7 +63,7 @@ def test_what_is_stored_beside_the_factors(tiny_model):
     assert layers["bert.pooler.dense"].stored() == (420, 1680)
 
 
-def test_sizes_are_known_of_layers_that_stay_on_the_disk(tiny_model, tmp_path):
+def test_sizes_of_layers_on_disk(tiny_model, tmp_path):
     dense = tiny_model("xlnet")
     dense.save_pretrained(tmp_path)
     model, _ = loading.load(str(tmp_path), on_disk=True)
@@ -73,7 +73,7 @@ def test_sizes_are_known_of_layers_that_stay_on_the_disk(tiny_model, tmp_path):
         assert there[name].stored() == here[name].stored()
         with there[name].lend() as layer:
             kept = layer.matrix_to_fit()
-        assert torch.equal(kept, here[name].matrix_to_fit())  # outlives the loan
+        assert torch.equal(kept, here[name].matrix_to_fit())  # valid after the block
 
 
 def test_heads_and_poolers_are_not_in_the_body(tiny_model):
@@ -84,9 +84,9 @@ def test_heads_and_poolers_are_not_in_the_body(tiny_model):
     ]
 
 
-def test_what_has_no_matrix_says_so():
+def test_a_layer_without_a_matrix_is_refused():
     layer = Layer("norm", nn.ModuleDict({"norm": nn.LayerNorm(3)}), "norm")
     assert layer.role is None and not layer.has_matrix
-    for ask in (layer.matrix, layer.refuse, layer.bytes_beside):
+    for method in (layer.matrix, layer.refuse, layer.bytes_beside):
         with pytest.raises(LpCompressError, match="a LayerNorm has no matrix that can be factored"):
-            ask()
+            method()

@@ -1,4 +1,4 @@
-"""Models whose tensors stay on the disk: compressed to the same bytes, one layer in memory at a time."""
+"""Models whose tensors are kept on disk: compressed to the same bytes, with one layer in memory at a time."""
 
 import gc
 import os
@@ -17,12 +17,12 @@ from lpcompress.surgery.finding import find_layers
 from lpcompress.surgery.layer import layers_of
 from lpcompress.surgery.offloading import editable, in_memory, is_offloaded, offload, stored_tensor
 
-SMALL = "8KB"  # of a shard: several of them
+SMALL = "8KB"  # shard size that gives several shards
 
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path, monkeypatch):
-    """Where temporary files go; empty again when the test is over."""
+    """The directory for temporary files; it must be empty after the test."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -33,7 +33,7 @@ def scratch(tmp_path, monkeypatch):
 
 @pytest.fixture
 def both_ways(tmp_path):
-    """A function (source, **wish) -> compressed and saved with the model in memory, and with it on the disk."""
+    """A function (source, **wish) -> checkpoints compressed with the model in memory, and with the model on disk."""
 
     def run(source, **wish):
         for place in ("memory", "disk"):
@@ -82,7 +82,7 @@ def test_the_same_bytes_as_in_memory(
     assert torch.equal(loaded[0][0], loaded[1][0])
 
 
-def test_nothing_is_in_memory_but_the_layer_that_is_lent(tiny_model, tmp_path):
+def test_only_the_layer_in_use_is_in_memory(tiny_model, tmp_path):
     dense = tiny_model("xlnet", "lm")
     dense.save_pretrained(tmp_path / "source", max_shard_size=SMALL)
     model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
@@ -96,7 +96,7 @@ def test_nothing_is_in_memory_but_the_layer_that_is_lent(tiny_model, tmp_path):
     assert all(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()] if tensor.numel() > 203)
 
 
-def test_a_tied_head_is_counted_once_after_layers_were_lent_too(tiny_model, tmp_path):
+def test_a_tied_head_is_counted_once_even_after_layers_were_loaded(tiny_model, tmp_path):
     dense = tiny_model("bert", "lm")
     dense.save_pretrained(tmp_path / "source")
     model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
@@ -106,7 +106,7 @@ def test_a_tied_head_is_counted_once_after_layers_were_lent_too(tiny_model, tmp_
     assert compress(model, **wish).parameters_before == sum(parameter.numel() for parameter in dense.parameters())
 
 
-def test_permutations_are_folded_into_layers_that_stay_plain(tiny_model, tmp_path, both_ways):
+def test_permutations_are_folded_into_plain_layers(tiny_model, tmp_path, both_ways):
     tiny_model().save_pretrained(tmp_path / "source")
     memory, disk = both_ways(tmp_path / "source", method="messi", clusters=2, layers=["*intermediate.dense"])
     assert_same(memory, disk)
@@ -115,7 +115,7 @@ def test_permutations_are_folded_into_layers_that_stay_plain(tiny_model, tmp_pat
     assert '"ordered": true' in (disk / "config.json").read_text()
 
 
-def test_an_embedding_that_cannot_be_that_small_stays_dense_and_tied(tiny_model, tmp_path, both_ways):
+def test_an_embedding_that_cannot_reach_the_size_stays_dense_and_tied(tiny_model, tmp_path, both_ways):
     tiny_model("bert", "lm", intermediate_size=400).save_pretrained(tmp_path / "source")
     memory, disk = both_ways(tmp_path / "source", method="svd", ratio=0.945, layers=["all"])
     assert_same(memory, disk)
@@ -147,7 +147,7 @@ def test_a_pickle(tiny_model, tmp_path):
         assert torch.equal(layer.module.weight, dense.bert.pooler.dense.weight)
 
 
-def test_missing_weights_are_as_loud_as_ever(tiny_model, tmp_path):
+def test_missing_weights_give_a_warning_or_an_error(tiny_model, tmp_path):
     tiny_model().save_pretrained(tmp_path / "source")
     file = tmp_path / "source" / "model.safetensors"
     weights = load_file(file)
@@ -161,7 +161,7 @@ def test_missing_weights_are_as_loud_as_ever(tiny_model, tmp_path):
         loading.load(str(tmp_path / "source"), on_disk=True)
 
 
-def test_an_error_leaves_the_tensors_on_the_disk(tiny_model, tmp_path):
+def test_an_error_leaves_the_tensors_on_disk(tiny_model, tmp_path):
     tiny_model().save_pretrained(tmp_path / "source")
     model, _ = loading.load(str(tmp_path / "source"), on_disk=True)
     with pytest.raises(LpCompressError, match="Ask for a smaller ratio"):
@@ -185,7 +185,7 @@ def test_a_module_is_moved_to_a_file_and_edited(scratch):
     assert torch.equal(module(torch.ones(1, 3)), expected["weight"].sum(1).unsqueeze(0))
 
 
-def test_what_is_in_memory_stays_there():
+def test_a_module_in_memory_stays_in_memory():
     module = nn.Linear(3, 2)
     weight = module.weight
     with editable(module), torch.no_grad():
@@ -195,7 +195,7 @@ def test_what_is_in_memory_stays_there():
 
 
 @pytest.mark.parametrize("error", [OSError, SafetensorError])
-def test_a_full_scratch_directory_is_named(tiny_model, tmp_path, scratch, monkeypatch, error):
+def test_a_full_temporary_directory_is_reported(tiny_model, tmp_path, scratch, monkeypatch, error):
     def fail(*_):
         raise error("No space left on device (os error 28)")
 
@@ -207,12 +207,12 @@ def test_a_full_scratch_directory_is_named(tiny_model, tmp_path, scratch, monkey
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_weights_of_other_sizes_than_the_config_are_refused(tiny_model, tmp_path, on_disk):
+def test_weights_whose_sizes_differ_from_the_config_are_refused(tiny_model, tmp_path, on_disk):
     model = tiny_model()
     model.save_pretrained(tmp_path)
     model.config.hidden_size = 40
     model.config.save_pretrained(tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"cannot be loaded\. Its weights are of other sizes than its config\.json"
+        CheckpointError, match=r"cannot be loaded\. The sizes of its weights differ from those in its config\.json"
     ):
         loading.load(str(tmp_path), on_disk=on_disk)

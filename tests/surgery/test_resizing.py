@@ -15,7 +15,7 @@ KINDS = ("low_rank", "clustered", "sparse", "levels")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("tokens", [211, 201])
-def test_old_logits_stay_and_the_checkpoint_follows(compressed, ids, tmp_path, architecture, kind, tokens):
+def test_old_logits_stay_and_the_checkpoint_has_the_new_size(compressed, ids, tmp_path, architecture, kind, tokens):
     model = compressed(architecture, "lm", kind)
     logits = model(ids).logits
     assert model.resize_token_embeddings(tokens) is model.get_input_embeddings()
@@ -40,7 +40,7 @@ def test_padding_to_a_multiple_and_doing_nothing(compressed):
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_resizes_itself_alone(compressed, ids, clone):
+def test_resizing_a_copy_does_not_change_the_original(compressed, ids, clone):
     model = compressed("bert", "classifier", "sparse")
     other = clone(model)
     other.resize_token_embeddings(210)

@@ -1,4 +1,4 @@
-"""Finding, naming, swapping and tying, for every architecture."""
+"""Finding, naming, swapping and tying layers, for every architecture."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ KINDS = ("low_rank", "clustered", "sparse", "levels")
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("head", ["classifier", "lm", "base"])
-def test_the_word_embedding_is_found_and_its_name_leads_back(tiny_model, architecture, head):
+def test_the_word_embedding_is_found_and_located_by_its_relative_name(tiny_model, architecture, head):
     model = tiny_model(architecture, head)
     [(name, layer)] = finding.find_layers(model, ["embedding"]).items()
     assert layer.module is model.get_input_embeddings() and model.get_submodule(name) is layer.module
@@ -53,7 +53,7 @@ FFN = {
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("head", ["classifier", "lm", "base"])
-def test_words(tiny_model, architecture, head):
+def test_keywords(tiny_model, architecture, head):
     model = tiny_model(architecture, head)
     [embedding] = finding.find_layers(model, ["embedding"])
 
@@ -71,7 +71,7 @@ def test_words(tiny_model, architecture, head):
     assert list(finding.find_layers(model, ["ffn", "attention"])) == list(finding.find_layers(model, ["linear"]))
 
 
-def test_words_on_other_architectures():
+def test_keywords_on_other_architectures():
     sizes = {"vocab_size": 50, "n_embd": 8, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
     gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
     assert [n.removeprefix("transformer.h.0.") for n in finding.find_layers(gpt2, ["all"])] == [
@@ -89,7 +89,7 @@ def test_words_on_other_architectures():
         finding.find_layers(resnet, ["embedding"])
 
 
-def test_words_pass_grouped_convolutions_by_and_names_do_not(tiny_model):
+def test_keywords_skip_grouped_convolutions_and_wildcards_are_refused(tiny_model):
     sizes = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = transformers.ConvBertModel(transformers.ConvBertConfig(**sizes, embedding_size=8, intermediate_size=12))
     assert [name.rpartition(".")[2] for name in finding.find_layers(model, ["conv"])] == ["pointwise"]
@@ -97,7 +97,7 @@ def test_words_pass_grouped_convolutions_by_and_names_do_not(tiny_model):
         finding.find_layers(model, ["*.depthwise"])
 
 
-def test_a_wildcard_may_name_heads_and_poolers(tiny_model):
+def test_a_wildcard_may_match_heads_and_poolers(tiny_model):
     assert list(finding.find_layers(tiny_model(), ["classifier", "*pooler*"])) == ["bert.pooler.dense", "classifier"]
 
 
@@ -108,7 +108,7 @@ def test_a_tied_head_is_refused(tiny_model):
     assert list(finding.find_layers(untied, ["*.decoder"])) == ["cls.predictions.decoder"]
 
 
-def test_a_layer_with_a_forward_of_its_own_is_refused(tiny_model):
+def test_a_layer_with_its_own_forward_is_refused(tiny_model):
     class Odd(nn.Linear):
         def forward(self, hidden):
             return super().forward(hidden) * 2
@@ -124,19 +124,19 @@ def test_a_layer_with_a_forward_of_its_own_is_refused(tiny_model):
     ("pattern", "message"),
     [
         ("embeding", r"Nearest: 'embedding'\."),
-        ("x" * 30, "Words are embedding, linear, .*; `lpcompress inspect` shows the names"),
+        ("x" * 30, "Keywords: embedding, linear, .*`lpcompress inspect` shows layer names"),
         ("*.word_embedding", "matched no layer of this BertFor.*Nearest: 'bert.embeddings.word_embeddings'"),
         ("conv", "layers 'conv' matched no layer of this BertForSequenceClassification that can be factored"),
         ("*.LayerNorm", "matched no layer of this BertForSequenceClassification that can be factored"),
     ],
 )
-def test_patterns_that_cannot_be_served(tiny_model, pattern, message):
+def test_patterns_that_match_nothing(tiny_model, pattern, message):
     with pytest.raises(LpCompressError, match=message):
         finding.find_layers(tiny_model(), [pattern])
 
 
 def test_a_compressed_layer_is_refused(compressed):
-    with pytest.raises(LpCompressError, match="word_embeddings is compressed already"):
+    with pytest.raises(LpCompressError, match="word_embeddings is already compressed"):
         finding.find_layers(compressed(), ["embedding"])
 
 
@@ -181,7 +181,7 @@ def test_training_moves_the_shared_factors(compressed, ids, architecture, kind):
     assert embedding.weight.grad.abs().sum() > 0
 
 
-def test_an_untied_head_stays_as_it_is(compressed, ids):
+def test_an_untied_head_is_not_changed(compressed, ids):
     model = compressed("bert", "lm", "sparse", tie_word_embeddings=False)
     head = model.get_output_embeddings()
     assert type(head) is nn.Linear
@@ -191,7 +191,7 @@ def test_an_untied_head_stays_as_it_is(compressed, ids):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_densify_is_the_way_back(compressed, ids, architecture, kind):
+def test_densify_restores_a_plain_model(compressed, ids, architecture, kind):
     model = compressed(architecture, "lm", kind)
     logits = model(ids).logits
     swapping.densify(model)
