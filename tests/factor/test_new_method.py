@@ -99,7 +99,7 @@ methods.METHODS["columns"] = {ROW}
 
 import torch, transformers, lpcompress
 from typer.testing import CliRunner
-from lpcompress.cli.app import app
+from lpcompress.cli.app import COMMANDS, application
 from lpcompress.config.plan import Plan
 from lpcompress.errors import PlanError
 
@@ -112,7 +112,7 @@ model.save_pretrained(out)
 again = transformers.AutoModelForSequenceClassification.from_pretrained(out)
 assert torch.equal(again(inputs).logits, model(inputs).logits)
 
-run = lambda *arguments: CliRunner().invoke(app, list(arguments))
+run = lambda *arguments: CliRunner().invoke(application(COMMANDS), list(arguments))
 assert "columns" in run("compress", "--help").stdout
 done = run("compress", sys.argv[1], "--method", "columns", "--target-size", "0.8", "--layers", "all", "--json",
            "--out", sys.argv[1] + "/smaller", "--row-weights", "uniform")
