@@ -1,4 +1,4 @@
-"""The mathematics: tensors in, tensors out."""
+"""The mathematics of factoring a matrix: tensors in, tensors out."""
 
 from lpcompress.factor.choice import factorize
 from lpcompress.formats.base import Factorization
@@ -9,6 +9,6 @@ from lpcompress.methods import METHODS as ROWS
 from lpcompress.methods import resolve
 
 METHODS = {name: resolve(row.fit) for name, row in ROWS.items() if row.fit}
-"""The fit of each method that works on any matrix: (matrix, budget, settings, whitener=None) -> Factorization."""
+"""The fit of each method that needs only a matrix: (matrix, budget, settings, whitener=None) -> Factorization."""
 
 __all__ = ["METHODS", "Clustered", "Factorization", "LowRank", "SparseCoded", "factorize"]

@@ -1,4 +1,4 @@
-"""Sharing one budget of bytes among layers, by how much each loses at each size."""
+"""Allocation of a budget of bytes to layers, given the loss of each layer at each size."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from lpcompress.errors import BudgetError
 
 @dataclass(frozen=True)
 class Curve:
-    """What a layer loses at some sizes; between them, what the straight line says.
+    """Loss of a layer as a piecewise linear function of its size.
 
     Attributes
     ----------
@@ -18,6 +18,12 @@ class Curve:
         Bytes, ascending.
     losses : tuple of float
         Share of the energy of the layer that is lost at each size.
+
+    Examples
+    --------
+    >>> curve = Curve.through([(10, 0.5), (20, 0.25), (20, 0.75)])
+    >>> curve.at(5), curve.at(15), curve.at(30)
+    (inf, 0.375, 0.25)
     """
 
     sizes: tuple[int, ...]
@@ -25,7 +31,7 @@ class Curve:
 
     @classmethod
     def through(cls, points: Iterable[tuple[int, float]]) -> "Curve":
-        """Return the curve through points (bytes, loss); of several at one size, the least loss counts."""
+        """Return the curve through points (bytes, loss), with the least loss of several at one size."""
         least: dict[int, float] = {}
         for size, loss in points:
             least[size] = min(loss, least.get(size, loss))
@@ -36,7 +42,7 @@ class Curve:
         return list(zip(self.sizes, self.losses, strict=True))
 
     def at(self, size: int) -> float:
-        """Return the loss at a size; infinite below the smallest."""
+        """Return the loss at a size: infinite below the smallest size, constant above the largest."""
         if not self.sizes or size < self.sizes[0]:
             return float("inf")
         right = min(bisect_left(self.sizes, size), len(self.sizes) - 1)
@@ -47,7 +53,7 @@ class Curve:
 
 
 def lower_hull(curve: Curve) -> Curve:
-    """Return the largest convex, falling curve that is nowhere above `curve` (Andrew's monotone chain)."""
+    """Return the largest convex, decreasing curve that is nowhere above `curve` (Andrew's monotone chain)."""
     hull: list[tuple[int, float]] = []
     for size, loss in curve.points():
         if hull and loss >= hull[-1][1]:
@@ -59,12 +65,12 @@ def lower_hull(curve: Curve) -> Curve:
 
 
 def allocate(curves: Mapping[str, Curve], weights: Mapping[str, float], n_bytes: int) -> dict[str, int]:
-    """Share `n_bytes` so that the weighted sum of losses is least.
+    """Allocate `n_bytes` so that the weighted sum of losses is least.
 
-    Minimises sum_l s_l loss_l(b_l) over sum_l b_l <= n_bytes, on the lower convex hulls of the curves. With the
-    multiplier of the budget falling from infinity, each hull is walked from its smallest size towards the largest (a
-    layer as it is, which loses nothing): the steepest of all segments comes next, until the bytes are spent. One
-    layer is left between two points of its hull, so that the budget is met exactly.
+    Minimises sum_l s_l loss_l(b_l) subject to sum_l b_l <= n_bytes, on the lower convex hulls of the curves. As the
+    Lagrange multiplier of the budget falls from infinity, each hull is walked from its smallest size towards the
+    largest (the unchanged layer, which loses nothing): the steepest of the remaining segments comes next, until the
+    bytes are spent. One layer ends between two points of its hull, so that the budget is met exactly.
 
     Parameters
     ----------
@@ -81,19 +87,27 @@ def allocate(curves: Mapping[str, Curve], weights: Mapping[str, float], n_bytes:
     Raises
     ------
     BudgetError
-        If the smallest sizes of all layers do not fit.
+        If the smallest sizes of all layers add up to more than `n_bytes`.
 
     References
     ----------
     Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", IEEE Transactions on Acoustics,
     Speech, and Signal Processing 36 (1988).
+
+    Examples
+    --------
+    >>> curves = {"a": Curve((10, 100), (1.0, 0.0)), "b": Curve((10, 200), (1.0, 0.0))}
+    >>> allocate(curves, {"a": 1.0, "b": 1.0}, n_bytes=150)
+    {'a': 100, 'b': 50}
+    >>> allocate(curves, {"a": 1.0, "b": 10.0}, n_bytes=150)
+    {'a': 10, 'b': 140}
     """
     hulls = {name: lower_hull(curve).points() for name, curve in curves.items()}
     sizes = {name: points[0][0] for name, points in hulls.items()}
     left = n_bytes - sum(sizes.values())
     if left < 0:
         raise BudgetError(
-            f"the asked size leaves {max(n_bytes, 0):,} bytes for the chosen layers, but their smallest forms need "
+            f"the requested size leaves {max(n_bytes, 0):,} bytes for the chosen layers, but their smallest forms need "
             f"{sum(sizes.values()):,}. Ask for a larger model, or choose more layers."
         )
     segments = [
@@ -101,7 +115,7 @@ def allocate(curves: Mapping[str, Curve], weights: Mapping[str, float], n_bytes:
         for name, points in hulls.items()
         for before, after in pairwise(points)
     ]
-    for _, name, length in sorted(segments, key=lambda segment: segment[0]):  # stable: each hull's own order is kept
+    for _, name, length in sorted(segments, key=lambda segment: segment[0]):  # stable: keeps the order within a hull
         step = min(length, left)
         sizes[name] += step
         left -= step
@@ -109,5 +123,5 @@ def allocate(curves: Mapping[str, Curve], weights: Mapping[str, float], n_bytes:
 
 
 def _slope(before: tuple[int, float], after: tuple[int, float]) -> float:
-    """Return the change of loss a byte: negative where bytes help."""
+    """Return the change of loss per byte: negative if more bytes lower the loss."""
     return (after[1] - before[1]) / (after[0] - before[0])

@@ -1,4 +1,4 @@
-"""Refusing what cannot be factored: the checks of `factorize` that concern tensors and the method's name."""
+"""Argument checks of `factorize`: the method's name, the matrix and the row weights."""
 
 from typing import Any
 
@@ -17,21 +17,21 @@ def refuse_method(method: Any) -> None:
 
 
 def refuse_matrix(matrix: Any) -> None:
-    """Raise LpCompressError unless `matrix` is a dense, finite, floating-point matrix that is not empty."""
+    """Raise LpCompressError unless `matrix` is a dense, finite, non-empty floating-point matrix."""
     if not isinstance(matrix, Tensor):
         raise LpCompressError(f"matrix must be a torch.Tensor. Got a {type(matrix).__name__}.")
     stored = matrix.layout == torch.strided and not matrix.is_meta
     if not (stored and matrix.dim() == 2 and matrix.numel() > 0 and matrix.is_floating_point()):
         raise LpCompressError(
-            "the matrix must have two dimensions and floating-point entries, all stored. "
+            "matrix must be two-dimensional, floating-point, not empty, dense and not on the meta device. "
             f"Got shape {tuple(matrix.shape)}, {matrix.dtype}, {matrix.layout} on {matrix.device}."
         )
-    if not bool(torch.isfinite(torch.stack(torch.aminmax(matrix))).all()):  # one pass; NaN passes through
+    if not bool(torch.isfinite(torch.stack(torch.aminmax(matrix))).all()):  # one pass; propagates NaN
         raise LpCompressError("the matrix has entries that are not finite (NaN or infinity); it cannot be factored.")
 
 
 def refuse_row_weights(row_weights: Any, matrix: Tensor) -> None:
-    """Raise LpCompressError unless `row_weights` is None, or has a weight for each row of `matrix`."""
+    """Raise LpCompressError unless `row_weights` is None or has one valid weight for each row of `matrix`."""
     if row_weights is None:
         return
     if not isinstance(row_weights, Tensor):

@@ -1,4 +1,4 @@
-"""Fitting a matrix: the public `factorize`, and the choice among several methods behind it."""
+"""The public `factorize`, and the choice among methods behind it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,28 +15,29 @@ from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.base import Factorization
 from lpcompress.methods import AUTO, METHODS, candidates, resolve
 
-LIGHTEST = 1e-8  # share of the heaviest row's weight that every row has: no row's codes may be arbitrary
+LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 
 ROBUST_GAIN = 1.5
-"""The l_p loop has not been seen to lower an error by a larger factor: candidates farther behind than this after
-their least-squares fit are not worth it."""
+"""Largest factor by which the l_p loop has been seen to lower an error. Candidates whose least-squares fit is farther
+behind than this are dropped."""
 
 NEGLIGIBLE = 0.01
-"""Relative error from which on "auto" tries no further candidate: there is nothing left to gain. At .003 (60 % off
+"""Relative error at which "auto" tries no further candidate: there is nothing left to gain. At .003 (60 % removed from
 MiniLM's embedding) six classifiers changed a handful of their predictions."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The factorization that was kept, and the weighted error of every candidate.
+    """The factorization that is kept, and the weighted error of every candidate.
 
     Attributes
     ----------
     method : str
     factorization : Factorization
     errors : dict of str to float
-        Empty if there was one candidate only. (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p); of candidates far
-        behind, that of their least-squares fit. Candidates after one whose error is `NEGLIGIBLE` are not there.
+        (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p) of each candidate; of candidates far behind, that of their
+        least-squares fit. Empty if there is only one candidate. Once an error is at most `NEGLIGIBLE`, the remaining
+        candidates are not tried and have no entry.
     """
 
     method: str
@@ -56,9 +57,9 @@ def factorize(
     starts: int = 3,
     distance_power: float = 2.0,
 ) -> Factorization:
-    """Replace a matrix by factors that take fewer bytes.
+    """Factor a matrix A so that it takes fewer bytes.
 
-    Minimises sum_ij w_i |a_ij - b_ij|^p over the matrices B that the method can express at the asked size.
+    Minimises sum_ij w_i |a_ij - b_ij|^p over the matrices B that the method can represent at the requested size.
 
     Parameters
     ----------
@@ -68,24 +69,24 @@ def factorize(
         A method of `lpcompress.methods.METHODS` that fits matrices (sparse, adaptive, lp, messi, svd), or "auto" for
         the one with the least error among sparse, adaptive and lp.
     ratio : float, default=0.28
-        Share of the matrix' bytes to remove, above 0 and below 1. Everything stored counts: indices, masks, offsets.
+        Share of the matrix's bytes to remove, above 0 and below 1. Everything stored counts: indices, masks, offsets.
     p : float, default=2.0
-        Entrywise norm in which the error is small, from 1 to 2. `svd` stays at 2: it is the baseline.
+        Entrywise l_p norm in which the error is minimised, from 1 to 2. `svd` always uses 2: it is the baseline.
     clusters : int, optional
-        Number of subspaces, for `messi` and `adaptive`; by default they choose.
+        Number of subspaces of `messi`, largest number of `adaptive`; by default the method chooses.
     row_weights : Tensor of shape (n,), optional
-        Weight w_i of each row, not negative; all rows count alike by default.
+        Weight w_i of each row, not negative; equal for all rows by default.
     seed : int, default=0
-        Seed of every random draw: the same seed gives the same bytes. Torch's global generator is not touched.
+        Seed of every random draw: the same seed gives the same bytes. torch's global generator is not used.
     starts : int, default=3
-        Random starts of `messi`, at least 1.
+        Number of starts of `messi`, at least 1.
     distance_power : float, default=2.0
         `messi` minimises the sum of row distances to this power, from 1 to 2.
 
     Returns
     -------
     LowRank, Clustered or SparseCoded
-        In the dtype and on the device of `matrix`. `dense()` multiplies out; `n_bytes` and `n_parameters` say what is
+        In the dtype and on the device of `matrix`. `dense()` multiplies out; `n_bytes` and `n_parameters` count what is
         stored.
 
     Raises
@@ -97,7 +98,7 @@ def factorize(
     ----------
     Tukan, Maalouf, Weksler, Feldman, "Compressed Deep Networks: Goodbye SVD, Hello Robust Low-Rank Approximation",
     arXiv:2009.05647, for `lp`. Maalouf, Lang, Rus, Feldman, "Deep Learning Meets Projective Clustering", ICLR 2021, for
-    `messi`. `sparse` and `adaptive` are ours; their modules in `factor.methods` say what they are built on.
+    `messi`. `sparse` and `adaptive` are our own; see `factor.methods` for what they build on.
 
     Examples
     --------
@@ -107,7 +108,7 @@ def factorize(
     >>> factors = factorize(matrix, "svd", ratio=0.7)
     >>> factors.ranks, factors.shape
     ([16], (400, 64))
-    >>> factors.n_bytes / (matrix.numel() * matrix.element_size())  # of 0.3 that it may take
+    >>> factors.n_bytes / (matrix.numel() * matrix.element_size())  # at most 0.3
     0.29
     >>> bool(torch.allclose(factors.dense(), matrix, atol=1e-4))
     True
@@ -127,15 +128,15 @@ def choose(
 ) -> Choice:
     """Fit a method, or all candidates of "auto", and keep the one with the least weighted error.
 
-    Row weights enter by scaling rows by w^(1/p), which leaves subspaces where they are; p < 2 by the outer loop
-    `robust`. A candidate of "auto" that cannot reach the size drops out.
+    Row weights are applied by scaling rows by w^(1/p), which leaves each row in its subspace; p < 2 is handled by the
+    outer loop `robust`. A candidate of "auto" that cannot reach the size is dropped.
 
     Parameters
     ----------
     progress : callable
-        Told in a few words what begins.
+        Called with a few words at the start of each step.
     whitener : Whitener, optional
-        Errors are then those of products with inputs of this second moment; p must be 2.
+        Measure the error of products with inputs of this second moment instead of that of entries; p must be 2.
     others
         As for `factorize`.
 
@@ -160,7 +161,7 @@ def choose(
                 errors[name] = _error(plain, fitted[name], whitener, p)
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
         kept = fitted[best]
-        del plain, fitted  # before more memory is needed
+        del plain, fitted  # frees memory before the next step
         kept = kept if lengths is None else kept.scale_rows(1 / lengths)
     return Choice(best, kept.to(matrix.dtype), errors)
 
@@ -174,7 +175,7 @@ def _fit_all(
     p: float,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, Factorization], dict[str, float]]:
-    """Return the least-squares fits that are still in the running, and, if there were several, the errors of all."""
+    """Return the least-squares fits worth refining and, if there are several candidates, the errors of all."""
     fitted: dict[str, Factorization] = {}
     errors: dict[str, float] = {}
     for name in names:
@@ -190,7 +191,7 @@ def _fit_all(
         errors[name] = _error(matrix, fitted[name], whitener, p)
         reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
         fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
-        if errors[name] <= NEGLIGIBLE:  # nothing is left to be gained
+        if errors[name] <= NEGLIGIBLE:  # nothing left to gain
             break
     return fitted, errors
 
@@ -201,7 +202,7 @@ def _error(matrix: Tensor, fitted: Factorization, whitener: Whitener | None, p: 
 
 
 def weighted(matrix: Tensor, row_weights: Tensor | None, p: float = 2.0) -> tuple[Tensor, Tensor | None]:
-    """Return the matrix, in single precision or better, with rows multiplied by w^(1/p), and these factors (n,)."""
+    """Return the matrix in float32 or better with rows multiplied by (w / max w)^(1/p), and these factors (n,)."""
     work = matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32))
     if row_weights is None:
         return work, None

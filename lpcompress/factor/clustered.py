@@ -1,4 +1,4 @@
-"""What `messi` and `adaptive` share: from labels and bases to a `Clustered`, and its least-squares refit."""
+"""Shared by `messi` and `adaptive`: starts, distances, a `Clustered` from labels and bases, its least-squares refit."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ from lpcompress.factor.robust import project, refit
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.packing import CHUNK, index_dtype
 
-SAMPLE = 8192  # rows that starting groups are made from
+SAMPLE = 8192  # rows from which the starting groups are computed
 START_ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """The first `rank` of a cluster's principal axes.
+    """The span of the first `rank` principal axes of a cluster.
 
     Attributes
     ----------
     axes : Tensor of shape (d, m)
-        Orthonormal columns, most important first; m = d, fewer if the cluster has fewer rows.
+        Orthonormal columns by descending eigenvalue; m = d, or the number of rows if the cluster has fewer than d.
     rank : int
     """
 
@@ -36,7 +36,7 @@ class Subspace:
         return self.axes[:, : self.rank].T.contiguous()
 
     def squared_distances(self, rows: Tensor) -> Tensor:
-        """Return dist(row, subspace)^2, shape (rows,): by the axes inside or by those outside, if they are fewer."""
+        """Return dist(row, subspace)^2, shape (rows,), from the axes inside or outside, whichever are fewer."""
         d, known = self.axes.shape
         if known == d and 2 * self.rank > d:
             return (rows @ self.axes[:, self.rank :]).square().sum(dim=1)
@@ -51,7 +51,7 @@ def squared_distances(matrix: Tensor, subspaces: list[Subspace]) -> Tensor:
 
 
 def group_by_direction(matrix: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """Start a clustering: spherical k-means from seeded centres, on a sample of the rows.
+    """Group the rows by direction: spherical k-means from seeded centres, on a sample of the rows.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
     labels : integer Tensor of shape (n,)
         Values in [0, len(bases)).
     bases : list of Tensor of shape (rank_c, d)
-        Orthonormal rows. Clusters without rows are dropped; those of rank 0 become one.
+        Orthonormal rows. Clusters without rows are dropped; those of rank 0 are merged into one.
     """
     groups = [(torch.nonzero(labels == c).squeeze(1), basis) for c, basis in enumerate(bases)]
     kept = [(rows, basis) for rows, basis in groups if len(rows) and len(basis)]
     empty = [rows for rows, basis in groups if len(rows) and not len(basis)]
-    if empty:  # last, so that a row's offset alone tells its cluster
+    if empty:  # last, so that a row's offset alone determines its cluster
         kept.append((torch.cat(empty), matrix.new_zeros(0, matrix.shape[1])))
     length = sum(len(rows) * len(basis) for rows, basis in kept)
     store = matrix.new_empty(length)
@@ -106,7 +106,7 @@ def assemble(matrix: Tensor, labels: Tensor, bases: list[Tensor]) -> Clustered:
 
 @refit.register
 def _refit(like: Clustered, target: Tensor, budget: Budget) -> Clustered:
-    """Fit each cluster's subspace to its rows anew, with the same rows and rank."""
+    """Refit the subspace of each cluster, with the same rows and rank."""
     labels, bases = like.labels, []
     for cluster, rank in enumerate(like.ranks):
         _, axes = principal_axes(target[labels == cluster], target.dtype)
@@ -116,7 +116,7 @@ def _refit(like: Clustered, target: Tensor, budget: Budget) -> Clustered:
 
 @project.register
 def _project(like: Clustered, target: Tensor, budget: Budget) -> None:
-    """Overwrite the rows of each cluster by their projection on the subspace of its rank that fits them best."""
+    """Overwrite the rows of each cluster with their projection onto the best-fitting subspace of the same rank."""
     labels = like.labels
     for cluster, rank in enumerate(like.ranks):
         members = torch.nonzero(labels == cluster).squeeze(1)

@@ -1,4 +1,4 @@
-"""Rounding coordinate by coordinate, where each makes up for the errors of those before it."""
+"""Error feedback as in GPTQ: coordinates are rounded in turn, each compensating for the errors of those before it."""
 
 from dataclasses import dataclass
 
@@ -9,33 +9,35 @@ from lpcompress.factor.levels import decode
 from lpcompress.factor.norms import row_powers
 from lpcompress.factor.whitening import Whitener
 
-BLOCK = 64  # coordinates whose errors reach all others in one product
+BLOCK = 64  # coordinates whose errors are fed back to the others in one product
 
 
 @dataclass(frozen=True)
 class Compensation:
-    """The second moment C of a layer's inputs as L L^T, in an order of the inputs in which L is lower triangular.
+    """The second moment of a layer's inputs, reordered, as C = L L^T with L lower triangular.
 
-    The mean squared error of a row b in the place of a row a is sum_k L_kk^2 (t_k - b_k)^2, where
-    t_k = a_k + sum_{j>k} (a_j - b_j) L_jk / L_kk depends on what comes later in this order alone. From the last
-    coordinate to the first, each b_k is therefore rounded from t_k in the place of a_k. Inputs of much energy stand
-    last: they are rounded while there are others to make up for them. (Against the order of the columns that left a
-    tenth less error on the layers of small BERT classifiers, against the reverse order a quarter less; numbers chosen
-    by magnitude times the weight of a column were no better than by magnitude, steps fitted to weighted columns
-    neither.)
+    The mean squared error of a row b that replaces a row a is sum_k L_kk^2 (t_k - b_k)^2, where
+    t_k = a_k + sum_{j>k} (a_j - b_j) L_jk / L_kk depends only on later coordinates in this order. The coordinates are
+    therefore rounded from the last to the first, each b_k from t_k instead of a_k. Inputs of high energy come last:
+    they are rounded while other coordinates are left to compensate for them. (On the layers of small BERT classifiers
+    this left a tenth less error than the order of the columns and a quarter less than the reverse order. Choosing the
+    numbers by magnitude times the weight of the column was no better than by magnitude; nor was fitting the steps to
+    weighted columns.)
 
     Attributes
     ----------
     order : int64 Tensor of shape (d,)
+        Inputs by ascending energy.
     root : Tensor of shape (d, d)
         L, float64.
 
     References
     ----------
     Frantar et al., "GPTQ: accurate post-training quantization for generative pre-trained transformers", ICLR 2023,
-    algorithm 1, with the order of its published code. In this form, with the same result, Chee et al., "QuIP: 2-bit
-    quantization of large language models with guarantees", NeurIPS 2023. With weights left out or stored as they are,
-    Frantar and Alistarh, "SparseGPT: massive language models can be accurately pruned in one-shot", ICML 2023.
+    algorithm 1, with the order of its published code. Chee et al., "QuIP: 2-bit quantization of large language models
+    with guarantees", NeurIPS 2023, for this form, which gives the same result. Frantar and Alistarh, "SparseGPT:
+    massive language models can be accurately pruned in one-shot", ICML 2023, for weights that are dropped or stored
+    exactly.
     """
 
     order: Tensor
@@ -43,27 +45,31 @@ class Compensation:
 
     @classmethod
     def of(cls, whitener: Whitener) -> "Compensation":
-        """Order the inputs by their energy, and turn the root into a triangular one."""
+        """Order the inputs by energy, and make the root of their second moment triangular by a QR decomposition."""
         order = whitener.root.square().sum(dim=1).argsort(stable=True)
         return cls(order, torch.linalg.qr(whitener.root[order].T, mode="r").R.T)
 
     def energies(self, rows: Tensor) -> Tensor:
-        """Return the mean squares of the products of rows (m, d) with the inputs, float64 (m,)."""
+        """Return the mean squared product of each of `rows` (m, d) with the inputs, float64 (m,)."""
         return row_powers(rows[:, self.order] @ self.root.to(rows.dtype))
 
     def __call__(self, codes: Tensor, kept: Tensor, steps: Tensor, bits: int) -> Tensor:
-        """Return the codes to store and to round in the place of `codes`.
+        """Return the compensated codes, to be stored and rounded instead of `codes`.
 
-        Rows that are nearer as they are stay as they are.
+        Rows whose error compensation does not lower are returned unchanged.
 
         Parameters
         ----------
         codes : Tensor of shape (rows, d)
         kept : bool Tensor of shape (rows, d)
-            Coordinates that are stored as numbers: they make up for others, and have no error of their own.
+            Coordinates that are stored as numbers: they compensate for others and have no error of their own.
         steps : Tensor of shape (rows,)
         bits : int
-            Of the levels of the other coordinates.
+            Bits per level of the other coordinates.
+
+        Returns
+        -------
+        Tensor of shape (rows, d)
         """
         root = self.root.to(codes.dtype)
         feedback = root / root.diagonal()

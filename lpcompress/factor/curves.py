@@ -1,4 +1,4 @@
-"""What methods lose at each size of a matrix."""
+"""Loss of each method as a function of the size of a matrix."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +14,17 @@ from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.base import Factorization
 from lpcompress.methods import AUTO, METHODS, candidates, resolve
 
-COARSE = (0.05, 0.1, 0.2, 0.4, 0.7)  # shares of the bytes at which a method is fitted if nothing else tells its loss
+COARSE = (0.05, 0.1, 0.2, 0.4, 0.7)  # shares of the bytes at which a method without a cheaper curve is fitted
 
 Draw = Callable[[Tensor, Budget, Settings, Whitener | None], Curve]
 
 
 def fitted_curve(method: Callable[[Tensor, Budget, Settings], Factorization]) -> Draw:
-    """Return the curve of a method whose loss only a fit tells: it is fitted at each of the sizes in `COARSE`."""
+    """Return the curve function of a method whose loss only a fit gives: it fits at each size in `COARSE`."""
 
     def curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
         matrix, points = whitener(matrix) if whitener else matrix, []
-        settings = replace(settings, starts=1)  # on linear layers the others found nothing better
+        settings = replace(settings, starts=1)  # on linear layers further starts found nothing better
         for share in COARSE:
             size = int(share * budget.n_bytes)
             try:
@@ -40,7 +40,7 @@ def fitted_curve(method: Callable[[Tensor, Budget, Settings], Factorization]) ->
 def curves_of(
     matrix: Tensor, method: str, budget: Budget, settings: Settings, whitener: Whitener | None = None
 ) -> dict[str, Curve]:
-    """Return the curves of a method, or of all candidates of "auto" under a size of the model, by method.
+    """Return the curve of a method, or of each candidate of "auto" under a size of the model, by name of the method.
 
     Parameters
     ----------
@@ -48,10 +48,10 @@ def curves_of(
         Rows already scaled by their weights.
     method : str
     budget : Budget
-        Bytes of the matrix as it is.
+        Bytes of the dense matrix.
     settings : Settings
     whitener : Whitener, optional
-        Losses are those of products with inputs of this second moment.
+        Measure the loss of products with inputs of this second moment.
     """
     names = candidates(under_size=True) if method == AUTO else (method,)
     with torch.no_grad():

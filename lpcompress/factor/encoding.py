@@ -1,4 +1,4 @@
-"""Encoding a matrix in a given basis, or in none: the largest coordinates become numbers, the others levels."""
+"""Encoding of a matrix in a given basis, or in none: the largest coordinates as numbers, the others as levels."""
 
 import torch
 from torch import Tensor
@@ -10,24 +10,24 @@ from lpcompress.factor.robust import project, refit
 from lpcompress.formats.packing import BLOCK, CHUNK, index_dtype, pack_bits, pack_levels
 from lpcompress.formats.sparse import SparseCoded
 
-IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: buckets are 1 / 1024 wide
+IGNORED_BITS = 13  # of the mantissa, in the histogram of magnitudes: relative width of a bucket 1 / 1024
 
 
 def encode(
     matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int, compensation: Compensation | None = None
 ) -> SparseCoded:
-    """Keep the largest coordinates of all rows in `basis` that fit the budget.
+    """Encode a matrix, with numbers for as many of its largest coordinates as fit the budget.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
     basis : Tensor of shape (width, d) or None
-        Orthonormal rows; None: the columns themselves are the coordinates.
+        Orthonormal rows; None: the coordinates are the columns of the matrix.
     budget : Budget
     bits : int
-        Of a coordinate without a number.
+        Bits per coordinate without a number.
     compensation : Compensation, optional
-        Without a basis: by which numbers and levels make up for each other's errors.
+        Error feedback between the coordinates; only without a basis.
     """
     n, d = matrix.shape
     width = d if basis is None else basis.shape[0]
@@ -68,13 +68,13 @@ def encode(
 
 @refit.register
 def _refit(like: SparseCoded, target: Tensor, budget: Budget) -> SparseCoded:
-    """Code the rows anew in the same basis."""
+    """Encode the rows in the same basis."""
     return encode(target, like.basis, budget, like.bits)
 
 
 @project.register
 def _project(like: SparseCoded, target: Tensor, budget: Budget) -> None:
-    """Overwrite the rows by what codes in the same basis can say of them."""
+    """Overwrite the rows with their decoded codes in the same basis."""
     basis, bits = like.basis, like.bits
     threshold = _threshold_for(target, basis, budget, bits)
     for rows in target.split(CHUNK):
@@ -91,7 +91,7 @@ def rounded_sample(
     bits: int,
     compensation: Compensation | None = None,
 ) -> Tensor | None:
-    """Return what `encode` would leave of a sample of n rows, (rows, d); None if there is no room."""
+    """Return a sample of n rows as encoded and decoded, (rows, d); None if the codes do not fit."""
     left = bytes_left(budget, (n, sample.shape[1]), basis, bits)
     if left <= 0:
         return None
@@ -106,13 +106,13 @@ def _codes(rows: Tensor, basis: Tensor | None) -> Tensor:
 
 
 def _decoded(codes: Tensor, kept: Tensor, bits: int, compensation: Compensation | None = None) -> Tensor:
-    """Return what is left of codes (rows, width) of which only those in `kept` are stored as numbers."""
+    """Return codes (rows, width) as decoded: numbers for those in `kept`, levels for the others."""
     codes, levels, steps = _coded(codes, kept, bits, compensation)
     return torch.where(kept, codes, levels.mul_(steps.unsqueeze(1)))
 
 
 def _coded(codes: Tensor, kept: Tensor, bits: int, compensation: Compensation | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return numbers, of which those in `kept` are stored, and levels, both (rows, width), and steps (rows,)."""
+    """Return codes, to be stored where `kept`, and their levels, both (rows, width), and steps (rows,)."""
     levels, steps = fit_levels(codes, kept, bits)
     if compensation is None:
         return codes, levels, steps
@@ -121,7 +121,7 @@ def _coded(codes: Tensor, kept: Tensor, bits: int, compensation: Compensation | 
 
 
 def _threshold_for(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: int) -> int:
-    """Return the bucket of magnitude down to which the coordinates of all rows fit the budget."""
+    """Return the lowest bucket of magnitude down to which the coordinates of all rows fit the budget."""
     histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
     for rows in matrix.split(CHUNK):
         histogram += _histogram(_codes(rows, basis), budget.item)
@@ -129,7 +129,7 @@ def _threshold_for(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: i
 
 
 def bytes_left(budget: Budget, shape: tuple[int, ...], basis: Tensor | None, bits: int) -> int:
-    """Bytes left for numbers and their masks: basis, block bits, offsets and levels are paid for anyway."""
+    """Return the bytes left for numbers and their masks, after basis, block bits, offsets, levels and steps."""
     n, d = shape
     width, numbers = (d, 0) if basis is None else (basis.shape[0], basis.numel())
     fixed = numbers * budget.item + n * -(-width // (BLOCK * 8)) + 2 * n * index_dtype(n * width).itemsize
@@ -137,14 +137,14 @@ def bytes_left(budget: Budget, shape: tuple[int, ...], basis: Tensor | None, bit
 
 
 def _magnitudes(codes: Tensor) -> Tensor:
-    """Return the bucket of each |c|: the float's own bits without sign and last digits, so the order stays."""
+    """Return the bucket of each |c|: the bits of the float without sign and last digits, which keeps the order."""
     return codes.abs().float().view(torch.int32) >> IGNORED_BITS
 
 
 def _histogram(codes: Tensor, item: int) -> Tensor:
-    """Return the bytes that each bucket of magnitude adds when it is kept too, shape (buckets,).
+    """Return the bytes that each bucket of magnitude adds if it is kept too, shape (buckets,).
 
-    A number takes `item` bytes, and the largest of its block of eight one more for the block's mask.
+    A number takes `item` bytes; the largest of a block of eight takes one more, for the block's mask.
     """
     buckets = _magnitudes(codes)
     blocks = torch.nn.functional.pad(buckets, (0, -codes.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK)).amax(dim=2)
@@ -154,6 +154,6 @@ def _histogram(codes: Tensor, item: int) -> Tensor:
 
 
 def _threshold(histogram: Tensor, n_bytes: float) -> int:
-    """Return the lowest bucket down to which everything fits; never 0, so that zeros are not stored."""
+    """Return the lowest bucket down to which all fit in `n_bytes`; never 0, so that zeros are not stored."""
     needed = histogram.flip(0).cumsum(0)
     return max(len(histogram) - int((needed <= n_bytes).sum()), 1)

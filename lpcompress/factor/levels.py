@@ -1,4 +1,4 @@
-"""Levels: odd multiples of half a step, one step a row, that coordinates are rounded to."""
+"""Rounding of coordinates to levels: odd multiples of half a step, with one step per row."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ ROUNDS = 2
 
 
 def fit_levels(codes: Tensor, kept: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Round the coordinates that are not in `kept`; level and step are fitted to each other in turn.
+    """Round the coordinates that are not in `kept`, fitting levels and steps alternately.
 
     Parameters
     ----------
@@ -15,13 +15,13 @@ def fit_levels(codes: Tensor, kept: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     kept : bool Tensor of shape (rows, width)
         Coordinates that are stored as numbers.
     bits : int
-        There are 2^bits levels; with 0 bits all is rounded to zero.
+        There are 2^bits levels; with 0 bits everything is rounded to zero.
 
     Returns
     -------
     levels : Tensor of shape (rows, width)
     steps : Tensor of shape (rows,)
-        At first what reaches the largest coordinate.
+        Least-squares steps for the levels. The first step makes the levels reach the largest coordinate.
     """
     if not bits:
         return torch.zeros_like(codes), codes.new_zeros(len(codes))
@@ -35,7 +35,7 @@ def fit_levels(codes: Tensor, kept: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def nearest_levels(codes: Tensor, steps: Tensor, bits: int) -> Tensor:
-    """Return the level next to each of `codes`, given steps of a shape that goes with theirs."""
+    """Return the level nearest to each of `codes`; `steps` must broadcast with `codes`."""
     if not bits:
         return torch.zeros_like(codes)
     half = 2 ** (bits - 1)
@@ -43,5 +43,5 @@ def nearest_levels(codes: Tensor, steps: Tensor, bits: int) -> Tensor:
 
 
 def decode(codes: Tensor, kept: Tensor, steps: Tensor, bits: int) -> Tensor:
-    """Return what is read where `codes` in `kept` are stored as numbers and the others rounded to levels."""
+    """Return the decoded coordinates: those in `kept` as they are, the others at their nearest level."""
     return torch.where(kept, codes, nearest_levels(codes, steps, bits).mul_(steps))

@@ -6,14 +6,14 @@ from torch import Tensor
 from lpcompress.factor.linalg import gram
 from lpcompress.formats.packing import CHUNK
 
-RIDGE = 100  # times the rounding: what is added to all axes if that has made the shortest negative
+RIDGE = 100  # times eps times the trace: added to the diagonal if rounding made a small eigenvalue negative
 
 
 def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float = 1e-2) -> Tensor:
     """Return M (d, d) with ||M^(1/2) x||_2 <= ||A x||_p <= d^(1/p - 1/2) ||M^(1/2) x||_2 for all x.
 
-    Fixed point of w_i <- (a_i^T M^-1 a_i)^(p/2), M = A^T W^(1 - 2/p) A, for p in [1, 2]. The map contracts
-    by |1 - p/2| a round in log w, so that about 8 rounds reach 1 % at p = 1.
+    Fixed point of w_i <- (a_i^T M^-1 a_i)^(p/2), M = A^T W^(1 - 2/p) A, for p in [1, 2]. In log w the
+    map contracts by |1 - p/2| per round, so that about 8 rounds reach 1 % at p = 1.
 
     Parameters
     ----------
@@ -22,14 +22,20 @@ def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float
     p : float
         In [1, 2]. p = 2 gives A^T A.
     rounds : int
-        At most this many.
+        Maximum number of rounds.
     tolerance : float
-        Stop when no weight moves by more than this share.
+        Stop when no log w_i changes by this much or more.
 
     References
     ----------
     Cohen and Peng, "l_p row sampling by Lewis weights", STOC 2015, section 3 (the iteration).
-    Lewis, "Finite dimensional subspaces of L_p", Studia Mathematica 63 (1978) (the sandwich).
+    Lewis, "Finite dimensional subspaces of L_p", Studia Mathematica 63 (1978) (the inequalities).
+
+    Examples
+    --------
+    >>> lewis_ellipsoid(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), p=1)  # orthogonal rows have weight 1
+    tensor([[ 9.,  0.],
+            [ 0., 16.]], dtype=torch.float64)
     """
     if p == 2:
         return gram(matrix)
@@ -57,9 +63,9 @@ def _weighted_gram(matrix: Tensor, scale: Tensor) -> Tensor:
 
 
 def _inverse_root(ellipsoid: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return R with R R^T = M^-1, from the Cholesky factor of M, whose products were rounded to `dtype`."""
+    """Return R with R R^T = M^-1, from the Cholesky factor of M, the sum of products rounded to `dtype`."""
     identity = torch.eye(ellipsoid.shape[0], dtype=ellipsoid.dtype, device=ellipsoid.device)
     lower, failed = torch.linalg.cholesky_ex(ellipsoid)
-    if failed:  # axes shorter than the rounding
+    if failed:  # the smallest eigenvalues are below the rounding error
         lower = torch.linalg.cholesky(ellipsoid + RIDGE * torch.finfo(dtype).eps * ellipsoid.trace() * identity)
     return torch.linalg.solve_triangular(lower, identity, upper=False).T

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from lpcompress.formats.packing import CHUNK
 
-BANDS = 4  # of columns, when only the upper triangle of a Gram matrix is computed
-DEPENDENT = 1e-10  # share of the largest eigenvalue; below, A^T u / s are not orthogonal to single precision
+BANDS = 4  # column bands, so that only the upper triangle of a Gram matrix is computed
+DEPENDENT = 1e-10  # share of the largest eigenvalue; below it, the A^T u / s are not orthogonal to single precision
 
 
 def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -33,9 +33,15 @@ def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
 def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (m,), descending, and eigenvectors (d, m) of the Gram matrix, both float64.
 
-    Through the d x d Gram matrix for tall matrices, m = d; through the n x n one for wide ones, m = n, or, if their
-    rows depend on each other, an SVD of the matrix itself. Signs are fixed: the largest entry of each vector is
+    Tall matrices use the d x d Gram matrix, m = d. Wide ones use the n x n Gram matrix, m = n, or an SVD of the matrix
+    itself if their rows are linearly dependent. Signs are fixed: the entry of largest magnitude in each vector is
     positive.
+
+    Examples
+    --------
+    >>> values, axes = principal_axes(torch.tensor([[3.0, 0.0], [0.0, -1.0], [0.0, 1.0]]))
+    >>> values
+    tensor([9., 2.], dtype=torch.float64)
     """
     if matrix.shape[0] < matrix.shape[1]:
         return principal_axes_of_wide(matrix)
@@ -44,7 +50,7 @@ def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[
 
 
 def principal_axes_of_wide(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Do the same for n < d: the eigenvectors of A^T A are A^T u / s, with u and s^2 those of A A^T."""
+    """Do the same for n < d: the eigenvectors of A^T A are A^T u / s, with u and s^2 the eigenpairs of A A^T."""
     values, vectors = torch.linalg.eigh(gram(matrix.T))
     if values[0] <= DEPENDENT * values[-1]:
         _, lengths, axes = torch.linalg.svd(matrix.double(), full_matrices=False)
@@ -57,6 +63,6 @@ def principal_axes_of_wide(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fix_signs(vectors: Tensor) -> Tensor:
-    """Flip columns, in place, so that the entry of largest magnitude is positive."""
+    """Flip the signs of columns, in place, so that the entry of largest magnitude in each is positive."""
     low, high = vectors.aminmax(dim=0)
     return vectors.mul_(torch.where(high >= -low, 1, -1))

@@ -1,4 +1,4 @@
-"""The mathematics of low rank that `svd` and `lp` share: from a basis to a `LowRank`, and its least-squares refit."""
+"""Shared by `svd` and `lp`: a `LowRank` from a basis, and its least-squares refit."""
 
 from torch import Tensor
 
@@ -10,13 +10,13 @@ from lpcompress.formats.packing import CHUNK
 
 
 def low_rank(matrix: Tensor, rank: int) -> LowRank:
-    """Project the rows on their `rank` principal axes: the nearest matrix of this rank."""
+    """Project the rows onto their first `rank` principal axes: the nearest matrix of this rank."""
     _, axes = principal_axes(matrix)
     return on_basis(matrix, axes[:, :rank].to(matrix.dtype))
 
 
 def on_basis(matrix: Tensor, basis: Tensor) -> LowRank:
-    """Project the rows on the orthonormal columns of `basis`, (d, rank)."""
+    """Project the rows onto the orthonormal columns of `basis`, (d, rank)."""
     return LowRank(left=matrix @ basis, right=basis.T.contiguous())
 
 
@@ -28,7 +28,7 @@ def _refit(like: LowRank, target: Tensor, budget: Budget) -> LowRank:
 
 @project.register
 def _project(like: LowRank, target: Tensor, budget: Budget) -> None:
-    """Overwrite `target` by the same; one round of many, so products are not in float64."""
+    """Overwrite `target` with the nearest matrix of the same rank; not in float64, as one round of many."""
     _, axes = principal_axes(target, target.dtype)
     basis = axes[:, : like.ranks[0]].to(target.dtype)
     for rows in target.split(CHUNK):

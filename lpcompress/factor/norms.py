@@ -33,6 +33,11 @@ def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_we
     -------
     float
         0 for an exact copy, also of a matrix of zeros.
+
+    Examples
+    --------
+    >>> relative_error(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]]))  # 1 / 5
+    0.2
     """
     work = torch.promote_types(matrix.dtype, torch.float32)
     error = size = 0.0
@@ -55,8 +60,13 @@ def shrink(values: Tensor, threshold: float, p: float) -> Tensor:
     """Apply the proximal map of `threshold` |x|^p, p in [1, 2]: argmin_x threshold |x|^p + (x - v)^2 / 2.
 
     p = 1 is soft thresholding, p = 2 a scaling. In between, s = |x|^(p-1) solves
-    s^q + threshold p s = |v| with q = 1 / (p - 1); that is convex and increasing in s, so that Newton's
-    method from above descends to the root.
+    s^q + threshold p s = |v| with q = 1 / (p - 1). The left side is convex and increasing in s, so that Newton's
+    method, started above the root, descends to it.
+
+    Examples
+    --------
+    >>> shrink(torch.tensor([-3.0, 0.5, 2.0]), threshold=1.0, p=1)
+    tensor([-2.,  0.,  1.])
     """
     if p == 1:
         return torch.nn.functional.softshrink(values, threshold)

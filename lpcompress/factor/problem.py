@@ -1,4 +1,4 @@
-"""What every method is asked: how many bytes it may store, and the settings that all methods share."""
+"""The arguments of every fit besides the matrix: the budget of bytes, and the settings that all methods share."""
 
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -18,7 +18,7 @@ class Budget:
     n_bytes : int
         Everything stored is counted: numbers, indices, masks, offsets.
     item : int
-        Bytes of one stored number (the checkpoint's own dtype).
+        Bytes of one stored number, in the checkpoint's dtype.
     """
 
     n_bytes: int
@@ -26,7 +26,7 @@ class Budget:
 
     @classmethod
     def of(cls, matrix: Tensor, ratio: float) -> "Budget":
-        """Return what is left of a matrix when the share `ratio` of its bytes is removed.
+        """Return the bytes of a matrix that are left when the share `ratio` is removed.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class Budget:
         return cls(int((1 - ratio) * matrix.numel() * item), item)
 
     def rank(self, rows: int, columns: int) -> int:
-        """Return the largest rank whose two factors fit: floor(numbers / (n + d)).
+        """Return the largest rank whose two factors fit: floor(numbers / (n + d)), at most min(n, d).
 
         Raises
         ------
@@ -57,25 +57,25 @@ class Budget:
         return min(rank, rows, columns)
 
     def too_small(self, needed: int) -> BudgetError:
-        """Return the error that says how many bytes would be needed."""
+        """Return the error for a budget below the `needed` bytes."""
         return BudgetError(
-            f"the asked size leaves {max(self.n_bytes, 0):,} bytes for this layer, but the smallest factorization "
+            f"the requested size leaves {max(self.n_bytes, 0):,} bytes for this layer, but the smallest factorization "
             f"needs {needed:,}. Ask for a smaller ratio (ratio is the share of bytes removed)."
         )
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What a number must be.
+    """Allowed type and range of a number.
 
     Attributes
     ----------
     kind : type
         `Real` or `Integral`.
     least, most : float
-        Both included.
+        Limits, both included.
     optional : bool
-        Whether None will do too.
+        Whether None is allowed too.
     """
 
     kind: type
@@ -84,7 +84,7 @@ class Bound:
     optional: bool = False
 
     def refuse(self, name: str, value: Any) -> None:
-        """Raise LpCompressError unless `value` is what the argument `name` must be."""
+        """Raise LpCompressError unless `value`, passed as the argument `name`, is allowed."""
         if value is None and self.optional:
             return
         if not isinstance(value, self.kind):
@@ -102,12 +102,12 @@ BOUNDS = {
     "starts": Bound(Integral, least=1),
     "distance_power": Bound(Real, least=1, most=2),
 }
-"""What the settings must be."""
+"""Bounds of the settings."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may choose, the same for all methods.
+    """User settings, the same for all methods.
 
     Attributes
     ----------
@@ -118,14 +118,14 @@ class Settings:
     seed : int, default=0
         Seed of every random draw.
     starts : int, default=3
-        Random starts of `messi`.
+        Number of starts of `messi`.
     distance_power : float, default=2.0
         `messi` minimises the sum of row distances to this power q.
 
     Raises
     ------
     LpCompressError
-        If one is not what `BOUNDS` says.
+        If a setting is outside its bound in `BOUNDS`.
     """
 
     p: float = 2.0
@@ -140,7 +140,7 @@ class Settings:
 
 
 def refuse_ratio(ratio: Any) -> None:
-    """Raise LpCompressError unless `ratio` is a share that can be removed."""
+    """Raise LpCompressError unless `ratio` is a number between 0 and 1, both excluded."""
     if not isinstance(ratio, Real):
         raise LpCompressError(f"ratio must be a number. Got a {type(ratio).__name__}.")
     if not 0 < float(ratio) < 1:

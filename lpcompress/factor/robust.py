@@ -1,7 +1,7 @@
-"""The outer loop that gives every method its l_p form: alternating direction method of multipliers.
+"""Entrywise l_p fits for every method, by the alternating direction method of multipliers (ADMM).
 
-It iterates the least-squares mathematics of the stored form at hand, `refit` and `project`. A form registers its own
-beside the rest of its mathematics (`low_rank`, `clustered`, `encoding`), by the type of its container.
+The loop repeats the least-squares fit of the stored form, `refit` and `project`. Each form registers its own, by the
+type of its container, in the module of its mathematics (`low_rank`, `clustered`, `encoding`).
 """
 
 from functools import singledispatch
@@ -15,31 +15,31 @@ from lpcompress.formats.base import Factorization
 from lpcompress.formats.packing import CHUNK
 
 ROUNDS = 24
-GROWTH = 1.05  # of the penalty, a round
+GROWTH = 1.05  # of the penalty parameter, per round
 
 
 @singledispatch
 def refit(like: Factorization, target: Tensor, budget: Budget) -> Factorization:
-    """Factor a matrix anew with the structure of a factorization at hand, in the least squares.
+    """Return the least-squares fit of a matrix with the structure of a given factorization.
 
     Parameters
     ----------
     like : Factorization
-        Says what stays: the rank, which rows belong to which cluster, the basis of sparse codes.
+        Gives the structure to keep: the rank, the cluster of each row, the basis of sparse codes.
     target : Tensor of shape (n, d)
     budget : Budget
     """
     raise LpCompressError(
-        f"a {type(like).__name__} can be fitted for p = 2 only: no `refit` of its form is registered, which other norms"
-        " iterate."
+        f"a {type(like).__name__} can be fitted for p = 2 only: other norms need a `refit`, and none is registered for"
+        " its form."
     )
 
 
 @singledispatch
 def project(like: Factorization, target: Tensor, budget: Budget) -> None:
-    """Overwrite a matrix by the nearest one of the structure of `like`: what `refit` gives, unless a form is quicker.
+    """Overwrite a matrix with the nearest one of the structure of `like`.
 
-    The parameters are those of `refit`.
+    The result is that of `refit`, unless a form registers a faster version. The parameters are those of `refit`.
     """
     target.copy_(refit(like, target, budget).dense())
 
@@ -47,9 +47,9 @@ def project(like: Factorization, target: Tensor, budget: Budget) -> None:
 def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Factorization:
     """Lower the entrywise l_p error of `start` without changing its structure.
 
-    Minimises sum |E|^p subject to A = X + E, X in the set that `project` projects on (matrices of one rank, rows in the
-    subspaces of fixed clusters, sparse codes in a fixed basis). E moves by the proximal map of |x|^p, X by the
-    least-squares fit of A - E + U, and U is the scaled multiplier.
+    Minimises sum |E|^p subject to A = X + E, X in the set onto which `project` projects (matrices of one rank, rows in
+    subspaces of fixed clusters, sparse codes in a fixed basis). E is updated by the proximal map of |x|^p, X by the
+    least-squares fit of A - E + U, and U is the scaled dual variable.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
     Returns
     -------
     Factorization
-        `start` itself where the loop ends above its l_p error: the set is not convex, so the loop is a heuristic.
+        `start` itself if the loop does not lower its l_p error: the set is not convex, so that ADMM is a heuristic.
 
     References
     ----------
@@ -73,7 +73,7 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
     least = power_sum_of_difference(matrix, target, p)
     if least == 0:
         return start
-    size = (least / matrix.numel()) ** (1 / p)  # a typical residual; shrinking starts at its size
+    size = (least / matrix.numel()) ** (1 / p)  # a typical residual, which sets the first threshold
     multiplier, threshold = matrix.new_zeros(matrix.shape), size ** (2 - p) / p
     for _ in range(ROUNDS):
         _step(matrix, target, multiplier, threshold, p)
@@ -87,7 +87,7 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
 
 
 def _step(matrix: Tensor, target: Tensor, multiplier: Tensor, threshold: float, p: float) -> None:
-    """Move E and U in place; `target` comes in as X and leaves as A - E + U."""
+    """Update E and U; `target` holds X on entry and A - E + U on return."""
     for start in range(0, matrix.shape[0], CHUNK):
         rows = slice(start, start + CHUNK)
         shifted = matrix[rows] - target[rows] + multiplier[rows]

@@ -1,8 +1,8 @@
-"""Stored forms of a matrix: one file holds a form's container and its module.
+"""Stored forms of a matrix: one file per form, with its container and its module.
 
-To add a form, write such a file and put a row into `FORMATS`. The container is a `Factorization`, which a fit returns;
-the module is a `FactoredMatrix`, which says how the matrix is multiplied. `lpcompress.nn` then has its classes for all
-roles, and checkpoints can hold it. For p < 2 a form also registers `factor.robust.refit`.
+To add a form, write such a file and add a row to `FORMATS`. The container is a `Factorization`, the result of a fit.
+The module is a `FactoredMatrix`, which multiplies by the matrix. `lpcompress.nn` then derives the form's classes, one
+per role, and checkpoints can store it. To support p < 2, also register the form with `factor.robust.refit`.
 """
 
 from lpcompress.formats.clustered import ClusteredMatrix
@@ -17,4 +17,4 @@ FORMATS: dict[str, type[FactoredMatrix]] = {
     "sparse": SparseCodedMatrix,
     "sketched": SketchedMatrix,
 }
-"""The stored forms. The key begins the `kind` of a layer in `config.json`, so it can never change."""
+"""The stored forms by name. A layer's `kind` in `config.json` starts with this name, so it must never change."""

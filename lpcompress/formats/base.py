@@ -1,4 +1,4 @@
-"""Base class of the containers that the methods return."""
+"""Base class of the factorizations that the methods return."""
 
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
@@ -9,15 +9,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Factorization:
-    """A matrix of shape (n, d) held as a few tensors.
+    """A matrix of shape (n, d) stored as a few tensors.
 
-    The base of one frozen dataclass per stored form. A form says how the matrix is multiplied out (`dense`), how its
-    rows are scaled (`scale_rows`), and which field holds its basis vectors (`directions`); sizes and counts follow
-    from the fields.
+    Each stored form is a frozen dataclass derived from this class. It implements `shape`, `ranks`, `rows`, `dense` and
+    `scale_rows`, and names the field of its basis vectors in `directions`. Stored numbers and bytes follow from the
+    fields.
+
+    Examples
+    --------
+    >>> from lpcompress.factor import LowRank
+    >>> factors = LowRank(left=torch.ones(3, 1), right=torch.ones(1, 4))
+    >>> factors.n_parameters, factors.n_bytes, factors.to(torch.float16).n_bytes
+    (7, 28, 14)
     """
 
     directions: ClassVar[str | None] = None
-    """Name of the field whose rows span the row space: multiplied by T on the right, they give the matrix times T.
+    """Name of the field whose rows span the row space; multiplying it by T on the right multiplies the matrix by T.
     None for a form without such a field."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -36,7 +43,7 @@ class Factorization:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, d) of the matrix that is represented."""
+        """Shape (n, d) of the represented matrix."""
         raise NotImplementedError
 
     @property
@@ -50,7 +57,7 @@ class Factorization:
         raise NotImplementedError
 
     def dense(self) -> Tensor:
-        """Return the matrix that is represented, shape (n, d), in the dtype of the factors."""
+        """Return the represented matrix, shape (n, d), in the dtype of the factors."""
         raise NotImplementedError
 
     def scale_rows(self, factors: Tensor) -> Self:
@@ -65,6 +72,6 @@ class Factorization:
         raise NotImplementedError
 
     def to(self, dtype: torch.dtype) -> Self:
-        """Return a copy whose floating-point tensors have another dtype and are contiguous."""
+        """Return a copy whose floating-point tensors have the given dtype and are contiguous."""
         changed = {k: t.to(dtype).contiguous() for k, t in self.tensors().items() if t.is_floating_point()}
         return replace(self, **changed)

@@ -18,17 +18,17 @@ from lpcompress.formats.sizes import Spec, sizes
 
 @dataclass(frozen=True)
 class Clustered(Factorization):
-    """Each row lies in the subspace of its cluster; clusters differ in rank.
+    """Rows that each lie in the subspace of their cluster; clusters may differ in rank.
 
-    Codes stand cluster by cluster in one flat store, so that nothing is padded. `offsets` says where a row's codes
-    begin, and thereby names its cluster: cluster c owns the c-th interval of the store. At most one cluster has rank 0,
-    and it is the last.
+    Codes are stored cluster by cluster in one flat store, without padding. `offsets` holds the position of each row's
+    first code, which also determines its cluster: cluster c owns the c-th interval of the store. At most one cluster
+    has rank 0, and it is the last.
 
     Attributes
     ----------
     codes : Tensor of shape (sum_c rows_c * rank_c,)
     bases : Tensor of shape (sum_c rank_c, d)
-        The clusters' bases, one above the other.
+        Bases of the clusters, stacked.
     offsets : integer Tensor of shape (n,)
         int32, or int64 if the store is longer than 2^31 - 1.
     clusters : int64 Tensor of shape (clusters, 2)
@@ -76,7 +76,7 @@ class Clustered(Factorization):
 
     @property
     def starts(self) -> Tensor:
-        """Where each cluster's codes begin in the store, shape (clusters,)."""
+        """Position of each cluster's first code in the store, shape (clusters,)."""
         return starts_of(self.clusters)
 
     @property
@@ -85,7 +85,7 @@ class Clustered(Factorization):
         return labels_of(self.offsets, self.starts)
 
     def dense(self) -> Tensor:
-        """Multiply out cluster by cluster; shape (n, d)."""
+        """Return the represented matrix, shape (n, d), multiplied out cluster by cluster."""
         out = self.bases.new_zeros(self.shape)
         for rows, codes, basis in self.parts():
             for some, theirs in zip(rows.split(CHUNK), codes.split(CHUNK), strict=True):
@@ -106,17 +106,17 @@ class Clustered(Factorization):
             )
 
     def scale_rows(self, factors: Tensor) -> "Clustered":
-        """Return the same with the codes of row i multiplied by `factors[i]`."""
+        """Return a copy with the codes of row i multiplied by `factors[i]`."""
         scaled = [(codes * factors[rows].unsqueeze(1)).flatten() for rows, codes, _ in self.parts()]
         return replace(self, codes=torch.cat(scaled))
 
 
 class ClusteredMatrix(FactoredMatrix):
-    """Stored as codes in the basis of each row's cluster: row i is `codes_i @ bases_c`, c being the cluster of row i.
+    """Stored as codes in cluster bases: row i is `codes_i @ bases_c`, where c is the cluster of row i.
 
-    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the bases one above the other,
-    `offsets` (n,) where each row's codes begin, `clusters` (clusters, 2) rank and rows of each. If `ordered`, rows are
-    numbered in the order in which their codes are stored.
+    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the stacked bases, `offsets` (n,)
+    the position of each row's first code, `clusters` (clusters, 2) the rank and number of rows of each cluster. If
+    `ordered`, rows are numbered in the order in which their codes are stored.
     """
 
     prefix = "Clustered"
@@ -128,7 +128,7 @@ class ClusteredMatrix(FactoredMatrix):
     def allocate(
         self, rows: int, columns: int, *, ranks: list[int], members: list[int], ordered: bool = False, **where: Any
     ) -> None:
-        """Register codes, bases and an index of zeros."""
+        """Register codes, bases and index, all zeros."""
         self.ranks, self.members, self.ordered = list(ranks), list(members), ordered
         device, stored = where.get("device"), sum(self.lengths)
         self.weight = nn.Parameter(torch.zeros(stored, **where))
@@ -143,7 +143,7 @@ class ClusteredMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return ranks and rows of the clusters, and whether rows are ordered."""
+        """Return rank and number of rows of each cluster, and whether rows are ordered."""
         ranks, rows = sizes(spec, "ranks"), sizes(spec, "rows")
         if len(ranks) != len(rows) or sum(rows) != spec["shape"][0] or 0 in ranks[:-1]:
             raise CheckpointError(
@@ -154,17 +154,17 @@ class ClusteredMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_of(cls, factorization: Clustered) -> Spec:
-        """Return ranks and rows of the clusters of `factorization`."""
+        """Return rank and number of rows of each cluster of `factorization`."""
         return {"ranks": factorization.ranks, "rows": factorization.rows}
 
     def sizes(self) -> Spec:
-        """Return ranks and rows of the clusters, from the attributes: the buffers may be on `meta`."""
+        """Return rank and number of rows of each cluster, from attributes because the buffers may be on `meta`."""
         sizes: Spec = {"ranks": list(self.ranks), "rows": list(self.members)}
         return sizes | ({"ordered": True} if self.ordered else {})
 
     @property
     def right(self) -> Tensor:
-        """The bases of all clusters, one above the other; shape (sum of ranks, d)."""
+        """The stacked bases of all clusters, shape (sum of ranks, d)."""
         return self.bases
 
     def tables(self) -> list[Tensor]:
@@ -173,7 +173,7 @@ class ClusteredMatrix(FactoredMatrix):
         return [part.view(rows, rank) for part, rows, rank in zip(parts, self.members, self.ranks, strict=True)]
 
     def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cluster of each of the rows `ids` (ids,) and its place in there, both int64 of shape (ids,)."""
+        """Return the cluster of each row in `ids` (ids,) and its position in it, both int64 of shape (ids,)."""
         offsets, starts = self.offsets.index_select(0, ids).long(), starts_of(self.clusters)
         labels = labels_of(offsets, starts)
         places = (offsets - starts[labels]) // self.clusters[:, 0].clamp(min=1)[labels]
@@ -199,10 +199,10 @@ class ClusteredMatrix(FactoredMatrix):
         return torch.empty_like(rows).index_copy(0, order, rows)
 
     def look_up_wide(self, ids: Tensor) -> Tensor:
-        """Do the same without shapes that depend on the data: each row has codes in all bases, most of them zero."""
+        """Do the same without data-dependent shapes: each row gets codes in all bases, most of them zero."""
         labels, _ = self.places(ids)
         ranks = self.clusters[:, 0]
-        first = (ranks.cumsum(0) - ranks)[labels]  # (ids,): where the row's basis begins
+        first = (ranks.cumsum(0) - ranks)[labels]  # (ids,): index of the first vector of the row's basis
         column = torch.arange(self.bases.shape[0], device=ids.device) - first.unsqueeze(-1)  # (ids, sum of ranks)
         used = (column >= 0) & (column < ranks[labels].unsqueeze(-1))
         spots = (self.offsets.index_select(0, ids).long().unsqueeze(-1) + column).where(used, 0)
@@ -211,7 +211,7 @@ class ClusteredMatrix(FactoredMatrix):
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map coordinates (..., sum of ranks) to (..., n), cluster by cluster, and add `bias` (n,)."""
-        order = None if self.ordered else self.offsets.argsort(stable=True)  # rows as they are stored
+        order = None if self.ordered else self.offsets.argsort(stable=True)  # rows in stored order
         biases: list[Tensor | None] = [None] * len(self.ranks)
         if bias is not None:
             biases = list((bias if order is None else bias[order]).split(self.members))
@@ -226,19 +226,19 @@ class ClusteredMatrix(FactoredMatrix):
         return out.view(*coordinates.shape[:-1], out.shape[1])
 
     def check(self, name: str) -> None:
-        """Raise CheckpointError if a number is not finite, or a row lacks codes of its own inside its cluster."""
+        """Raise CheckpointError if a number is not finite, or a row lacks its own codes in its cluster."""
         super().check(name)
         for what in damage(self.offsets, self.clusters, self.ranks, self.members, self.ordered):
             self.require(False, name, what)
 
     def shrink(self, rows: int) -> None:
-        """Keep the first `rows` rows; clusters keep their bases."""
+        """Keep the first `rows` rows and all bases."""
         labels, places = self.places(torch.arange(rows, device=self.offsets.device))
         kept = [labels == cluster for cluster in range(len(self.ranks))]
         self.store([table[places[rows]] for table, rows in zip(self.tables(), kept, strict=True)], kept)
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Append `extra` rows to the cluster of the largest rank: the codes nearest to the mean row."""
+        """Append `extra` rows to the cluster of largest rank: the least-squares codes of the mean row."""
         widest = self.ranks.index(max(self.ranks))
         basis = self.bases.split(self.ranks)[widest].float()
         mean = torch.linalg.lstsq(basis.T, mean_row.unsqueeze(-1)).solution.squeeze(-1)  # (rank,)
@@ -251,14 +251,14 @@ class ClusteredMatrix(FactoredMatrix):
         self.store(tables, kept)
 
     def store(self, tables: list[Tensor], members: list[Tensor]) -> None:
-        """Write codes and index anew.
+        """Replace codes and index.
 
         Parameters
         ----------
         tables : list of Tensor of shape (rows, rank)
             The codes of each cluster.
         members : list of bool Tensor of shape (n,)
-            Which rows stand in the cluster, in the order of its table.
+            Mask of the rows of each cluster, in the order of its table.
         """
         self.members = [table.shape[0] for table in tables]
         self.weight.data = torch.cat([table.reshape(-1) for table in tables])

@@ -1,7 +1,7 @@
-"""The index of `Clustered`: in which cluster each row is, and where its codes stand in the store.
+"""The index of `Clustered`: the cluster of each row, and the position of the row's codes in the store.
 
-The codes of cluster c are one interval of the store, rows one after the other. `offsets` (n,) says where the codes of
-each row begin; `clusters` (clusters, 2) has rank and rows of each cluster.
+The codes of cluster c are one interval of the store, row after row. `offsets` (n,) holds the position of each row's
+first code; `clusters` (clusters, 2) holds the rank and the number of rows of each cluster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from lpcompress.formats.packing import index_dtype
 
 
 def starts_of(clusters: Tensor) -> Tensor:
-    """Return where each cluster's interval begins, shape (clusters,)."""
+    """Return the position at which each cluster's interval begins, shape (clusters,)."""
     sizes = clusters.prod(dim=1)
     return sizes.cumsum(0) - sizes
 
@@ -36,13 +36,13 @@ def lengths_of(ranks: Sequence[int], members: Sequence[int]) -> list[int]:
 
 
 def offsets_of(ranks: Sequence[int], members: Sequence[Tensor]) -> Tensor:
-    """Return where each row's codes begin, shape (n,), if each cluster has its rows in their order.
+    """Return the position of each row's first code, shape (n,), with each cluster's rows stored in ascending order.
 
     Parameters
     ----------
     ranks : sequence of int
     members : sequence of bool Tensor of shape (n,)
-        Which rows are in each cluster.
+        Mask of the rows of each cluster.
     """
     lengths = lengths_of(ranks, [int(rows.sum()) for rows in members])
     offsets = torch.zeros_like(members[0], dtype=index_dtype(sum(lengths)))
@@ -55,12 +55,21 @@ def offsets_of(ranks: Sequence[int], members: Sequence[Tensor]) -> Tensor:
 def damage(
     offsets: Tensor, clusters: Tensor, ranks: Sequence[int], members: Sequence[int], ordered: bool
 ) -> Iterator[str]:
-    """Say what must hold and does not, if the index is not one of clusters of these ranks and numbers of rows.
+    """Yield the conditions that the index of a damaged checkpoint violates.
+
+    Parameters
+    ----------
+    offsets : integer Tensor of shape (n,)
+    clusters : integer Tensor of shape (clusters, 2)
+    ranks, members : sequence of int
+        Expected rank and number of rows of each cluster.
+    ordered : bool
+        Whether rows must be numbered in the order in which their codes are stored.
 
     Yields
     ------
     str
-        A sentence without its full stop.
+        A condition, as a sentence without the full stop.
     """
     table = [[rank, rows] for rank, rows in zip(ranks, members, strict=True)]
     if clusters.tolist() != table:
@@ -73,6 +82,6 @@ def damage(
         ]
     )
     if not torch.equal(offsets.long().sort().values, expected):
-        yield "'offsets' must give every row codes of its own inside its cluster"
+        yield "'offsets' must give each row its own codes in its cluster"
     if ordered and bool((offsets.diff() < 0).any()):
-        yield "'offsets' must be in order"
+        yield "'offsets' must be in ascending order"

@@ -56,7 +56,7 @@ class LowRank(Factorization):
         return self.left @ self.right
 
     def scale_rows(self, factors: Tensor) -> "LowRank":
-        """Return the same with the rows of `left` multiplied by `factors` (n,)."""
+        """Return a copy with the rows of `left` multiplied by `factors` (n,)."""
         return replace(self, left=self.left * factors.unsqueeze(1))
 
 
@@ -74,7 +74,7 @@ class LowRankMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return the rank that `spec` asks for."""
+        """Return the rank in `spec`."""
         return {"rank": positive_int(spec, "rank")}
 
     @classmethod

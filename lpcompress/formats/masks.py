@@ -1,8 +1,8 @@
-"""The two-level bit masks that say which coordinates each row of `SparseCoded` has a number for.
+"""Two-level bit masks of the coordinates for which each row of `SparseCoded` stores a number.
 
-A row's coordinates are cut into blocks of eight. `blocks` has one bit a block: does the row use any of it? `masks` has
-one byte for each block that is used: which of the eight? Numbers and masks stand row by row in one store each, without
-gaps; `offsets` says where a row's begin.
+A row's coordinates are split into blocks of eight. `blocks` has one bit per block: whether the row has a number in it.
+`masks` has one byte per used block: which of its eight coordinates have a number. Numbers and masks are each stored row
+by row without gaps; `offsets` holds the positions at which those of each row begin.
 """
 
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from lpcompress.formats.packing import BLOCK, pack_bits, unpack_bits
 
 
 def n_blocks(width: int) -> int:
-    """Return the number of blocks that `width` coordinates are cut into."""
+    """Return the number of blocks of `width` coordinates."""
     return -(-width // BLOCK)
 
 
 def gather(store: Tensor, first: Tensor, used: Tensor) -> Tensor:
-    """Unpack rows of a store that holds the used entries only, one after the other.
+    """Unpack rows of a store that holds only the used entries, one after the other.
 
     Parameters
     ----------
     store : Tensor of shape (entries,)
     first : integer Tensor of shape (rows, 1)
-        Where the entries of each row begin.
+        Position of each row's first entry.
     used : bool Tensor of shape (rows, columns)
 
     Returns
     -------
     Tensor of shape (rows, columns)
-        Zero where nothing is used.
+        Zero at unused entries.
 
     Examples
     --------
@@ -44,18 +44,18 @@ def gather(store: Tensor, first: Tensor, used: Tensor) -> Tensor:
     if not store.numel():
         return store.new_zeros(used.shape)
     spots = used.cumsum(1, dtype=first.dtype).add_(first - 1).clamp_(0, store.numel() - 1)
-    return store.index_select(0, spots.view(-1)).view(spots.shape) * used  # thrice as fast as `where`
+    return store.index_select(0, spots.view(-1)).view(spots.shape) * used  # three times as fast as `where`
 
 
 def all_used(rows: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return blocks (rows, bytes) and masks (rows * n_blocks(width),) of rows that use every coordinate."""
+    """Return blocks (rows, bytes) and masks (rows * n_blocks(width),) for rows that use every coordinate."""
     masks = pack_bits(torch.ones(1, width, dtype=torch.bool, device=device))
     blocks = pack_bits(torch.ones_like(masks, dtype=torch.bool))
     return blocks.expand(rows, -1), masks[0].repeat(rows)
 
 
 def damage(blocks: Tensor, masks: Tensor, offsets: Tensor, values: int, width: int) -> Iterator[str]:
-    """Say what must hold and does not, if blocks, masks and offsets do not belong together.
+    """Yield the conditions that inconsistent blocks, masks and offsets violate.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ def damage(blocks: Tensor, masks: Tensor, offsets: Tensor, values: int, width: i
     Yields
     ------
     str
-        A sentence without its full stop. Later ones make sense only if there was none before.
+        A condition, as a sentence without the full stop. Each is meaningful only if those before it hold.
     """
     used = unpack_bits(blocks)  # (n, bits)
     if used[:, n_blocks(width) :].any():
         yield f"'blocks' must not point beyond {width} coordinates"
     masks_of = used.sum(1)  # (n,)
     if int(masks_of.sum()) != masks.numel() or not bool((masks != 0).all()):
-        yield f"'blocks' must mark {masks.numel()} blocks, each with a mask that is not empty"
+        yield f"'blocks' must mark {masks.numel()} blocks, each with a non-empty mask"
     first_masks = masks_of.cumsum(0) - masks_of
     if not torch.equal(offsets[:, 1].long(), first_masks):
         yield "mask offsets must agree with 'blocks'"
@@ -88,7 +88,7 @@ def damage(blocks: Tensor, masks: Tensor, offsets: Tensor, values: int, width: i
     if not torch.equal(offsets[:, 0].long(), ends[first_masks]):
         yield "value offsets must agree with 'masks'"
     if width % BLOCK:
-        last = used[:, width // BLOCK]  # rows that use the last, incomplete block: it is their last mask
+        last = used[:, width // BLOCK]  # rows that use the last, incomplete block; its mask is their last
         tails = masks[(first_masks + masks_of - 1)[last]]
         if (tails >> (width % BLOCK)).any():
             yield f"'masks' must not point beyond {width} coordinates"

@@ -1,8 +1,8 @@
 """Base class of all compressed layers.
 
-A compressed layer is a *form* in a *role*. The form knows how a matrix is stored and multiplied: one file here and one
-row in `formats.FORMATS`. The role knows what the plain layer does with its matrix: one file in `lpcompress.nn` and one
-row in `nn.registry.ROLES`. The registry derives one class for each pair.
+A compressed layer combines a *form* with a *role*. The form defines how a matrix is stored and multiplied: one file
+here and one row in `formats.FORMATS`. The role defines what the plain layer does with its matrix: one file in
+`lpcompress.nn` and one row in `nn.registry.ROLES`. The registry derives one class for each pair.
 """
 
 from collections.abc import Callable
@@ -20,31 +20,38 @@ from lpcompress.formats.sizes import Spec
 
 
 class FactoredMatrix(nn.Module):
-    """A layer whose matrix of shape (n, d) is held as a factorization and never built.
+    """A layer that stores its matrix of shape (n, d) as a factorization and computes with the factors.
 
     Attributes
     ----------
     kind : str
-        The form and the role, in `config.json`.
+        Form and role, as written to `config.json`.
     prefix : str
-        Of the form: beginning of the names of its classes.
+        Set by the form: start of the names of its classes.
     holds : type of Factorization
-        Of the form: its container.
+        Set by the form: its container.
     fields : dict of str to str
-        Of the form: field of the container -> name of the tensor in the module. Codes are always called `weight`: a
-        loader without this package then fails on their size, rather than run a layer of random numbers.
+        Set by the form: field of the container -> name of the tensor in the module. Codes are always called `weight`,
+        so that a loader without this package fails on their size instead of running a layer of random numbers.
     looks_rows_up : bool
-        Of the form: whether single rows can be had (`look_up`), dropped and added (`shrink`, `grow`).
+        Set by the form: whether single rows can be read (`look_up`), dropped and appended (`shrink`, `grow`).
     word : str
-        Of the role: its name in `--layers` and in reports.
+        Set by the role: its name in `--layers` and in reports.
     noun : str
-        Of the role: what a sentence calls such a layer.
+        Set by the role: the noun for such a layer in messages.
     suffix : str
-        Of the role: end of `kind`.
+        Set by the role: end of `kind`.
     needs_rows : bool
-        Of the role: whether it looks single rows up, and so has no class for forms that cannot.
+        Set by the role: whether it reads single rows; such a role has no class for forms that cannot.
     replaces : tuple of type
-        Of the role: the plain layers whose place it takes.
+        Set by the role: the plain layer types that it replaces.
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> layer = build({"kind": "low_rank_linear", "shape": [6, 4], "rank": 2}, like=nn.Linear(4, 6))
+    >>> layer.kind, layer.matrix_shape, layer.factorization().ranks
+    ('low_rank_linear', (6, 4), [2])
     """
 
     kind: ClassVar[str]
@@ -59,7 +66,7 @@ class FactoredMatrix(nn.Module):
     replaces: ClassVar[tuple[type[nn.Module], ...]]
     weight: Tensor
 
-    # what a role says
+    # defined by the role
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -88,7 +95,7 @@ class FactoredMatrix(nn.Module):
 
     @classmethod
     def spec_beside(cls, like: Any) -> Spec:
-        """Return what the spec of a replacement of `like` needs to hold beside the sizes of the factors."""
+        """Return the entries that the spec of a replacement of `like` needs besides the sizes of the factors."""
         return {}
 
     @classmethod
@@ -97,7 +104,7 @@ class FactoredMatrix(nn.Module):
         raise NotImplementedError
 
     def keep(self, like: Any) -> None:
-        """Copy what the plain layer `like` has beside its matrix: a bias, a padding row."""
+        """Copy what the plain layer `like` has besides its matrix: a bias, a padding row."""
         raise NotImplementedError
 
     def dense(self) -> Tensor:
@@ -108,10 +115,10 @@ class FactoredMatrix(nn.Module):
         """Return the plain layer that this one replaces, with the factors multiplied out."""
         raise NotImplementedError
 
-    # what a form says
+    # defined by the form
 
     def allocate(self, *shape: Any, **sizes: Any) -> None:
-        """Register tensors of zeros for a matrix of `shape`: rows, columns."""
+        """Register tensors of zeros for a matrix of `shape` (rows, columns)."""
         raise NotImplementedError
 
     @classmethod
@@ -121,7 +128,7 @@ class FactoredMatrix(nn.Module):
         Raises
         ------
         CheckpointError
-            If a size is missing or makes no sense: the spec may come from anybody's `config.json`.
+            If a size is missing or invalid. All are checked, because `config.json` is untrusted.
         """
         raise NotImplementedError
 
@@ -152,22 +159,22 @@ class FactoredMatrix(nn.Module):
         raise NotImplementedError
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Append `extra` rows, each as near to `mean_row` (d,) as the form can come, in place."""
+        """Append `extra` rows, each an approximation of `mean_row` (d,) in this form, in place."""
         raise NotImplementedError
 
-    # what follows
+    # derived from these
 
     def factorization(self) -> Factorization:
         """Return this module's own tensors (not copies) as a factorization."""
         return self.holds(**{field: getattr(self, name) for field, name in self.fields.items()})
 
     def spec(self) -> Spec:
-        """Return the kind and the sizes, from which `nn.build` builds an empty copy; fit for JSON."""
+        """Return the kind and the sizes, from which `nn.build` builds an empty copy; JSON-serializable."""
         return {"kind": self.kind, "shape": list(self.matrix_shape), **self.sizes()}
 
     @torch.no_grad()
     def fill(self, factorization: Factorization, like: nn.Module) -> None:
-        """Copy the numbers of `factorization`, and from the plain layer `like` the rest and the mode."""
+        """Copy the tensors of `factorization`, and all else and the training mode from the plain layer `like`."""
         for field, tensor in factorization.tensors().items():
             getattr(self, self.fields[field]).copy_(tensor)
         self.keep(like)
@@ -192,7 +199,7 @@ class FactoredMatrix(nn.Module):
         Parameters
         ----------
         name : str
-            Of the layer in its model, for the message.
+            Name of the layer in its model, for the message.
         """
         for leaf, tensor in self.state_dict(keep_vars=True).items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -202,7 +209,7 @@ class FactoredMatrix(nn.Module):
                 )
 
     def require(self, condition: Tensor | bool, name: str, what: str) -> None:
-        """Raise CheckpointError unless `condition` holds; `what` says what must be."""
+        """Raise CheckpointError unless `condition` holds; `what` states it in the message."""
         if not bool(condition):
             raise CheckpointError(f"{name}: {what}. The checkpoint is damaged; compress the model again.")
 
@@ -212,14 +219,20 @@ class FactoredMatrix(nn.Module):
 
 
 def window_of(layer: nn.Module) -> int:
-    """Return the number of positions in a convolution's window; 1 for other layers."""
+    """Return the number of positions in a convolution's window; 1 for other layers.
+
+    Examples
+    --------
+    >>> window_of(nn.Conv2d(3, 8, kernel_size=(3, 2))), window_of(nn.Linear(3, 8))
+    (6, 1)
+    """
     return prod(getattr(layer, "kernel_size", ()))
 
 
 def recomputed(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Apply `operation`, and apply it again in the backward pass rather than keep what it computes on the way.
+    """Apply `operation`, recomputing its intermediate results in the backward pass instead of keeping them.
 
-    It must draw no random numbers.
+    `operation` must not draw random numbers.
     """
     if not torch.is_grad_enabled():
         return operation(*inputs)

@@ -1,4 +1,4 @@
-"""Bits, levels and stores that are packed into bytes."""
+"""Packing of bits and levels into bytes, and the dtype of indices."""
 
 from functools import cache
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 BLOCK = 8  # coordinates per mask byte of `SparseCoded`
-CHUNK = 1024  # rows that are converted or multiplied at a time, so that no second copy of a matrix is made
+CHUNK = 1024  # rows converted or multiplied at a time, so that no second copy of a matrix is made
 BYTES = torch.arange(256).unsqueeze(1)
-BITS_OF = BYTES >> torch.arange(8) & 1 == 1  # every byte's, lowest first: bool (256, 8)
-LEVELS_OF = {  # bits of a level -> every byte's levels: (256, 8 / bits)
+BITS_OF = BYTES >> torch.arange(8) & 1 == 1  # bits of each byte value, lowest first: bool (256, 8)
+LEVELS_OF = {  # bits per level -> levels of each byte value: (256, 8 / bits)
     bits: (BYTES >> torch.arange(0, 8, bits)) % 2**bits + 0.5 - 2 ** (bits - 1) for bits in (1, 2, 4, 8)
 }
 
@@ -17,7 +17,7 @@ LEVELS_OF = {  # bits of a level -> every byte's levels: (256, 8 / bits)
 @cache
 def _bits_on(device: torch.device) -> Tensor:
     """Return `BITS_OF` on a device, copied there once."""
-    with torch.inference_mode(False):  # what is kept must serve autograd too
+    with torch.inference_mode(False):  # the cached tensor must be usable in autograd
         return BITS_OF.to(device)
 
 
@@ -29,7 +29,7 @@ def _levels_on(bits: int, device: torch.device) -> Tensor:
 
 
 def unpack_bits(packed: Tensor) -> Tensor:
-    """Turn bytes of shape (rows, bytes) into bool of shape (rows, 8 * bytes), lowest bit first.
+    """Unpack bytes of shape (rows, bytes) into bool of shape (rows, 8 * bytes), lowest bit first.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def unpack_bits(packed: Tensor) -> Tensor:
 
 
 def unpack_levels(packed: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    """Turn bytes of shape (rows, bytes) into levels, odd multiples of 1/2, of shape (rows, bytes * 8 / bits).
+    """Unpack bytes of shape (rows, bytes) into levels, odd multiples of 1/2, of shape (rows, bytes * 8 / bits).
 
     Examples
     --------
@@ -54,13 +54,13 @@ def unpack_levels(packed: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
 
 
 def _look_up(table: Tensor, packed: Tensor) -> Tensor:
-    """Return the rows of `table` (256, m) for all bytes, side by side: half the time of shifting."""
+    """Return the rows of `table` (256, m) for all bytes, side by side; takes half as long as shifting."""
     found = table.index_select(0, packed.reshape(-1).int())
     return found.view(*packed.shape, table.shape[1]).flatten(-2)
 
 
 def pack_levels(levels: Tensor, bits: int) -> Tensor:
-    """Turn levels of shape (rows, columns) into bytes of shape (rows, ceil(columns * bits / 8)), lowest bits first."""
+    """Pack levels of shape (rows, columns) into bytes of shape (rows, ceil(columns * bits / 8)), lowest bits first."""
     count = 8 // bits
     codes = (levels - 0.5 + 2 ** (bits - 1)).to(torch.uint8)
     padded = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % count)).unflatten(-1, (-1, count))
@@ -69,12 +69,12 @@ def pack_levels(levels: Tensor, bits: int) -> Tensor:
 
 
 def pack_bits(bits: Tensor) -> Tensor:
-    """Turn bool of shape (rows, columns) into bytes of shape (rows, ceil(columns / 8)), lowest bit first."""
+    """Pack bool of shape (rows, columns) into bytes of shape (rows, ceil(columns / 8)), lowest bit first."""
     padded = torch.nn.functional.pad(bits, (0, -bits.shape[-1] % 8)).unflatten(-1, (-1, 8))
     weights = (2 ** torch.arange(8, device=bits.device)).to(torch.uint8)
     return (padded.to(torch.uint8) * weights).sum(-1, dtype=torch.uint8)
 
 
 def index_dtype(length: int) -> torch.dtype:
-    """Return the smallest integer dtype that can point into a store of `length` entries."""
+    """Return int32 if it can index a store of `length` entries, else int64."""
     return torch.int32 if length < 2**31 else torch.int64

@@ -1,6 +1,6 @@
-"""Random signs that a seed alone determines: the same bits on every device and in every version of torch.
+"""Random signs that depend on the seed alone: the same bits on every device and in every version of torch.
 
-torch's own generators promise neither, so the signs come from splitmix64, a counter hashed by integer operations.
+torch's generators guarantee neither, so the signs come from splitmix64, a counter hashed by integer operations.
 """
 
 import torch
@@ -10,7 +10,7 @@ from lpcompress.errors import LpCompressError
 from lpcompress.formats.packing import unpack_bits
 
 LARGEST_SEED = 2**40
-STREAM = 2**40  # words between the first words of two streams
+STREAM = 2**40  # distance between the first words of two streams
 GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
@@ -23,14 +23,20 @@ def sign_matrix(rows: int, columns: int, seed: int, stream: int, like: Tensor) -
     seed : int
         0 to 2^40.
     stream : int
-        Number of the matrix among those of one seed.
+        Number of the matrix, so that one seed gives several.
     like : Tensor
-        The result has its device and dtype.
+        Device and dtype of the result.
 
     Raises
     ------
     LpCompressError
         If the seed is out of range.
+
+    Examples
+    --------
+    >>> sign_matrix(2, 8, seed=0, stream=0, like=torch.empty(0))
+    tensor([[-1., -1., -1., -1.,  1., -1.,  1., -1.],
+            [-1.,  1., -1., -1.,  1.,  1., -1., -1.]])
     """
     words = splitmix64(seed, stream * STREAM, -(-rows * columns // 64), like.device)
     octets = (words.unsqueeze(-1) >> torch.arange(0, 64, 8, device=like.device)) & 255  # (words, 8), lowest first
@@ -39,7 +45,12 @@ def sign_matrix(rows: int, columns: int, seed: int, stream: int, like: Tensor) -
 
 
 def splitmix64(seed: int, start: int, count: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return outputs `start` to `start + count` of the generator, 64 bits each as int64, shape (count,).
+    """Return `count` outputs of the generator from number `start` on, 64 bits each as int64, shape (count,).
+
+    Raises
+    ------
+    LpCompressError
+        If the seed is out of range.
 
     References
     ----------
@@ -55,10 +66,10 @@ def splitmix64(seed: int, start: int, count: int, device: torch.device | str = "
 
 
 def shift_right(words: Tensor, places: int) -> Tensor:
-    """Shift int64 as if it were unsigned: zeros come in from the left."""
+    """Shift int64 words right as if they were unsigned, filling with zeros."""
     return (words >> places) & (2 ** (64 - places) - 1)
 
 
 def signed(word: int) -> int:
-    """Return the int64 that has the bits of the unsigned `word`."""
+    """Return the int64 with the bits of the unsigned `word`."""
     return word - 2**64 if word >= 2**63 else word

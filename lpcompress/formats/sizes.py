@@ -1,27 +1,27 @@
-"""Reading the sizes of a module from a `config.json`, which may have been written by anybody."""
+"""Read the sizes of a module from an untrusted `config.json`."""
 
 from typing import Any
 
 from lpcompress.errors import CheckpointError
 
-Spec = dict[str, Any]  # sizes only, fit for JSON
-LARGEST = 2**40  # no size of a real layer is near this
+Spec = dict[str, Any]  # kind and sizes, JSON-serializable
+LARGEST = 2**40  # far above the sizes of real layers
 
 
 def size(value: Any, key: str, least: int = 0) -> int:
-    """Return `value` if it is an integer of at least `least`, else raise."""
+    """Return `value` if it is an integer from `least` to `LARGEST`, else raise CheckpointError."""
     if type(value) is not int or not least <= value <= LARGEST:
         raise CheckpointError(f"{key!r} must be an integer of at least {least}. Got {value!r}.")
     return value
 
 
 def positive_int(spec: Spec, key: str) -> int:
-    """Return the size `key` of `spec`, at least one."""
+    """Return the size `spec[key]`, at least 1."""
     return size(spec.get(key), key, least=1)
 
 
 def one_of(spec: Spec, key: str, allowed: tuple[int, ...]) -> int:
-    """Return the size `key` of `spec`, one of `allowed`."""
+    """Return the size `spec[key]`, which must be one of `allowed`."""
     value = spec.get(key)
     if type(value) is not int or value not in allowed:
         raise CheckpointError(f"{key!r} must be one of {', '.join(map(str, allowed))}. Got {value!r}.")
@@ -29,7 +29,7 @@ def one_of(spec: Spec, key: str, allowed: tuple[int, ...]) -> int:
 
 
 def sizes(spec: Spec, key: str) -> list[int]:
-    """Return the list of sizes `key` of `spec`."""
+    """Return the list of sizes `spec[key]`."""
     values = spec.get(key)
     if not isinstance(values, list) or not values:
         raise CheckpointError(f"{key!r} must be a list of integers. Got {values!r}.")
@@ -37,7 +37,7 @@ def sizes(spec: Spec, key: str) -> list[int]:
 
 
 def read_shape(spec: Spec, expected: tuple[int, int]) -> tuple[int, int]:
-    """Return the shape in `spec`, which must be that of the layer to replace."""
+    """Return the shape in `spec`, which must equal that of the layer to replace."""
     if tuple(sizes(spec, "shape")) != expected:
         raise CheckpointError(
             f"'shape' must be that of the model's layer, {list(expected)}. Got {spec['shape']}: config.json"

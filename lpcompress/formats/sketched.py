@@ -1,9 +1,9 @@
-"""Sketched: a matrix as two random sketches of it, an architecture to train.
+"""Sketched: a matrix given by random sketches of it from both sides, an architecture to train.
 
     y = 1/(2l) sum_i (U_1i^T S_1i x + S_2i U_2i x) + b
 
 S_1i and S_2i are trained; the signs U_1i and U_2i follow from the module's seed. Signs are drawn for each use and
-dropped right after, in training too, so that only what is trained stays in memory.
+discarded right after, also in training, so that only the trained tensors stay in memory.
 
 References
 ----------
@@ -32,13 +32,13 @@ class Sketched(Factorization):
     Attributes
     ----------
     left : Tensor of shape (n, l * k * patch)
-        S_21 to S_2l side by side; `patch` is h * w for a convolution's window, else 1.
+        S_21 to S_2l, side by side; `patch` is h * w for a convolution's window, else 1.
     right : Tensor of shape (l * k, d)
-        S_11 to S_1l one above the other.
+        S_11 to S_1l, stacked.
     repetitions : int
         l. The size k of a sketch follows from the shapes.
     seed : int
-        Of the signs, which are drawn when they are needed and never stored.
+        Seed of the signs, which are drawn when needed and never stored.
 
     References
     ----------
@@ -67,7 +67,7 @@ class Sketched(Factorization):
 
     @property
     def ranks(self) -> list[int]:
-        """The largest rank that the matrix can have, as the only entry."""
+        """Upper bound of the rank of the matrix, as the only entry."""
         return [self.left.shape[1] + self.right.shape[0]]
 
     @property
@@ -85,25 +85,25 @@ class Sketched(Factorization):
         return first, second
 
     def dense(self) -> Tensor:
-        """Draw the signs and multiply out; shape (n, d)."""
+        """Return the represented matrix, shape (n, d): draw the signs and multiply out."""
         first, second = self.signs()
         return (first.T @ self.right + self.left @ second) / (2 * self.repetitions)
 
 
 def sketch_signs(rows: int, columns: int, repetitions: int, seed: int, side: int, like: Tensor) -> Tensor:
-    """Return the signs U_1 to U_l of one side, one above the other, scaled so that E[U_i^T U_i] = I.
+    """Return the signs U_1 to U_l of one side, stacked and scaled so that E[U_i^T U_i] = I.
 
     Parameters
     ----------
     rows : int
-        Of all `repetitions` sketches together.
+        Total over all `repetitions` sketches.
     columns : int
-        Size of the side.
+        Size of the side: n or d.
     repetitions, seed : int
     side : int
         `OUTPUTS` or `INPUTS`.
     like : Tensor
-        The result has its device and dtype.
+        Device and dtype of the result.
     """
     return sign_matrix(rows, columns, seed, side, like) / (rows // repetitions) ** 0.5
 
@@ -111,16 +111,16 @@ def sketch_signs(rows: int, columns: int, repetitions: int, seed: int, side: int
 class SketchedMatrix(FactoredMatrix):
     """Stored as two sketches by random signs, `weight` (n, l k h w) and `basis` (l k, d), to be trained.
 
-    In the words of the paper these are S_2 and S_1; h x w is the window of a convolution, 1 for a linear layer.
+    In the notation of the paper these are S_2 and S_1; h w is the size of a convolution's window, 1 for a linear layer.
 
     Parameters
     ----------
     sketch_size : int
         k, rows of one sketch.
     repetitions : int, default=1
-        l, sketches whose mean is taken.
+        l, number of sketches that are averaged.
     seed : int
-        Of signs and initial values, 0 to 2^40. Give every layer of a network its own.
+        Seed of signs and initial values, 0 to 2^40. Give each layer of a network a different one.
     """
 
     prefix = "Sketched"
@@ -138,9 +138,9 @@ class SketchedMatrix(FactoredMatrix):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw sketches and bias from the seed; the weight gets the variance that torch gives the plain layer.
+        """Draw sketches and bias from the seed; the weight has the variance that torch gives the plain layer.
 
-        Does nothing on `meta`, where torch's own constructor calls this before the sketches are there.
+        Does nothing on `meta`: torch's constructor calls this method before the sketches are registered.
         """
         if self.weight.is_meta:
             return
@@ -151,7 +151,7 @@ class SketchedMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return k, l and the seed that `spec` asks for."""
+        """Return k, l and the seed in `spec`."""
         sizes = {key: positive_int(spec, key) for key in ("sketch_size", "repetitions")}
         size(sizes["sketch_size"] * sizes["repetitions"], "sketch_size times repetitions")
         return {**sizes, "seed": size(spec.get("seed"), "seed")}
@@ -173,7 +173,7 @@ class SketchedMatrix(FactoredMatrix):
         return None
 
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map (..., d) to (..., n) and add `bias` (n,); neither the matrix nor signs stay for the backward pass."""
+        """Map (..., d) to (..., n) and add `bias` (n,); matrix and signs are not kept for the backward pass."""
         from_outputs = recomputed(self.combine_signs, self.analyse(hidden, self.basis))
         return from_outputs + functional.linear(recomputed(self.apply_signs, hidden), self.weight, bias)
 
@@ -186,5 +186,5 @@ class SketchedMatrix(FactoredMatrix):
         return self.analyse(hidden, self.signs(INPUTS, self.weight.shape[1], self.matrix_shape[1], hidden))
 
     def signs(self, side: int, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Return the signs of one side over 2l, shape (rows, columns)."""
+        """Return the signs of one side divided by 2l, shape (rows, columns)."""
         return sketch_signs(rows, columns, self.repetitions, self.seed, side, like) / (2 * self.repetitions)

@@ -1,4 +1,4 @@
-"""Sparse codes: each row has numbers for coordinates of its own choice, and a few bits for each of the others."""
+"""Sparse codes: numbers for some coordinates of each row, and a few bits for each of the others."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,32 +16,34 @@ from lpcompress.formats.sizes import Spec, one_of, positive_int, size
 
 @dataclass(frozen=True)
 class SparseCoded(Factorization):
-    """Each row stores numbers for a few coordinates of its own choice, in one basis that all rows share.
+    """Rows coded in one shared basis, each with numbers for a few coordinates of its own.
 
-    Its other coordinates are zero, or are rounded to one of 2^bits levels: odd multiples of half the row's step.
+    The other coordinates of a row are zero, or are rounded to one of 2^bits levels: odd multiples of half the row's
+    step.
 
-    Without a basis, coordinates are the columns of the matrix and values its entries. A two-level bit mask says which
-    coordinates a row has numbers for (see `formats.masks`); bit j of byte b is coordinate 8 b + j, lowest bit first.
+    Without a basis, the coordinates are the columns of the matrix and the values its entries. A two-level bit mask
+    marks the coordinates with a number (see `formats.masks`); bit j of byte b is coordinate 8 b + j, lowest bit first.
 
     Attributes
     ----------
     values : Tensor of shape (stored values,)
         Row by row, coordinates ascending.
     basis : Tensor of shape (width, d) or None
-        Orthonormal rows (before a whitened fit is undone).
+        Orthonormal rows, unless a whitened fit was un-whitened.
     blocks : uint8 Tensor of shape (n, ceil(width / 64))
     masks : uint8 Tensor of shape (used blocks,)
         Row by row, blocks ascending.
     offsets : integer Tensor of shape (n, 2)
-        Where the row's values and its masks begin: int32, or int64 if a store is longer than 2^31 - 1.
+        Positions of the row's first value and first mask: int32, or int64 if a store is longer than 2^31 - 1.
     columns : int
         d.
     bits : int
-        Bits of the level of a coordinate without a number: 0, 1, 2, 4 or 8.
+        Bits per coordinate without a number: 0, 1, 2, 4 or 8.
     levels : uint8 Tensor of shape (n, ceil(width bits / 8)) or None
-        A level for every coordinate, lowest bits first; read where `values` has no number. Level q stands for
-        q + 1/2 - 2^(bits - 1) steps.
+        A level for every coordinate, lowest bits first; read only where there is no number. Level q means
+        q + 1/2 - 2^(bits - 1) steps. None if bits = 0.
     steps : Tensor of shape (n,) or None
+        Step of each row. None if bits = 0.
 
     Examples
     --------
@@ -84,7 +86,7 @@ class SparseCoded(Factorization):
         return [self.offsets.shape[0]]
 
     def dense(self, chunk: int = CHUNK) -> Tensor:
-        """Unpack the codes and multiply them by the basis, `chunk` rows at a time; shape (n, d)."""
+        """Return the represented matrix, shape (n, d): codes are unpacked and multiplied `chunk` rows at a time."""
         out = self.values.new_empty(self.shape)
         for start in range(0, self.shape[0], chunk):
             support = self.support(start, start + chunk)
@@ -94,7 +96,7 @@ class SparseCoded(Factorization):
         return out
 
     def scale_rows(self, factors: Tensor) -> "SparseCoded":
-        """Return the same with the values and the step of row i multiplied by `factors[i]`."""
+        """Return a copy with the values and the step of row i multiplied by `factors[i]`."""
         lengths = torch.diff(self.offsets[:, 0], append=self.offsets.new_tensor([self.values.shape[0]])).long()
         scaled, first = torch.empty_like(self.values), 0
         for rows, counts in zip(factors.split(CHUNK), lengths.split(CHUNK), strict=True):
@@ -105,29 +107,29 @@ class SparseCoded(Factorization):
         return replace(self, values=scaled, steps=steps)
 
     def small_codes(self, start: int, stop: int) -> Tensor:
-        """Return what the levels of rows `start` to `stop` stand for, shape (rows, width); zero without levels."""
+        """Decode the levels of rows `start` to `stop`, shape (rows, width); zeros without levels."""
         if self.levels is None or self.steps is None:
             return self.values.new_zeros(len(self.offsets[start:stop]), self.width)
         multiples = unpack_levels(self.levels[start:stop], self.bits, self.values.dtype)[:, : self.width]
         return multiples * self.steps[start:stop].unsqueeze(1)
 
     def support(self, start: int, stop: int) -> Tensor:
-        """Return which coordinates rows `start` to `stop` have numbers for: bool of shape (rows, width)."""
+        """Return the mask of coordinates with a number in rows `start` to `stop`: bool of shape (rows, width)."""
         used = unpack_bits(self.blocks[start:stop])[:, : n_blocks(self.width)]  # (rows, blocks)
         first = int(self.offsets[start, 1])
         masks = self.masks.new_zeros(used.shape).masked_scatter_(used, self.masks[first:])
         return unpack_bits(masks)[:, : self.width]
 
 
-UNPACKED = 8192  # rows that a forward pass unpacks at a time
+UNPACKED = 8192  # rows unpacked at a time in a forward pass
 
 
 class SparseCodedMatrix(FactoredMatrix):
-    """Stored as a few numbers a row, in a shared `basis` or in none; packed codes are unpacked for each call.
+    """Stored as a few numbers per row, in a shared `basis` or in none; packed codes are unpacked for each call.
 
-    Row i is `codes_i @ basis`, or `codes_i` if there is no basis. `weight` (values,) holds the largest of all codes,
-    row by row; `blocks` (n, bytes), `masks` (used blocks,) and `offsets` (n, 2) say which these are. The others are
-    zero, or what `levels` (n, bytes) and `steps` (n,) say if `bits` is not 0. Saves size, not time.
+    Row i is `codes_i @ basis`, or `codes_i` without a basis. `weight` (values,) holds the largest of all codes, row by
+    row; `blocks` (n, bytes), `masks` (used blocks,) and `offsets` (n, 2) locate them. The other codes are zero, or are
+    given by `levels` (n, bytes) and `steps` (n,) if `bits` is not 0. This saves size, not time.
     """
 
     prefix = "SparseCoded"
@@ -151,7 +153,7 @@ class SparseCodedMatrix(FactoredMatrix):
     def allocate(
         self, rows: int, columns: int, *, width: int | None, values: int, masks: int, bits: int, **where: Any
     ) -> None:
-        """Register values and masks of zeros, and basis and levels if there are any."""
+        """Register values, masks and index, and basis and levels if there are any, all zeros."""
         device = where.get("device")
         self.weight = nn.Parameter(torch.zeros(values, **where))
         basis = None if width is None else nn.Parameter(torch.zeros(width, columns, **where))
@@ -169,14 +171,14 @@ class SparseCodedMatrix(FactoredMatrix):
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
-        """Return the width of the basis (None: no basis), the lengths of the two stores, and the bits of a level."""
+        """Return the width of the basis (None: no basis), the lengths of the two stores, and the bits per level."""
         width = None if spec.get("width", 0) is None else positive_int(spec, "width")
         stores = {key: size(spec.get(key), key) for key in ("values", "masks")}
         return {"width": width, **stores, "bits": one_of(spec, "bits", (0, *LEVELS_OF))}
 
     @classmethod
     def sizes_of(cls, factorization: SparseCoded) -> Spec:
-        """Return the same sizes of `factorization`."""
+        """Return the sizes of `factorization`, as `sizes_in` reads them."""
         return {
             "width": None if factorization.basis is None else factorization.width,
             "values": factorization.values.numel(),
@@ -200,7 +202,7 @@ class SparseCodedMatrix(FactoredMatrix):
         return codes if self.basis is None else codes @ self.basis
 
     def codes(self, ids: Tensor) -> Tensor:
-        """Return the codes of rows `ids` (ids,), shape (ids, width); no shape on the way depends on the data."""
+        """Return the codes of rows `ids` (ids,), shape (ids, width); no intermediate shape depends on the data."""
         width = self.width
         offsets = self.offsets.index_select(0, ids)  # (ids, 2)
         blocks = unpack_bits(self.blocks.index_select(0, ids))[:, : n_blocks(width)]  # (ids, blocks)
@@ -219,12 +221,12 @@ class SparseCodedMatrix(FactoredMatrix):
         def part(ids: Tensor, coordinates: Tensor) -> Tensor:
             return functional.linear(coordinates, self.codes(ids), None if bias is None else bias[ids])
 
-        # recomputed, or the backward pass would keep all codes unpacked
+        # recomputed, so that the unpacked codes are not kept for the backward pass
         parts = [recomputed(part, ids, coordinates) for ids in self.row_ids().split(UNPACKED)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def check(self, name: str) -> None:
-        """Raise CheckpointError if a number is not finite, or blocks, masks, offsets and values do not fit together."""
+        """Raise CheckpointError if a number is not finite, or blocks, masks, offsets and values are inconsistent."""
         super().check(name)
         for what in damage(self.blocks, self.masks, self.offsets, self.weight.numel(), self.width):
             self.require(False, name, what)
@@ -241,7 +243,7 @@ class SparseCodedMatrix(FactoredMatrix):
             self.steps.data = self.steps.data[:rows].clone()
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Append `extra` rows with a number for every coordinate: the codes nearest to the mean row."""
+        """Append `extra` rows with a number for every coordinate: the least-squares codes of the mean row."""
         width, (values, masks) = self.width, (self.weight.numel(), self.masks.numel())
         codes = mean_row
         if self.basis is not None:

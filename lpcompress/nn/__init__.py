@@ -1,7 +1,7 @@
-"""Drop-in modules that hold a factorization instead of a matrix.
+"""Drop-in modules that store a factorization instead of a matrix.
 
-The classes of most pairs of form and role (`FactoredEmbedding`, `SparseCodedLinear`, ...) are derived in `registry` and
-found here by name.
+Most classes, one per pair of form and role (`FactoredEmbedding`, `SparseCodedLinear`, ...), are derived in `registry`
+and available here by name.
 """
 
 from typing import Any
@@ -49,7 +49,7 @@ __all__ += sorted({module.__name__ for module in modules().values()} - set(__all
 
 
 def __getattr__(name: str) -> Any:
-    """Find the class of a form in a role by its name (PEP 562)."""
+    """Return the class of a form in a role by its name (PEP 562)."""
     for module in modules().values():
         if module.__name__ == name:
             return module

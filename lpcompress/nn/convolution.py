@@ -22,10 +22,18 @@ GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "
 
 
 class CompressedConvolution(FactoredMatrix, _ConvNd):
-    """Convolution whose weight, seen as a matrix (channels out, channels in x kernel), is held as a factorization.
+    """Convolution whose weight, as a matrix (channels out, channels in x kernel), is stored as a factorization.
 
-    The basis vectors are a few filters of the kernel's size, with the plain layer's stride, padding and dilation; the
-    codes then mix their outputs at each position, as a 1 x 1 convolution does.
+    The basis vectors are a few filters of the kernel's size, applied with the plain layer's stride, padding and
+    dilation; the codes then mix their outputs at each position, like a 1 x 1 convolution.
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> plain = nn.Conv2d(3, 8, kernel_size=3, padding=1)
+    >>> layer = build({"kind": "low_rank_conv", "shape": [8, 27], "rank": 2}, like=plain)
+    >>> layer(torch.randn(1, 3, 10, 10)).shape
+    torch.Size([1, 8, 10, 10])
     """
 
     word, noun, suffix = "conv", "convolution", "_conv"
@@ -49,7 +57,7 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         nowhere = (0,) * len(kernel_size)
         geometry = in_channels, out_channels, kernel_size, stride, padding, dilation
         super().__init__(*geometry, False, nowhere, 1, False, padding_mode, device="meta")  # type: ignore[arg-type]
-        del self.weight  # the plain layer's, which takes no memory on `meta`
+        del self.weight  # the plain layer's weight, which takes no memory on `meta`
         self.allocate(*self.matrix_shape, **sizes, device=device, dtype=dtype)
         zeros = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", zeros)
@@ -61,13 +69,13 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
-        """Raise LpCompressError if `like` is not one plain matrix."""
+        """Raise LpCompressError unless `like` is a plain convolution whose weight is one matrix."""
         if type(like) not in CompressedConvolution.replaces:
             raise LpCompressError(f"the layer must be a plain torch.nn.Conv1d or Conv2d. Got {type(like).__name__}.")
         if like.groups != 1:
             raise LpCompressError(
-                f"a convolution must have groups=1. Got {like.groups}: its weight is that many small matrices, not one;"
-                " leave the layer out."
+                f"a convolution must have groups=1. Got {like.groups}: its weight is {like.groups} small matrices, not"
+                " one. Leave the layer out."
             )
 
     @staticmethod
@@ -82,7 +90,7 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         images = hidden if hidden.dim() == len(like.kernel_size) + 2 else hidden.unsqueeze(0)
         padded = functional.pad(images, like._reversed_padding_repeated_twice, mode=mode)
         window, dilation, stride = like.kernel_size, like.dilation, like.stride
-        if len(window) == 1:  # `unfold` takes images only: make these one pixel high
+        if len(window) == 1:  # `unfold` takes only images: make these one pixel high
             padded, window, dilation, stride = padded.unsqueeze(-2), (1, *window), (1, *dilation), (1, *stride)
         patches = functional.unfold(padded, window, dilation=dilation, stride=stride)  # (images, d, positions)
         return patches.movedim(1, -1).flatten(0, 1)
@@ -112,7 +120,7 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
 
     @property
     def channels_at(self) -> int:
-        """The dimension of the channels in images, counted from the end."""
+        """Dimension of the channels in images, counted from the end."""
         return -1 - len(self.kernel_size)
 
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -127,7 +135,7 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         return self.convolve(hidden, filters).movedim(self.channels_at, -1)
 
     def convolve(self, hidden: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Convolve with `filters` (any, channels in, *kernel) as the plain layer does with its own."""
+        """Convolve with `filters` (filters, channels in, *kernel) as the plain layer does with its weight."""
         padding = self.padding
         if self.padding_mode != "zeros":
             hidden, padding = (

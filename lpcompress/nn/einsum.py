@@ -1,8 +1,8 @@
-"""The role of a bare weight: a three-dimensional parameter that a model gives to `torch.einsum` (XLNet's attention).
+"""The bare-weight role: a three-dimensional parameter that a model passes to `torch.einsum` (XLNet's attention).
 
-There is no layer to replace, so a module takes the place of the parameter itself. To torch it looks like a tensor
-(`__torch_function__`): in the product that the model asks for it multiplies by its factors, and in any other function
-they are multiplied out first.
+There is no layer to replace, so a module replaces the parameter itself. torch functions accept it like a tensor
+(`__torch_function__`): in the model's own product it multiplies by its factors; for any other function they are
+multiplied out first.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,18 @@ from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
 
 INTO_HEADS, FROM_HEADS = "ibh,hnd->ibnd", "ibnd,hnd->ibh"
+"""Equations of the products with bare weights: hidden states to heads, and heads to hidden states."""
 
 
 class BareWeight(nn.Module):
-    """A parameter of shape (width, heads, size of a head) in the guise of a layer, so that it can be replaced like one.
+    """A parameter of shape (width, heads, head size) wrapped as a layer, so that it can be replaced like one.
 
     Attributes
     ----------
     weight : Parameter
-        The model's own, not a copy.
+        The model's own parameter, not a copy.
     equation : str
-        Of the `einsum`: `INTO_HEADS` or `FROM_HEADS`.
+        Equation of the `einsum`: `INTO_HEADS` or `FROM_HEADS`.
     """
 
     def __init__(self, weight: nn.Parameter, equation: str) -> None:
@@ -35,11 +36,20 @@ class BareWeight(nn.Module):
 
 
 class CompressedBareWeight(FactoredMatrix):
-    """Bare weight whose matrix (outputs, inputs) is held as a factorization."""
+    """Bare weight whose matrix (outputs, inputs) is stored as a factorization.
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> plain = BareWeight(nn.Parameter(torch.randn(8, 2, 3)), INTO_HEADS)
+    >>> weight = build({"kind": "low_rank_einsum", "shape": [6, 8], "rank": 2}, like=plain)
+    >>> torch.einsum(INTO_HEADS, torch.randn(5, 1, 8), weight).shape
+    torch.Size([5, 1, 2, 3])
+    """
 
     word, noun, suffix = "linear", "linear layer", "_einsum"
     replaces = (BareWeight,)
-    _is_hf_initialized: ClassVar = True  # the model's own initialisation must not write into what is multiplied out
+    _is_hf_initialized: ClassVar = True  # the model must not initialise it: that would write into a multiplied-out copy
 
     def __init__(
         self,
@@ -69,7 +79,7 @@ class CompressedBareWeight(FactoredMatrix):
     def refuse(like: nn.Module) -> None:
         """Raise LpCompressError unless `like` is a bare weight."""
         if type(like) is not BareWeight:
-            raise LpCompressError(f"there must be a bare weight. Got {type(like).__name__}.")
+            raise LpCompressError(f"the layer must be a bare weight. Got {type(like).__name__}.")
 
     @staticmethod
     def matrix_of(like: BareWeight) -> Tensor:
@@ -79,12 +89,12 @@ class CompressedBareWeight(FactoredMatrix):
 
     @staticmethod
     def inputs_of(like: BareWeight, hidden: Tensor) -> Tensor:
-        """Return `hidden` (i, b, inputs) or (i, b, heads, size of a head) as (products, inputs)."""
+        """Return `hidden` (i, b, inputs) or (i, b, heads, head size) as (products, inputs)."""
         return hidden.flatten(0, 1).flatten(1)
 
     @staticmethod
     def outputs_of(like: BareWeight, output: Tensor) -> Tensor:
-        """Return `output` (i, b, heads, size of a head) or (i, b, outputs) as (products, outputs)."""
+        """Return `output` (i, b, heads, head size) or (i, b, outputs) as (products, outputs)."""
         return output.flatten(0, 1).flatten(1)
 
     @classmethod
@@ -97,10 +107,10 @@ class CompressedBareWeight(FactoredMatrix):
         return cls((width, heads, size), like.equation, **cls.sizes_in(spec), **where)
 
     def keep(self, like: BareWeight) -> None:
-        """Copy nothing: a bare weight has nothing beside its matrix."""
+        """Copy nothing: a bare weight has nothing besides its matrix."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return `torch.einsum(self.equation, hidden, weight)`, where `weight` is the one that this module replaces."""
+        """Return `torch.einsum(self.equation, hidden, weight)` with the weight that this module replaces."""
         if self.equation == INTO_HEADS:
             return self.project(hidden).unflatten(-1, self.shape[1:])
         return self.project(hidden.flatten(-2))
@@ -109,7 +119,7 @@ class CompressedBareWeight(FactoredMatrix):
     def __torch_function__(
         cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Stand in for the weight in a torch function."""
+        """Run a torch function: by the factors if it is the model's product, else with them multiplied out."""
         match args:
             case (str(equation), Tensor() as hidden, CompressedBareWeight() as weight):
                 if function is torch.einsum and equation == weight.equation:
@@ -118,12 +128,12 @@ class CompressedBareWeight(FactoredMatrix):
         return function(*map(_multiplied_out, args), **named)
 
     def dense(self) -> Tensor:
-        """Return the weight that this module replaces: (width, heads, size of a head)."""
+        """Return the weight that this module replaces: (width, heads, head size)."""
         matrix = self.factorization().dense()
         return (matrix.T if self.equation == INTO_HEADS else matrix).reshape(self.shape)
 
     def plain(self) -> BareWeight:
-        """Return the weight that this module replaces, as a plain layer."""
+        """Return the weight that this module replaces as a `BareWeight`, with the factors multiplied out."""
         return BareWeight(nn.Parameter(self.dense().detach()), self.equation)
 
 

@@ -11,10 +11,18 @@ from lpcompress.formats.sizes import Spec, read_shape
 
 
 class CompressedEmbedding(FactoredMatrix, nn.Embedding):
-    """Embedding whose matrix (tokens, width) is held as a factorization.
+    """Embedding whose matrix (tokens, width) is stored as a factorization.
 
     `num_embeddings` and `embedding_dim` are those of the plain layer. If there is a `padding_idx`, the buffer
-    `padding_row` (width,) holds that row as it was, in the place of the factored one.
+    `padding_row` (width,) holds that row unchanged and overrides the factored one.
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> plain = nn.Embedding(50, 8, padding_idx=0)
+    >>> layer = build({"kind": "low_rank", "shape": [50, 8], "rank": 2, "padding_idx": 0}, like=plain)
+    >>> layer(torch.tensor([[3, 1, 0]])).shape
+    torch.Size([1, 3, 8])
     """
 
     word, noun, suffix = "embedding", "embedding", ""
@@ -33,7 +41,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         **sizes: Any,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, device="meta")
-        del self.weight  # the plain layer's, which takes no memory on `meta`
+        del self.weight  # the plain layer's weight, which takes no memory on `meta`
         padding_row = None if padding_idx is None else torch.zeros(embedding_dim, device=device, dtype=dtype)
         self.register_buffer("padding_row", padding_row)
         self.allocate(num_embeddings, embedding_dim, **sizes, device=device, dtype=dtype)
@@ -50,8 +58,8 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
             raise LpCompressError(f"the layer must be a plain torch.nn.Embedding. Got {type(like).__name__}.")
         if type(like).forward is not nn.Embedding.forward:
             raise LpCompressError(
-                f"the layer must be a plain torch.nn.Embedding. Got {type(like).__name__}, which has a forward"
-                " of its own (a scaled embedding, perhaps); it cannot be replaced yet."
+                f"the layer must be a plain torch.nn.Embedding. Got {type(like).__name__}, which overrides"
+                " forward (to scale the rows, perhaps) and cannot be replaced yet."
             )
         if like.max_norm is not None or like.sparse:
             raise LpCompressError(
@@ -66,7 +74,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
 
     @classmethod
     def spec_beside(cls, like: nn.Embedding) -> Spec:
-        """Return the number of the padding row."""
+        """Return the index of the padding row."""
         return {"padding_idx": like.padding_idx}
 
     @classmethod
@@ -80,7 +88,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         return cls(rows, columns, padding_idx=padding_idx, **cls.sizes_in(spec), **where)
 
     def spec(self) -> Spec:
-        """Return kind, sizes and the number of the padding row."""
+        """Return kind, sizes and the index of the padding row."""
         return {**super().spec(), **self.spec_beside(self)}
 
     def keep(self, like: nn.Embedding) -> None:
@@ -89,15 +97,15 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
             self.padding_row.copy_(like.weight[self.padding_idx])
 
     def forward(self, ids: Tensor, *, project: bool = False) -> Tensor:
-        """Look rows up, or multiply by the transposed matrix.
+        """Look up rows, or multiply by the transposed matrix.
 
         Parameters
         ----------
         ids : integer Tensor of any shape
             With `project`, hidden states of shape (..., d) instead.
         project : bool, default=False
-            Multiply by the transposed matrix instead. A tied head uses its embedding so: through `forward`, because the
-            hooks that bring offloaded weights to the device are called there.
+            Multiply by the transposed matrix instead. A tied head calls its embedding this way, because the hooks that
+            bring offloaded weights to the device run with `forward`.
 
         Returns
         -------
@@ -111,7 +119,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         return torch.where(self.is_padding(ids).unsqueeze(-1), self.padding_row, rows)
 
     def is_padding(self, ids: Tensor) -> Tensor:
-        """Tell which of `ids` are the padding token."""
+        """Return which of `ids` are the padding token: bool of the shape of `ids`."""
         return ids.eq(self.padding_idx)  # type: ignore[arg-type]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -137,7 +145,13 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
 
     @torch.no_grad()
     def resize(self, num_embeddings: int) -> None:
-        """Drop the last rows, or append rows near to the mean row, in place."""
+        """Drop the last rows, or append approximations of the mean row, in place.
+
+        Raises
+        ------
+        LpCompressError
+            If `num_embeddings` is less than 1.
+        """
         if num_embeddings < 1:
             raise LpCompressError(f"an embedding must keep at least one row. Got {num_embeddings}.")
         if num_embeddings < self.num_embeddings:

@@ -1,4 +1,4 @@
-"""The linear role: drop-in replacements of `nn.Linear`, and of transformers' `Conv1D`, its transposed twin."""
+"""The linear role: drop-in replacements of `nn.Linear`, and of transformers' `Conv1D`, whose weight is transposed."""
 
 from typing import Any, Self
 
@@ -12,10 +12,17 @@ from lpcompress.formats.sizes import Spec, read_shape
 
 
 class CompressedLinear(FactoredMatrix, nn.Linear):
-    """Linear layer whose matrix (outputs, inputs) is held as a factorization.
+    """Linear layer whose matrix (outputs, inputs) is stored as a factorization.
 
     `in_features` and `out_features` are those of the plain layer. If `transposed`, the plain layer is a `Conv1D`, whose
     weight is (inputs, outputs).
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> layer = build({"kind": "low_rank_linear", "shape": [6, 4], "rank": 2}, like=nn.Linear(4, 6))
+    >>> layer(torch.randn(3, 4)).shape
+    torch.Size([3, 6])
     """
 
     word, noun, suffix = "linear", "linear layer", "_linear"
@@ -33,7 +40,7 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         **sizes: Any,
     ) -> None:
         super().__init__(in_features, out_features, bias=False, device="meta")
-        del self.weight, self.bias  # the plain layer's, which take no memory on `meta`
+        del self.weight, self.bias  # the plain layer's weight and bias; on `meta`, the weight takes no memory
         self.transposed = transposed
         self.allocate(out_features, in_features, **sizes, device=device, dtype=dtype)
         zeros = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
@@ -79,7 +86,7 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         return self.project(hidden, self.bias)
 
     def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one replaces: (outputs, inputs), or transposed as it was."""
+        """Return the weight of the plain layer that this one replaces: (outputs, inputs) unless `transposed`."""
         matrix = self.factorization().dense()
         return matrix.T.contiguous() if self.transposed else matrix
 

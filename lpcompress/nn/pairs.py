@@ -1,4 +1,4 @@
-"""Classes of the pairs of form and role that have something of their own, beyond what their form and their role say.
+"""Classes of the pairs of form and role that need code of their own.
 
 All other pairs are derived in `nn.registry`.
 """
@@ -16,21 +16,28 @@ from lpcompress.nn.linear import CompressedLinear
 
 
 class ClusteredLinear(ClusteredMatrix, CompressedLinear):
-    """Linear layer whose outputs are clustered, each cluster with a basis of its own.
+    """Linear layer whose outputs are clustered, each cluster with its own basis.
 
-    y_c = codes_c (bases_c x), put back in the order of the outputs.
+    y_c = codes_c (bases_c x), then restored to the order of the outputs.
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> spec = {"kind": "clustered_linear", "shape": [6, 4], "ranks": [2, 1], "rows": [4, 2]}
+    >>> [(name, tuple(tensor.shape)) for name, tensor in build(spec, like=nn.Linear(4, 6)).named_parameters()]
+    [('weight', (10,)), ('bases', (3, 4)), ('bias', (6,))]
     """
 
     kind = "clustered_linear"
 
     @torch.no_grad()
     def sort_outputs(self) -> Tensor:
-        """Leave the outputs in the order of the clusters, in place, which saves a permutation in each call.
+        """Reorder the outputs by cluster, in place, which saves a permutation in each call.
 
         Returns
         -------
         int64 Tensor of shape (n,)
-            The former number of each output. Whatever comes next must take its inputs in this order.
+            Former index of each output. The next layer must take its inputs in this order.
         """
         order = self.offsets.argsort(stable=True)
         self.offsets.copy_(self.offsets[order])
@@ -41,7 +48,7 @@ class ClusteredLinear(ClusteredMatrix, CompressedLinear):
 
 
 class SketchedLinear(SketchedMatrix, CompressedLinear):
-    """Linear layer made of two random sketches: l k (d_in + d_out) numbers to train, and a bias.
+    """Linear layer made of two random sketches: l k (d_in + d_out) trainable numbers, and a bias.
 
     Parameters
     ----------
@@ -49,11 +56,16 @@ class SketchedLinear(SketchedMatrix, CompressedLinear):
     sketch_size : int
         k, rows of one sketch.
     repetitions : int, default=1
-        l, sketches whose mean is taken.
+        l, number of sketches that are averaged.
     seed : int
-        Of signs and initial values, 0 to 2^40. Give every layer of a network its own.
+        Seed of signs and initial values, 0 to 2^40. Give each layer of a network a different one.
     others
         bias, device, dtype: as for `torch.nn.Linear`.
+
+    Raises
+    ------
+    LpCompressError
+        If the seed is out of range; raised by the first product.
 
     References
     ----------
@@ -79,7 +91,7 @@ class SketchedLinear(SketchedMatrix, CompressedLinear):
 
 
 class SketchedConvolution(SketchedMatrix, CompressedConvolution):
-    """Convolution made of two random sketches: l k h w (channels in + channels out) numbers to train, and a bias.
+    """Convolution made of two random sketches: l k h w (channels in + channels out) trainable numbers, and a bias.
 
     Base of `SketchedConv1d` and `SketchedConv2d`.
 
@@ -90,9 +102,9 @@ class SketchedConvolution(SketchedMatrix, CompressedConvolution):
     sketch_size : int
         k, rows of one sketch.
     repetitions : int, default=1
-        l, sketches whose mean is taken.
+        l, number of sketches that are averaged.
     seed : int
-        Of signs and initial values, 0 to 2^40. Give every layer of a network its own.
+        Seed of signs and initial values, 0 to 2^40. Give each layer of a network a different one.
 
     References
     ----------

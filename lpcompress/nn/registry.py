@@ -1,4 +1,4 @@
-"""One class for each stored form in each role; building modules, and reading their sizes back."""
+"""The classes of every stored form in every role; building modules from specs and factorizations."""
 
 from functools import cache
 from typing import Any
@@ -22,9 +22,9 @@ ROLES: tuple[type[FactoredMatrix], ...] = (
     CompressedConvolution,
     CompressedBareWeight,
 )
-"""What a plain layer does with its matrix."""
+"""The roles: what a plain layer does with its matrix."""
 
-PUBLIC = "lpcompress.nn"  # the module that pickles name for derived classes; its `__getattr__` finds them
+PUBLIC = "lpcompress.nn"  # `__module__` of derived classes in pickles; its `__getattr__` finds them
 
 
 def modules() -> dict[str, type[FactoredMatrix]]:
@@ -42,13 +42,13 @@ def modules() -> dict[str, type[FactoredMatrix]]:
         for role in ROLES
         for name, form in FORMATS.items()
         if form.looks_rows_up or not role.needs_rows
-        for module in modules_of(name, form, role)  # type: ignore[arg-type]  # mypy denies that classes have hashes
+        for module in modules_of(name, form, role)  # type: ignore[arg-type]  # mypy does not know that classes are hashable
     }
 
 
 @cache
 def modules_of(name: str, form: type[FactoredMatrix], role: type[FactoredMatrix]) -> tuple[type[FactoredMatrix], ...]:
-    """Return the classes of one form in one role: those in `pairs`, else one that is derived from both.
+    """Return the classes of one form in one role: those in `pairs`, else one derived from both.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def modules_of(name: str, form: type[FactoredMatrix], role: type[FactoredMatrix]
 
 
 def derive(name: str, form: type[FactoredMatrix], role: type[FactoredMatrix]) -> type[FactoredMatrix]:
-    """Make the class of a form in a role; the parameters are those of `modules_of`."""
+    """Derive the class of a form in a role; the parameters are those of `modules_of`."""
     called = form.prefix + role.__name__.removeprefix("Compressed")
     first_line, how = (str(each.__doc__).partition("\n")[0] for each in (role, form))
     return type(
@@ -77,7 +77,13 @@ def derive(name: str, form: type[FactoredMatrix], role: type[FactoredMatrix]) ->
 
 
 def is_compressed_module(module: nn.Module) -> bool:
-    """Tell whether `module` is a compressed layer of this package."""
+    """Return whether `module` is a compressed layer of this package.
+
+    Examples
+    --------
+    >>> is_compressed_module(nn.Linear(3, 2))
+    False
+    """
     return isinstance(module, FactoredMatrix)
 
 
@@ -95,25 +101,37 @@ def role_of(layer: nn.Module) -> type[FactoredMatrix] | None:
 
 
 def noun_of(word: str) -> str:
-    """Return what a sentence calls a layer whose role has the name `word` in reports: "linear" is a "linear layer"."""
+    """Return the noun for a layer of the role `word`, for messages; other words are returned unchanged.
+
+    Examples
+    --------
+    >>> noun_of("conv")
+    'convolution'
+    """
     return next((role.noun for role in ROLES if role.word == word), word)
 
 
 def spec_of(module: FactoredMatrix) -> Spec:
-    """Return the kind and the sizes of `module`, from which `build` builds an empty copy; fit for JSON."""
+    """Return the kind and the sizes of `module`, from which `build` builds an empty copy; JSON-serializable.
+
+    Examples
+    --------
+    >>> spec_of(build({"kind": "low_rank_linear", "shape": [6, 4], "rank": 2, "p": 1.0}, like=nn.Linear(4, 6)))
+    {'kind': 'low_rank_linear', 'shape': [6, 4], 'rank': 2}
+    """
     return module.spec()
 
 
 def build(spec: Spec, like: nn.Module) -> Any:
-    """Build the module that a spec describes, with zeros for numbers, for the place of a plain layer.
+    """Build the replacement of a plain layer that a spec describes, with all numbers zero.
 
     Parameters
     ----------
     spec : dict
-        As `spec_of` returns it. Keys that the kind does not know (method, p) are ignored. The spec may come from
-        anybody's `config.json`, so every size is checked.
+        As returned by `spec_of`. Keys that the kind does not use (method, p) are ignored. Every size is checked,
+        because the spec may come from an untrusted `config.json`.
     like : nn.Module
-        The plain layer. The new module has its device (`meta` too), dtype and mode, and is trained where it is.
+        The plain layer. The new module has its device (also `meta`), dtype, training mode and `requires_grad`.
 
     Returns
     -------
@@ -122,7 +140,7 @@ def build(spec: Spec, like: nn.Module) -> Any:
     Raises
     ------
     CheckpointError
-        If the spec makes no sense, or describes no replacement of `like`.
+        If the spec is invalid, or does not describe a replacement of `like`.
     LpCompressError
         If `like` does more than multiply by its matrix.
 
@@ -151,14 +169,14 @@ def build(spec: Spec, like: nn.Module) -> Any:
 
 
 def from_factorization(factorization: Factorization, like: nn.Module) -> Any:
-    """Build the module that holds a factorization, for the place of a plain layer.
+    """Build the replacement of a plain layer that holds a factorization of its matrix.
 
     Parameters
     ----------
     factorization : Factorization
-        Of the matrix of `like`, (n, d).
+        Factorization of the matrix of `like`, (n, d).
     like : nn.Module
-        The plain layer. The new module has its device, dtype, padding row, bias and mode.
+        The plain layer. The new module has its device, dtype, padding row, bias, training mode and `requires_grad`.
 
     Returns
     -------
@@ -167,7 +185,7 @@ def from_factorization(factorization: Factorization, like: nn.Module) -> Any:
     Raises
     ------
     LpCompressError
-        If `like` has no matrix, does more than multiply by it, or the form cannot do what its role needs.
+        If `like` has no matrix or does more than multiply by it, or if the form does not support its role.
 
     Examples
     --------
@@ -185,4 +203,4 @@ def from_factorization(factorization: Factorization, like: nn.Module) -> Any:
             module = build(spec | cls.spec_beside(like), like)
             module.fill(factorization, like)
             return module
-    raise LpCompressError(f"no module holds a {type(factorization).__name__} in the place of {type(like).__name__}.")
+    raise LpCompressError(f"no module holds a {type(factorization).__name__} in place of {type(like).__name__}.")

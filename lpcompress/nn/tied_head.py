@@ -1,4 +1,4 @@
-"""The language-model head that shares a compressed embedding."""
+"""The language-model head that is tied to a compressed embedding."""
 
 from typing import ClassVar
 
@@ -12,12 +12,26 @@ from lpcompress.nn.embedding import CompressedEmbedding
 class TiedHead(nn.Linear):
     """A language-model head that multiplies by the transposed matrix of a compressed embedding.
 
-    It has a bias at most. The embedding is *referred to*, not registered: its parameters are stored once,
-    and whatever happens to them (training, moving, resizing) happens here too. There is no `weight`,
-    so that nothing of transformers tries to tie or initialise one.
+    Its only parameter is an optional bias. The embedding is *referenced*, not registered: its parameters are stored
+    once, and training, moving or resizing them takes effect here too. There is no `weight`, so that transformers does
+    not try to tie or initialise one.
+
+    Parameters
+    ----------
+    embedding : CompressedEmbedding
+        Of shape (n, d).
+    bias : Parameter of shape (n,) or None
+
+    Examples
+    --------
+    >>> from lpcompress.nn import build
+    >>> spec = {"kind": "low_rank", "shape": [50, 8], "rank": 2, "padding_idx": None}
+    >>> head = TiedHead(build(spec, like=nn.Embedding(50, 8)), bias=None)
+    >>> head(torch.randn(3, 8)).shape
+    torch.Size([3, 50])
     """
 
-    _is_hf_initialized: ClassVar = True  # or GPT-2's initialisation looks for a weight (transformers 5.0)
+    _is_hf_initialized: ClassVar = True  # else GPT-2's initialisation looks for a weight (transformers 5.0)
 
     def __init__(self, embedding: CompressedEmbedding, bias: nn.Parameter | None) -> None:
         nn.Module.__init__(self)
@@ -26,7 +40,7 @@ class TiedHead(nn.Linear):
 
     @property
     def embedding(self) -> CompressedEmbedding:
-        """The embedding that is shared."""
+        """The shared embedding."""
         return self.reference[0]
 
     @property
@@ -46,12 +60,12 @@ class TiedHead(nn.Linear):
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Give the bias the length of the embedding after a resize, with zeros for new tokens."""
+        """Resize the bias after a resize of the embedding, with zeros for new tokens."""
         if self.bias is not None:
             self.bias.data = functional.pad(self.bias.data, (0, self.out_features - self.bias.shape[0]))
 
     def plain(self) -> nn.Linear:
-        """Return an ordinary layer with the same bias and, until it is tied, no weight."""
+        """Return a plain linear layer with the same bias; its weight is on `meta` until it is tied."""
         plain = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
         plain.bias = self.bias
         return plain

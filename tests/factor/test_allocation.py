@@ -1,4 +1,4 @@
-"""The shared budget, against brute force."""
+"""Allocation of a budget, against brute force."""
 
 import itertools
 
@@ -14,7 +14,7 @@ CURVES = st.lists(POINTS.map(Curve.through), min_size=1, max_size=3)
 
 
 def on_line(points, size):
-    """The least value at `size` over all chords between points: the lower convex hull, by definition."""
+    """Return the lower convex hull at `size` by definition: the least value over all chords between points."""
     below = [loss for left, loss in points if left <= size]
     chords = [
         a[1] + (b[1] - a[1]) * (size - a[0]) / (b[0] - a[0])
@@ -33,7 +33,7 @@ def test_the_hull_is_the_least_chord(points):
 
 @settings(deadline=None, max_examples=60)
 @given(CURVES, st.lists(st.floats(0.1, 10), min_size=3, max_size=3), st.integers(0, 30))
-def test_no_other_way_to_share_loses_less(curves, weights, budget):
+def test_no_other_allocation_loses_less(curves, weights, budget):
     named = {str(i): curve for i, curve in enumerate(curves)}
     sensitivity = dict(zip(named, weights, strict=False))
     least = [curve.sizes[0] for curve in curves]

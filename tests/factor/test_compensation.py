@@ -1,4 +1,4 @@
-"""Compensated rounding against GPTQ as it is published, and against the products with the inputs themselves."""
+"""Compensated rounding against GPTQ as published, and by the error of products with inputs."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from lpcompress.factor.whitening import DAMPING, Whitener
 
 
 def inputs_that_hang_together(rows=800, d=40, seed=0):
-    """Inputs of falling energy, correlated, as those of a linear layer are."""
+    """Correlated inputs of decreasing energy, like those of a linear layer."""
     generator = torch.Generator().manual_seed(seed)
     mixed = torch.randn(rows, d, generator=generator) * 0.85 ** torch.arange(d)
     return mixed @ torch.randn(d, d, generator=generator) + 0.1 * torch.randn(rows, d, generator=generator)
@@ -25,7 +25,7 @@ def moment_of(inputs):
 
 
 def gptq(matrix, moment, kept, steps, bits, order):
-    """Algorithm 1 of Frantar et al. (2023) with blocks of one column: columns in `order`, errors spread by U."""
+    """Algorithm 1 of Frantar et al. (2023) with blocks of one column: columns in `order`, errors fed back by U."""
     upper = torch.linalg.cholesky(torch.linalg.inv(moment[order][:, order]), upper=True)
     rows, kept, half = matrix.double()[:, order], kept[:, order], 2 ** (bits - 1)
     fitted = torch.empty_like(rows)
@@ -39,7 +39,7 @@ def gptq(matrix, moment, kept, steps, bits, order):
 
 @pytest.mark.parametrize("bits", [0, 1, 2, 4])
 @pytest.mark.parametrize("d", [40, 150])  # less and more than a block
-def test_it_is_gptq_from_the_most_energetic_column_on(bits, d):
+def test_it_is_gptq_with_columns_by_descending_energy(bits, d):
     moment = moment_of(inputs_that_hang_together(d=d))
     whitener = Whitener.of(moment)
     matrix = torch.randn(30, d, generator=torch.Generator().manual_seed(1)).double()
@@ -103,11 +103,11 @@ def test_products_with_the_inputs_are_nearer_at_the_same_size(ratio):
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 0.15), (torch.bfloat16, 0.25)])
-def test_axes_are_those_of_the_products_where_these_are_few(dtype, bound):
+def test_axes_are_those_of_the_products_with_inputs_of_low_rank(dtype, bound):
     generator = torch.Generator().manual_seed(4)
     inputs = torch.randn(900, 4, generator=generator) @ torch.randn(4, 64, generator=generator)
     inputs += 0.02 * torch.randn(900, 64, generator=generator)
-    matrix = torch.randn(800, 64, generator=generator).to(dtype)  # of full rank: four directions of it are seen
+    matrix = torch.randn(800, 64, generator=generator).to(dtype)  # of full rank; the inputs are nearly of rank 4
     whitener = Whitener.of(moment_of(inputs))
     fitted = choose(matrix, "sparse", 0.9, Settings(), whitener=whitener).factorization
     assert fitted.basis is not None and fitted.basis.dtype == dtype
@@ -116,15 +116,15 @@ def test_axes_are_those_of_the_products_where_these_are_few(dtype, bound):
     assert (outputs - inputs @ fitted.dense().float().T).norm() < bound * outputs.norm()
 
 
-def test_inputs_that_were_never_seen_are_no_trouble():
-    """A moment of rank one, and one of zero; what is stored is finite and of the size that was asked."""
+def test_singular_moments():
+    """With a moment of rank one or zero, the result is finite and of the requested size."""
     matrix = torch.randn(50, 24, generator=torch.Generator().manual_seed(5))
     for moment in (torch.ones(24, 24), torch.zeros(24, 24)):
         fitted = choose(matrix, "sparse", 0.7, Settings(), whitener=Whitener.of(moment)).factorization
         assert bool(torch.isfinite(fitted.dense()).all()) and fitted.n_bytes <= 0.3 * matrix.numel() * 4
 
 
-def test_row_weights_leave_the_calibrated_rows_as_they_are():
+def test_row_weights_with_calibration():
     matrix = torch.randn(60, 40, generator=torch.Generator().manual_seed(6))
     whitener, weights = Whitener.of(moment_of(inputs_that_hang_together())), torch.rand(60) + 0.1
     fitted = choose(matrix, "sparse", 0.75, Settings(), weights, whitener=whitener).factorization
@@ -145,7 +145,7 @@ def test_auto_compares_by_products():
 
 
 @pytest.mark.parametrize("shape", [(400, 48), (48, 120), (200, 64)])
-def test_the_curve_expects_what_the_fit_then_loses(shape):
+def test_the_curve_predicts_the_loss_of_the_fit(shape):
     inputs = inputs_that_hang_together(d=shape[1])
     matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(8))
     whitener = Whitener.of(moment_of(inputs))

@@ -1,4 +1,4 @@
-"""A method is one file and one row: what a new one can do at once, without another line anywhere."""
+"""A new method is one file and one row: no other code is needed."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
 
 FILE = '''
-"""Columns: those of the most energy are kept, the others are zero."""
+"""Column selection: the columns of the most energy are kept, the others are zero."""
 
 import torch
 
@@ -41,21 +41,21 @@ ROW = """methods.Method(
 
 @pytest.fixture
 def file(tmp_path):
-    """The directory with the method's one file."""
+    """Directory that contains the file of the method."""
     (tmp_path / "columns.py").write_text(FILE)
     return tmp_path
 
 
 @pytest.fixture
 def row(file, monkeypatch):
-    """The method's one row in the table."""
+    """Adds the row of the method to the table."""
     monkeypatch.syspath_prepend(file)
     monkeypatch.setitem(methods.METHODS, "columns", eval(ROW))
 
 
 @pytest.fixture
 def matrix():
-    """Columns that fade."""
+    """Columns of decreasing energy."""
     return torch.randn(300, 40, generator=torch.Generator().manual_seed(0)) * 0.8 ** torch.arange(40)
 
 
@@ -74,7 +74,7 @@ def test_other_norms_and_row_weights(row, matrix):
     assert least < error
 
 
-def test_the_curve_tells_what_the_fits_lose(row, matrix):
+def test_the_curve_is_the_loss_of_the_fits(row, matrix):
     curve = curves_of(matrix, "columns", Budget(matrix.numel() * 4, 4), Settings())["columns"]
     for size, loss in curve.points():
         fitted = factorize(matrix, "columns", ratio=1 - (size + 0.5) / (matrix.numel() * 4))
@@ -87,7 +87,7 @@ def test_auto_where_the_row_says_so(row, matrix):
     assert tuple(names) == methods.candidates(under_size=True) == ("sparse", "lp", "columns")
 
 
-def test_an_unknown_method_is_told_of_it(row, matrix):
+def test_the_message_for_an_unknown_method_lists_it(row, matrix):
     with pytest.raises(LpCompressError, match=r"sparse, adaptive, lp, messi, svd, columns or auto\. Got 'pca'"):
         factorize(matrix, "pca")
 
@@ -123,12 +123,12 @@ assert "columns" in open(sys.argv[1] + "/smaller/lpcompress.json").read()
 try:
     Plan(method="columns", clusters=4)  # its row says one_subspace
 except PlanError:
-    print("every room knows it")
+    print("known everywhere")
 """
 
 
-def test_every_room_knows_it(file, tiny_model, tokenizer, fresh_python):
+def test_checkpoints_command_line_and_plan_know_it(file, tiny_model, tokenizer, fresh_python):
     tiny_model("bert").save_pretrained(file / "model")
     tokenizer("bert").save_pretrained(file / "model")
     done = fresh_python(f"import sys; sys.path.insert(0, {str(file)!r})\n{SCRIPT}", file / "model", COLUMNS="200")
-    assert done.stdout.endswith("every room knows it\n"), done.stderr
+    assert done.stdout.endswith("known everywhere\n"), done.stderr

@@ -1,4 +1,4 @@
-"""A stored form is one file and one row: what a new one can do at once, without another line anywhere."""
+"""A new stored form is one file and one row: no other code is needed."""
 
 import copy
 import pickle
@@ -112,14 +112,14 @@ NAMES = {"halved": "HalvedEmbedding", "halved_linear": "HalvedLinear", "halved_c
 
 @pytest.fixture
 def file(tmp_path):
-    """The directory with the form's one file."""
+    """Directory that contains the file of the form."""
     (tmp_path / "halved.py").write_text(FILE)
     return tmp_path
 
 
 @pytest.fixture
 def halved(file, monkeypatch):
-    """The form's one file, with its one row in the table."""
+    """The module of the form, with its row in the table."""
     monkeypatch.syspath_prepend(file)
     import halved
 
@@ -129,7 +129,7 @@ def halved(file, monkeypatch):
 
 @pytest.fixture(params=ROLES)
 def case(request, halved):
-    """The kind, a plain layer whose odd columns are zero, the module in its place, inputs."""
+    """The kind, a plain layer whose odd columns are zero, the module that replaces it, and inputs."""
     torch.manual_seed(0)
     plain, inputs = (make() for make in ROLES[request.param])
     matrix = role_of(plain).matrix_of(plain)
@@ -166,7 +166,7 @@ def test_specs_copies_and_pickles(case):
         assert torch.equal(outputs(other, inputs), outputs(module, inputs))
 
 
-def test_its_classes_have_names(case):
+def test_its_classes_are_named(case):
     kind, _, module, _ = case
     name = NAMES.get(kind, "HalvedBareWeight")
     assert type(module) is getattr(lpcompress.nn, name)
@@ -174,7 +174,7 @@ def test_its_classes_have_names(case):
     assert "Stored as `weight` (n, d / 2)." in type(module).__doc__ and role_of(module).__name__ in type(module).__doc__
 
 
-def test_without_its_row_it_is_gone(case, monkeypatch):
+def test_without_its_row_it_is_unknown(case, monkeypatch):
     _, plain, module, _ = case
     spec = spec_of(module)
     monkeypatch.delitem(FORMATS, "halved")
@@ -184,7 +184,7 @@ def test_without_its_row_it_is_gone(case, monkeypatch):
         getattr(lpcompress.nn, type(module).__name__)
 
 
-def test_rows_come_and_go(halved):
+def test_rows_are_appended_and_dropped(halved):
     plain = nn.Embedding(50, 8)
     module = from_factorization(halved.halve(plain.weight.detach(), None, None), plain)
     before = module.dense().detach()
@@ -246,7 +246,7 @@ def test_checkpoints(file, tiny_model, fresh_python):
     assert done.stdout.split() == [loader for _, loader in MODELS.values()], done.stderr
 
 
-def test_a_layer_of_odd_width_by_hand(halved):
+def test_a_matrix_of_odd_width(halved):
     matrix = torch.arange(15.0).view(3, 5)
     fitted = halved.halve(matrix, None, None)
     assert torch.equal(fitted.dense(), matrix * torch.tensor([1.0, 0, 1, 0, 1])) and fitted.n_parameters == 9

@@ -1,4 +1,4 @@
-"""Bits and levels in bytes: both ways, on every device."""
+"""Packing bits and levels into bytes, and unpacking them."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_levels_survive_packing(columns, bits, seed):
 
 def test_tables_are_copied_to_a_device_once():
     packed = torch.zeros(2, 3, dtype=torch.uint8, device="meta")
-    with torch.inference_mode():  # what is made here must serve training too
+    with torch.inference_mode():  # tables cached here must be usable in training
         assert unpack_bits(packed).shape == (2, 24) and unpack_levels(packed, 2, torch.float32).shape == (2, 12)
     bits, levels = packing._bits_on(packed.device), packing._levels_on(2, packed.device)
     assert bits.is_meta and levels.is_meta and not bits.is_inference() and not levels.is_inference()

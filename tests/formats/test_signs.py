@@ -1,4 +1,4 @@
-"""The generator against its published outputs and against Python's own integers."""
+"""The generator against its published outputs and against Python integers."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from lpcompress.formats.signs import LARGEST_SEED, STREAM, sign_matrix, splitmix
 
 
 def outputs(seed, start, count):
-    """splitmix64 in integers of unlimited size, after Vigna's C code."""
+    """splitmix64 in Python integers, after Vigna's C code."""
     words = []
     for i in range(start + 1, start + count + 1):
         z = (seed + i * 0x9E3779B97F4A7C15) % 2**64
@@ -32,7 +32,7 @@ def test_published_outputs():
 
 
 @pytest.mark.parametrize(("seed", "start"), [(0, 0), (LARGEST_SEED, 7), (3, STREAM + 1)])
-def test_against_integers_of_unlimited_size(seed, start):
+def test_against_python_integers(seed, start):
     assert [word % 2**64 for word in splitmix64(seed, start, 50).tolist()] == outputs(seed, start, 50)
 
 

@@ -48,7 +48,7 @@ def test_forward_and_backward_are_those_of_the_dense_layer(layer_and_input):
     layer, inputs = layer_and_input
     plain = layer.plain()
     assert type(plain) in layer.replaces and torch.equal(plain.weight, layer.dense())
-    dense = layer.dense()  # through which autograd finds the gradient of the sketches by another way
+    dense = layer.dense()  # autograd reaches the sketches through it by another path
     weights = dict(plain.named_parameters()) | {"weight": dense}
     expected = torch.func.functional_call(plain, weights, (inputs,))
     torch.testing.assert_close(layer(inputs), expected)
@@ -79,7 +79,7 @@ def count(module):
 
 @pytest.mark.parametrize(("size", "repetitions"), [(1, 1), (4, 3)])
 def test_parameter_counts_of_the_paper(size, repetitions):
-    """FC l k (d1 + d2), convolution l k h w (d1 + d2); nothing else is stored."""
+    """Linear: l k (d1 + d2); convolution: l k h w (d1 + d2); nothing else is stored."""
     layers = {
         SketchedLinear(20, 50, size, repetitions, seed=0, bias=False): 70,
         SketchedConv2d(20, 50, (3, 5), size, repetitions, seed=0, bias=False): 15 * 70,
@@ -92,7 +92,7 @@ def test_parameter_counts_of_the_paper(size, repetitions):
 
 
 def test_the_dense_weight_is_never_formed():
-    """No tensor of 60,000 numbers is made in forward or backward, and no signs are kept between them."""
+    """Neither forward nor backward creates a tensor of 60,000 numbers, and no signs are kept between them."""
     layer = SketchedLinear(300, 200, 8, seed=0)
     inputs = torch.randn(5, 300, requires_grad=True)
     largest = 0
@@ -141,7 +141,7 @@ def test_a_spec_is_enough_to_rebuild(layer_and_input):
         assert torch.equal(copied(inputs), layer(inputs))
 
 
-def test_the_layer_says_what_it_is():
+def test_repr():
     text = repr(SketchedConv2d(6, 8, 3, 2, seed=1))
     assert text == "SketchedConv2d(kind=sketched_conv2d, shape=[8, 54], sketch_size=2, repetitions=1, seed=1)"
 
@@ -175,7 +175,7 @@ def test_the_ratio_is_kept(plain, repetitions):
 
 
 @torch.no_grad()
-def test_starts_from_a_dense_layer():
+def test_sketches_of_a_dense_layer():
     torch.manual_seed(0)
     plain = nn.Conv2d(16, 24, 3, stride=2).eval().half()
     nearest, unbiased = (
@@ -209,7 +209,7 @@ def test_what_cannot_be_sketched(plain, options, message):
         sketched_like(plain, **{"seed": 0} | options)
 
 
-def test_layers_of_a_kind_of_their_own_are_refused():
+def test_subclasses_of_plain_layers_are_refused():
     class Odd(nn.Linear):
         pass
 

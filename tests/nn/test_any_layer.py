@@ -1,4 +1,4 @@
-"""Every method in every role, over shapes, dtypes, sizes and matrices that nobody would think of."""
+"""Every method in every role, over random shapes, dtypes, sizes and degenerate matrices."""
 
 from dataclasses import dataclass
 from math import prod
@@ -17,13 +17,13 @@ from lpcompress.factor import METHODS, factorize
 from lpcompress.factor.methods.sketch import largest_sketch, nearest_sketch
 from lpcompress.nn import FROM_HEADS, INTO_HEADS, BareWeight, build, from_factorization, role_of, spec_of, window_of
 
-DTYPES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # and their precision
+DTYPES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # dtype -> tolerance
 TO_BE_TRAINED = "sketch"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A plain layer, its matrix (n, d), inputs, and what it computes from them with another weight."""
+    """A plain layer, its matrix (n, d), inputs, and its output as a function of inputs, weight and bias."""
 
     plain: nn.Module
     matrix: torch.Tensor
@@ -32,7 +32,7 @@ class Case:
 
 
 def matrix_of(draw, n, d, dtype):
-    """A matrix that is random, of low rank, of duplicates, with rows or columns of zeros, or of one row's scale."""
+    """A matrix: random, of low rank, with duplicate rows, rows or columns of zeros, rows of uneven scale, or zero."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     matrix = torch.randn(n, d, generator=generator)
     kind = draw(st.sampled_from(["random", "low rank", "duplicates", "empty rows", "empty columns", "uneven", "zero"]))
@@ -94,7 +94,7 @@ def cases(draw, role):
 
 
 def fit(case, method, ratio, p):
-    """The factorization of a layer's matrix."""
+    """Return the factorization of a layer's matrix."""
     if method != TO_BE_TRAINED:
         return factorize(case.matrix, method, ratio, p)
     n_bytes, window = int((1 - ratio) * case.matrix.numel() * case.matrix.element_size()), window_of(case.plain)
@@ -102,7 +102,7 @@ def fit(case, method, ratio, p):
 
 
 def outputs(module, inputs):
-    """What the model gets from a module; a bare weight is no layer, but a factor of an `einsum`."""
+    """Return the output of a module as a model computes it: a bare weight is an operand of `einsum`."""
     equation = getattr(module, "equation", None)
     return module(inputs) if equation is None else torch.einsum(equation, inputs, module)
 

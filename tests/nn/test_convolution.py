@@ -25,7 +25,7 @@ by_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(params=LAYERS)
 def case(request, random_factorization):
-    """A function kind -> (the module, the plain layer it stands for, an input)."""
+    """A function kind -> (the module, the plain layer that it replaces, an input)."""
 
     def make(kind):
         torch.manual_seed(0)
@@ -78,7 +78,7 @@ def test_half_precision_copies_and_the_compiled_module(case, kind):
     expected = module(hidden)
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(other(hidden), expected) and spec_of(other) == spec_of(module)
-    torch.compiler.reset()  # or too many modules share one piece of code
+    torch.compiler.reset()  # else many modules exceed the recompilation limit of one function
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(hidden), expected, atol=1e-5, rtol=1e-5)
     half = module.to(torch.bfloat16)(hidden.bfloat16())

@@ -27,7 +27,7 @@ def module(random_factorization, kind, equation):
     return from_factorization(random_factorization(kind, *shape), plain)
 
 
-def test_the_models_product_is_done_by_factors(module, equation, monkeypatch):
+def test_the_models_product_is_computed_by_factors(module, equation, monkeypatch):
     hidden = torch.randn(HIDDEN[equation], requires_grad=True)
     expected = torch.einsum(equation, hidden, module.dense())
     (gradient,) = torch.autograd.grad(expected.square().sum(), hidden)

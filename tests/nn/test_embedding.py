@@ -1,4 +1,4 @@
-"""Every kind of embedding against the plain layer with its own `.dense()`."""
+"""Compressed embeddings against the plain layer with their own `.dense()`."""
 
 import copy
 import pickle
@@ -17,7 +17,7 @@ by_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(params=[None, PADDING], ids=["no padding", "padding"])
 def pair(request, random_factorization):
-    """A function kind -> (the module, the plain layer it stands for)."""
+    """A function kind -> (the module, the plain layer that it replaces)."""
 
     def make(kind):
         torch.manual_seed(0)
@@ -124,7 +124,7 @@ def test_copies_give_the_same(pair, kind):
 def test_compile_without_graph_breaks(pair, kind):
     module, _ = pair(kind)
     ids = torch.randint(ROWS, (4, 9))
-    torch.compiler.reset()  # or too many modules share one piece of code
+    torch.compiler.reset()  # else many modules exceed the recompilation limit of one function
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(ids), module(ids), atol=1e-5, rtol=1e-5)
 
@@ -163,7 +163,7 @@ def test_resize(pair, kind, rows):
     torch.testing.assert_close(module(torch.arange(rows)), module.dense(), atol=1e-5, rtol=1e-5)
     empty = build(spec_of(module), nn.Embedding(rows, COLUMNS, device="meta"))
     assert {k: v.shape for k, v in empty.state_dict().items()} == {k: v.shape for k, v in module.state_dict().items()}
-    if rows > ROWS and kind != "clustered":  # the mean lies in the space of all rows, not in one cluster's
+    if rows > ROWS and kind != "clustered":  # the mean lies in the span of all rows, not in the subspace of one cluster
         torch.testing.assert_close(module.dense()[-1], mean, atol=1e-5, rtol=1e-4)
     if rows <= PADDING:
         assert module.padding_idx is None and "padding_row" not in module.state_dict()
@@ -193,7 +193,7 @@ DAMAGE = {
     "another table": ("clustered", "clusters", lambda t: t.zero_(), "'clusters' must"),
     "blocks that mark nothing": ("sparse", "blocks", lambda t: t.zero_(), "'blocks' must mark"),
     "blocks beyond the width": ("sparse", "blocks", lambda t: t.fill_(255), "beyond 20"),
-    "an empty mask": ("sparse", "masks", lambda t: t[5].zero_(), "not empty"),
+    "an empty mask": ("sparse", "masks", lambda t: t[5].zero_(), "non-empty mask"),
     "masks beyond the width": ("sparse", "masks", lambda t: t.copy_(t.roll(1)), "beyond 20|must agree|must mark"),
     "value offsets": ("sparse", "offsets", lambda t: t[9, 0].add_(1), "value offsets"),
     "mask offsets": ("sparse", "offsets", lambda t: t[9, 1].add_(1), "mask offsets"),
@@ -217,7 +217,7 @@ def test_check_finds_a_bit_beyond_the_width_in_the_last_mask(random_factorizatio
     row = next(r for r in range(ROWS) if module.blocks[r, 0] & 4)  # uses block 2: coordinates 16 to 19
     last = int(module.offsets[row + 1, 1]) - 1
     count = bin(module.masks[last]).count("1")
-    module.masks[last] = sum(1 << (7 - bit) for bit in range(count))  # as many bits, at the wrong end
+    module.masks[last] = sum(1 << (7 - bit) for bit in range(count))  # the same number of bits, beyond the width
     with pytest.raises(CheckpointError, match="'masks' must not point beyond 20"):
         module.check("layer")
 
@@ -230,7 +230,7 @@ class Scaled(nn.Embedding):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Scaled(ROWS, COLUMNS), "forward of its own"),
+        (Scaled(ROWS, COLUMNS), "overrides forward"),
         (nn.Embedding(ROWS, COLUMNS, max_norm=1.0), "max_norm"),
         (nn.Embedding(ROWS, COLUMNS, sparse=True), "sparse=True"),
     ],

@@ -18,7 +18,7 @@ by_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(params=["Linear", "no bias", "Conv1D"])
 def pair(request, random_factorization):
-    """A function kind -> (the module, the plain layer it stands for)."""
+    """A function kind -> (the module, the plain layer that it replaces)."""
 
     def make(kind):
         torch.manual_seed(0)
@@ -98,7 +98,7 @@ def test_copies_and_the_compiled_module_give_the_same(pair, kind):
     hidden = torch.randn(4, INPUTS)
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(other(hidden), module(hidden)) and spec_of(other) == spec_of(module)
-    torch.compiler.reset()  # or too many modules share one piece of code
+    torch.compiler.reset()  # else many modules exceed the recompilation limit of one function
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(hidden), module(hidden), atol=1e-5, rtol=1e-5)
 
@@ -136,7 +136,7 @@ def test_sorted_outputs_are_the_same_in_another_order(random_factorization):
     module.check("layer")
     assert spec_of(build(spec_of(module), nn.Linear(INPUTS, OUTPUTS))) == spec_of(module)
     module.offsets.data = module.offsets.flip(0)
-    with pytest.raises(CheckpointError, match="layer: 'offsets' must be in order"):
+    with pytest.raises(CheckpointError, match="layer: 'offsets' must be in ascending order"):
         module.check("layer")
 
 

@@ -1,4 +1,4 @@
-"""One class for each form in each role, under names that others import and that checkpoints hold."""
+"""One class for each form in each role, under the public names and the kinds stored in checkpoints."""
 
 import pickle
 
@@ -11,7 +11,7 @@ from lpcompress.formats import FORMATS
 from lpcompress.nn import FactoredMatrix, noun_of, role_of
 from lpcompress.nn.registry import ROLES, modules
 
-CLASSES = {  # kind in config.json, which can never change -> public name
+CLASSES = {  # kind in config.json, which must never change -> public name
     "low_rank": "FactoredEmbedding",
     "clustered": "ClusteredEmbedding",
     "sparse": "SparseCodedEmbedding",
@@ -46,7 +46,7 @@ def test_a_class_is_a_form_in_a_role(kind):
     assert module.__doc__ and module.__doc__ not in {each.__doc__ for each in (*FORMATS.values(), *ROLES)}
 
 
-def test_a_name_that_is_none_is_refused():
+def test_unknown_names_are_refused():
     with pytest.raises(AttributeError, match="no attribute 'SketchedEmbedding'"):
         lpcompress.nn.SketchedEmbedding  # noqa: B018
     with pytest.raises(ImportError):
@@ -74,8 +74,8 @@ SIZES |= {"sketch_size": 1, "repetitions": 1, "seed": 0, "padding_idx": None}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if not kind.endswith("_einsum")])
-def test_what_torch_gives_the_plain_layer_is_there(kind):
-    """Constructors of the plain layers run, so that no attribute of theirs is missing."""
+def test_all_attributes_of_the_plain_layer_exist(kind):
+    """The constructors of the plain layers run, so that none of their attributes is missing."""
     plain = next(each for each in PLAIN if isinstance(each, modules()[kind].replaces))
     spec = {"kind": kind, "shape": list(role_of(plain).matrix_of(plain).shape)} | SIZES
     module = lpcompress.nn.build(spec, plain)

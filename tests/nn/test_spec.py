@@ -1,4 +1,4 @@
-"""Specs come from anybody's config.json."""
+"""Specs come from an untrusted config.json, so every entry is checked."""
 
 import json
 
@@ -45,7 +45,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_spec_is_json_and_comes_back(kind):
+def test_a_spec_round_trips_through_json(kind):
     module = build(GOOD[kind], nn.Embedding(50, 8))
     assert json.loads(json.dumps(spec_of(module))) == GOOD[kind]
 
@@ -57,15 +57,15 @@ def test_bad_specs_are_refused(kind, change, message):
 
 
 @pytest.mark.parametrize("spec", [None, [], "low_rank", {}])
-def test_what_is_no_spec_is_refused(spec):
+def test_malformed_specs_are_refused(spec):
     with pytest.raises(CheckpointError, match="'kind' must be one of"):
         build(spec, nn.Embedding(50, 8))
 
 
 def test_a_factorization_without_a_module_is_refused(random_factorization):
-    with pytest.raises(LpCompressError, match="no module holds a SparseCoded in the place of LayerNorm"):
+    with pytest.raises(LpCompressError, match="no module holds a SparseCoded in place of LayerNorm"):
         from_factorization(random_factorization("sparse", 50, 8), nn.LayerNorm(8))
 
 
-def test_low_rank_in_the_place_of_a_linear_layer(random_factorization):
+def test_low_rank_in_place_of_a_linear_layer(random_factorization):
     assert isinstance(from_factorization(random_factorization("low_rank", 50, 8), nn.Linear(8, 50)), FactoredLinear)

@@ -13,30 +13,30 @@ from lpcompress.factor.whitening import whitened
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.packing import index_dtype
 
-DIRECTIONS = 4  # most groups by direction in the start
+DIRECTIONS = 4  # largest number of direction groups in the start
 ROUNDS = 12
 TOLERANCE = 1e-3  # stop when a round lowers the residual by less than this share
 FEW, MANY, MANY_BELOW = 8, 16, 0.3
-"""Clusters when the user leaves the number open: many below this share of kept numbers. Small subspaces have
-small bases, so that more of them pay; clusters that do not pay lose their rows by themselves."""
+"""Default numbers of clusters: few, or many below this share of bytes kept. Small subspaces have small bases, so that
+more of them pay off; clusters that do not pay off lose all their rows."""
 
 
 @whitened
 def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     """Cover the rows by subspaces of different dimension, under a budget of stored numbers.
 
-    Minimises sum_i dist(a_i, S_c(i))^2 + mu (sum_i rank_c(i) + d sum_c rank_c). Rows go to the cluster with
-    the least dist^2 + mu rank; a cluster's rank is the number of eigenvalues of its Gram matrix above
-    mu (n_c + d); mu is whatever meets the budget. Rows that weigh much thereby get many dimensions and
-    pay for them with rows that do not.
+    Minimises sum_i dist(a_i, S_c(i))^2 + mu (sum_i rank_c(i) + d sum_c rank_c). A row is assigned to
+    the cluster with the least dist^2 + mu rank; a cluster's rank is the number of eigenvalues of its Gram
+    matrix above mu (n_c + d); the multiplier mu is the one that meets the budget. Rows of large weight
+    thereby get many dimensions, at the expense of the other rows.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
     budget : Budget
     settings : Settings
-        `clusters` fixes their largest number; left open, 8, or 16 where little is kept. `seed` draws the
-        centres from which the starting groups grow.
+        `clusters` is their largest number; by default 8, or 16 if less than 30 % of the bytes are kept.
+        `seed` draws the initial centres of the starting groups.
 
     Raises
     ------
@@ -45,8 +45,8 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
 
     Notes
     -----
-    Ours. The Lagrangian is that of reverse water-filling for a mixture of Gaussian sources (Cover and Thomas,
-    "Elements of Information Theory", section 10.3.3), with dimensions in the place of bits.
+    Our own method. The Lagrangian is that of reverse water-filling for a mixture of Gaussian sources (Cover and Thomas,
+    "Elements of Information Theory", section 10.3.3), with dimensions in place of bits.
     """
     n, d = matrix.shape
     share = budget.n_bytes / (matrix.numel() * budget.item)
@@ -73,26 +73,26 @@ adaptive_curve = fitted_curve(adaptive)
 class _Model:
     labels: Tensor  # (n,), the clusters that the subspaces were fitted to
     subspaces: list[Subspace]
-    price: float  # mu: squared error that one stored number must save
+    price: float  # mu: squared error that one stored number must remove
     residual: float  # squared error that the subspaces leave
 
 
 def _first_labels(matrix: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Group the rows by direction, so that subspaces differ, times length, so that ranks do."""
+    """Group the rows by direction, so that subspaces differ, and by length, so that ranks differ."""
     groups = max(g for g in range(1, DIRECTIONS + 1) if g == 1 or (clusters % g == 0 and clusters >= 2 * g))
     parts = clusters // groups
     return group_by_direction(matrix, groups, generator) * parts + _cut_by_length(matrix, parts)
 
 
 def _cut_by_length(matrix: Tensor, parts: int) -> Tensor:
-    """Cut the rows, by length, into parts of equal sum of 1 / length^3: the short rows into many small ones.
+    """Split the rows by length into parts of equal sum of 1 / length^3, so that short rows form many small parts.
 
-    Where every row gets all the dimensions it wants, the short ones are those that do with fewer.
+    If the budget covers all the dimensions that rows need, short rows are those that need fewer.
     """
     lengths = torch.linalg.vector_norm(matrix, dim=1).double()
     order = lengths.argsort()
-    smallest = torch.finfo(lengths.dtype).tiny ** 0.25  # whose cube has an inverse
-    floor = 0.1 * float(lengths.median()) + smallest  # or one row of zeros were all the sum
+    smallest = torch.finfo(lengths.dtype).tiny ** 0.25  # its inverse cube is finite
+    floor = 0.1 * float(lengths.median()) + smallest  # else a single row of zeros would dominate the sum
     shares = lengths[order].clamp_min(floor).pow(-3).cumsum(0)
     labels = torch.empty_like(order)
     labels[order] = (shares / shares[-1] * parts).long().clamp_max(parts - 1)
@@ -108,8 +108,9 @@ def _assign(matrix: Tensor, model: _Model) -> Tensor:
 def _refit(matrix: Tensor, labels: Tensor, clusters: int, numbers: float) -> _Model:
     """Choose mu, the ranks and the bases for fixed labels.
 
-    One dimension of cluster c costs n_c + d numbers and saves its eigenvalue. Taking dimensions in
-    the order of what a number saves, until the budget is spent, is the bisection of mu.
+    One dimension of cluster c costs n_c + d numbers and removes its eigenvalue from the squared error.
+    Taking dimensions in descending order of eigenvalue per number, until the budget is spent, is
+    equivalent to a bisection of mu.
     """
     sizes = torch.bincount(labels, minlength=clusters).tolist()
     spectra = [principal_axes(matrix[labels == c], matrix.dtype) for c in range(clusters) if sizes[c]]

@@ -15,18 +15,18 @@ from lpcompress.formats.packing import CHUNK
 
 @whitened
 def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
-    """Return the better of two starts in the entrywise l_p norm; `robust` then descends from it.
+    """Return the better of two starts in the entrywise l_p norm; `robust` then lowers its error.
 
-    The provable start projects the rows on the k longest axes of the Löwner ellipsoid of
-    {x : ||A x||_p <= 1}, taken from Lewis weights. Its l_p error is within d^(1/p) sqrt(d - k) of the
-    least any rank-k matrix can have. At the size of an embedding that guarantee is weaker than SVD's
-    own, sqrt(n d) at p = 1, so SVD's subspace is the other start.
+    The provable start projects the rows onto the k leading eigenvectors of the matrix M of the
+    ellipsoid {x : x^T M x <= 1} around {x : ||A x||_p <= 1}, from Lewis weights. Its l_p error is at most
+    d^(1/p) sqrt(d - k) times that of the best rank-k matrix. At the size of an embedding this guarantee
+    is weaker than that of the SVD, sqrt(n d) at p = 1, so the SVD's subspace is the other start.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
     budget : Budget
-        Buys the same rank as for `svd`.
+        Gives the same rank as for `svd`.
     settings : Settings
         p in [1, 2]; with p = 2 the result is that of `svd`.
 
@@ -38,7 +38,7 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     References
     ----------
     Tukan, Maalouf, Weksler, Feldman, "Compressed Deep Networks: Goodbye SVD, Hello Robust Low-Rank
-    Approximation", arXiv:2009.05647 (the ellipsoid, by another algorithm: there by cutting planes).
+    Approximation", arXiv:2009.05647 (the ellipsoid; there the Löwner ellipsoid, by cutting planes).
     Cohen and Peng, "l_p row sampling by Lewis weights", STOC 2015.
     """
     rank = budget.rank(*matrix.shape)
@@ -52,28 +52,28 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
 
 
 def lewis_basis(matrix: Tensor, axes: Tensor, rank: int, p: float) -> Tensor:
-    """Return the `rank` longest axes of the ellipsoid of {x : ||A x||_p <= 1}, shape (d, rank).
+    """Return the `rank` leading eigenvectors of the ellipsoid of {x : ||A x||_p <= 1}, shape (d, rank).
 
-    A matrix without full column rank is rotated into its row space first.
+    A matrix without full column rank is first restricted to its row space.
 
     Parameters
     ----------
     axes : Tensor of shape (d, m)
-        Principal axes of the matrix, most important first.
+        Principal axes of the matrix, by descending eigenvalue.
     """
     inside = axes.to(matrix.dtype)
     lengths = sum((rows @ inside).square().sum(dim=0, dtype=torch.float64) for rows in matrix.split(CHUNK))
     known = int((lengths > lengths.max() * (100 * torch.finfo(matrix.dtype).eps) ** 2).sum())
     if known == matrix.shape[1]:
-        return _longest(lewis_ellipsoid(matrix, p), rank).to(matrix.dtype)
+        return _leading(lewis_ellipsoid(matrix, p), rank).to(matrix.dtype)
     inside = inside[:, :known]
-    return inside @ _longest(lewis_ellipsoid(matrix @ inside, p), rank).to(matrix.dtype)
+    return inside @ _leading(lewis_ellipsoid(matrix @ inside, p), rank).to(matrix.dtype)
 
 
-def _longest(ellipsoid: Tensor, rank: int) -> Tensor:
+def _leading(ellipsoid: Tensor, rank: int) -> Tensor:
     return fix_signs(torch.linalg.eigh(ellipsoid).eigenvectors.flip(1))[:, :rank]
 
 
 def _error_on(matrix: Tensor, basis: Tensor, p: float) -> float:
-    """Return the sum of |residual|^p after projection on the orthonormal columns of `basis`."""
+    """Return the sum of |residual|^p after projection onto the orthonormal columns of `basis`."""
     return sum(power_sum(rows - rows @ basis @ basis.T, p) for rows in matrix.split(CHUNK))

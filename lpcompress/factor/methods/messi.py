@@ -16,10 +16,10 @@ from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import index_dtype
 
-SAMPLE = 8192  # rows on which the starts are compared; the best one goes on with all rows
+SAMPLE = 8192  # rows on which the starts are compared; the best one continues on all rows
 ROUNDS = 20
 TOLERANCE = 1e-3  # stop when a round lowers the cost by less than this share
-OPEN_CLUSTERS = (2, 3, 5)  # tried, with 1, when the user leaves the number open
+OPEN_CLUSTERS = (2, 3, 5)  # tried, besides 1, if the number is not given
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ def messi(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered | Low
     """Cover the rows by k subspaces of equal dimension, by expectation maximisation from seeded starts.
 
     Minimises sum_i dist(a_i, nearest subspace)^q, q = `settings.distance_power`. For q < 2 every refit
-    weighs a row by dist^(q - 2) (iteratively reweighted least squares): a change of the loss alone
-    would leave both steps as they are.
+    weights a row by dist^(q - 2) (iteratively reweighted least squares); changing the loss alone
+    would change neither step.
 
-    A start groups the rows by direction (spherical k-means). On word embeddings the descent ends lower from there
-    than from the random partition of the paper: 4 % less error at k = 5 on MiniLM's.
+    A start groups the rows by direction (spherical k-means). On word embeddings the descent ends at a lower error than
+    from the paper's random partition: 4 % less at k = 5 on MiniLM's.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
     budget : Budget
-        Buys rank j = floor((bytes - offsets) / (item (n + k d))).
+        Gives rank j = floor((bytes - offsets) / (item (n + k d))).
     settings : Settings
-        `clusters` fixes k. Left open, 1, 2, 3 and 5 are tried and the least error wins; 1 is SVD, which
-        then comes back as one `LowRank`.
+        `clusters` fixes k. By default 1, 2, 3 and 5 are tried and the least error is kept; 1 is the SVD,
+        which is returned as a `LowRank`.
 
     Raises
     ------
@@ -141,13 +141,13 @@ def _repair(labels: Tensor, distances: Tensor, clusters: int, rank: int) -> Tens
 
 
 def _bytes(shape: torch.Size, clusters: int, rank: int, item: int) -> int:
-    """Bytes of codes, bases, offsets and the cluster table."""
+    """Return the bytes of codes, bases, offsets and the cluster table."""
     n, d = shape
     return item * rank * (n + clusters * d) + n * index_dtype(n * rank).itemsize + 16 * clusters
 
 
 def _rank(shape: torch.Size, clusters: int, budget: Budget) -> int:
-    """Return the rank that the budget buys, at most what the rows of a cluster can fill."""
+    """Return the rank that fits the budget, at most d and the mean number of rows per cluster."""
     n, d = shape
     left = budget.n_bytes - _bytes(shape, clusters, 0, budget.item)
     return min(left // (budget.item * (n + clusters * d)), d, n // clusters)

@@ -1,8 +1,8 @@
 """Tensor sketches of a matrix from both sides, by fixed random signs.
 
-A sketch is an architecture to train. As an approximation of a given matrix it is poor: the unbiased one is farther
-from the matrix than zero is, at any compression, and the least-squares one only little nearer. Therefore neither is
-a method of `factorize`.
+A sketch is an architecture to train. As an approximation of a given matrix it is poor: at any compression, the unbiased
+sketch is farther from the matrix than zero is, and the least-squares sketch is only a little nearer. Neither is
+therefore a method of `factorize`.
 """
 
 import torch
@@ -13,7 +13,7 @@ from lpcompress.formats.sketched import INPUTS, OUTPUTS, Sketched, sketch_signs
 
 
 def unbiased_sketch(matrix: Tensor, size: int, repetitions: int, seed: int, patch: int = 1) -> Sketched:
-    """Sketch `matrix` as the paper does, S_1i = U_1i A and S_2i = A U_2i^T: its expectation over seeds is the matrix.
+    """Return the unbiased sketch of `matrix`, S_1i = U_1i A and S_2i = A U_2i^T; its mean over seeds is the matrix.
 
     Parameters
     ----------
@@ -25,17 +25,21 @@ def unbiased_sketch(matrix: Tensor, size: int, repetitions: int, seed: int, patc
         l, at least 1.
     seed : int
     patch : int, default=1
-        Height times width of the window, if the matrix is a convolution's kernel with all but its outputs unfolded.
+        Height times width of the window, if the matrix is a convolution's kernel flattened to (outputs, all else).
+
+    References
+    ----------
+    Kasiviswanathan, Narodytska, Jin, "Network Approximation using Tensor Sketching", IJCAI 2018.
     """
     work, first, second = _prepare(matrix, size, repetitions, seed, patch)
     return Sketched(work @ second.T, first @ work, repetitions, seed).to(matrix.dtype)
 
 
 def nearest_sketch(matrix: Tensor, size: int, repetitions: int, seed: int, patch: int = 1) -> Sketched:
-    """Choose S_1i and S_2i so that the sketch is nearest to `matrix` in the Frobenius norm, given the signs.
+    """Return the sketch nearest to `matrix` in the Frobenius norm, given the signs.
 
-    With P_1, P_2 the projectors on the row spaces of U_1 and U_2, that is A - (I - P_1) A (I - P_2); the part
-    P_1 A P_2, which either side can hold, is shared equally. Parameters are those of `unbiased_sketch`.
+    With P_1, P_2 the projectors onto the row spaces of U_1 and U_2, it is A - (I - P_1) A (I - P_2); the part
+    P_1 A P_2, which either side can represent, is split equally. The parameters are those of `unbiased_sketch`.
     """
     work, first, second = _prepare(matrix, size, repetitions, seed, patch)
     above, beside = torch.linalg.pinv(first.T), torch.linalg.pinv(second)  # (l k, n), (d, l k patch)

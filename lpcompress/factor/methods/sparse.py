@@ -1,4 +1,4 @@
-"""Codes in one orthonormal basis, or in none: numbers for the largest, a few bits for the others."""
+"""Sparse codes in one orthonormal basis, or in none: numbers for the largest, a few bits for the others."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,25 +15,26 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.sparse import SparseCoded
 
-BITS = (0, 1, 2, 4, 8)  # that a coordinate without a number may have: whole levels to a byte
+BITS = (0, 1, 2, 4, 8)  # choices per coordinate without a number: a byte holds whole levels
 SAMPLE = 2048  # rows on which basis and bits are chosen
 CURVE_SAMPLE = 512  # rows on which losses at many sizes are estimated
-TALL = 8  # times as many rows as columns: a basis takes less than an eighth of the bytes
-LITTLE = 0.01  # share of the energy: where entries lose less, a curve does not ask what axes would lose
-TOO_NARROW = 2.0  # times the least loss: narrower bases are not tried any more
+TALL = 8  # rows per column from which a basis takes at most an eighth of the bytes
+LITTLE = 0.01  # share of the energy: where entries lose less, a curve does not try principal axes
+TOO_NARROW = 2.0  # times the least loss: beyond it, no narrower basis is tried
 SHARES = (0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
-"""Of the dense bytes. Levels of 1, 2, 4 and 8 bits take 3, 6, 12 and 25 % of float32's bytes: between, it is denser."""
+"""Shares of the dense bytes at which a curve is computed, denser from 3 to 25 %: levels of 1, 2, 4 and 8 bits take 3,
+6, 12 and 25 % of float32's bytes."""
 
 
 def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None = None) -> SparseCoded:
-    """Code every row by numbers for its largest coordinates and a few bits for each of the others.
+    """Encode every row by numbers for its largest coordinates and a few bits for each of the others.
 
-    Coordinates are those in the principal axes, or the entries of the matrix itself: a basis is stored too, which is
-    next to nothing beside a tall matrix and most of the budget of a square one. A coordinate is stored as a
-    number where that pays: those above one threshold, which is what fills the budget. The others are stored as
-    one of 2^bits levels, equally spaced around zero, with one step for the whole row; with a single bit these are
-    the signs and a common magnitude, and take away three quarters of the energy below the threshold for 1/32 of
-    the bytes of float32. With 0 bits they are zero. Basis, its width and `bits` are what leaves the least error.
+    Coordinates are taken in the principal axes, or are the entries of the matrix itself: a basis is stored too, which
+    costs almost nothing beside a tall matrix and most of the budget of a square one. Coordinates above one threshold
+    are stored as numbers; the threshold is the one that fills the budget. The others are rounded to one of 2^bits
+    levels, equally spaced around zero, with one step per row. With a single bit these are the signs and a common
+    magnitude, which removes three quarters of the energy below the threshold for 1/32 of the bytes of float32. With
+    0 bits they are zero. The basis, its width and `bits` are chosen for the least error.
 
     Parameters
     ----------
@@ -41,10 +42,10 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitene
     budget : Budget
         Values, two-level mask, offsets, levels, steps and basis are all counted.
     settings : Settings
-        `seed` draws the rows on which the choice is made. `clusters` is not used: there is one basis.
+        `seed` draws the rows on which basis and bits are chosen. `clusters` is not used: there is one basis.
     whitener : Whitener, optional
-        Errors are those of products with inputs of this second moment: principal axes are those of the whitened
-        matrix, and are stored as they are before whitening; entries are compensated (see `Compensation`).
+        Minimise the error of products with inputs of this second moment: principal axes are those of the whitened
+        matrix, stored un-whitened; entries are rounded with error feedback (see `Compensation`).
 
     Raises
     ------
@@ -53,9 +54,9 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitene
 
     Notes
     -----
-    Ours. Levels with outliers in full precision are those of Dettmers et al., "LLM.int8()", NeurIPS 2022. Learning
-    the basis (descent on the manifold of orthonormal bases) was tried and dropped: without levels it lowers the
-    error on MiniLM's embedding by a tenth, with them by a fiftieth at most.
+    Our own method. Levels with outliers in full precision are those of Dettmers et al., "LLM.int8()", NeurIPS 2022.
+    Learning the basis (descent on the Stiefel manifold) was tried and dropped: it lowers the error on MiniLM's
+    embedding by a tenth without levels, and by at most a fiftieth with them.
     """
     n = matrix.shape[0]
     seen = whitener(matrix) if whitener else matrix
@@ -73,14 +74,14 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitene
 
 
 def sparse_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
-    """Return the loss of sparse codes at `SHARES` of the bytes, by thresholds on a sample of rows."""
+    """Return the loss of sparse codes at `SHARES` of the bytes, from thresholds on a sample of rows."""
     sizes = [int(share * budget.n_bytes) for share in SHARES]
     losses = loss_at(matrix, [Budget(size, budget.item) for size in sizes], settings.seed, whitener)
     return Curve.through((size, loss) for size, loss in zip(sizes, losses, strict=True) if loss <= 1)
 
 
 def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, whitener: Whitener | None = None) -> list[float]:
-    """Return the share of the energy that is lost at each budget, estimated on a sample of rows; inf if none fits.
+    """Return the share of the energy that is lost at each budget, estimated on a sample of rows; inf if nothing fits.
 
     Without a whitener, only the full width of the principal axes is tried, and only where a basis costs little.
 
@@ -91,7 +92,7 @@ def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, whitener: Whitener
     seed : int
         Draws the sample.
     whitener : Whitener, optional
-        The energy is that of products with inputs of this second moment.
+        Measure the energy of products with inputs of this second moment.
     """
     n, d = matrix.shape
     sample = _sample(matrix, CURVE_SAMPLE, seed)
@@ -108,13 +109,13 @@ def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, whitener: Whitener
 
 
 def _sample(matrix: Tensor, rows: int, seed: int) -> Tensor:
-    """Draw rows of `matrix`."""
+    """Return a random sample of the rows of `matrix`."""
     generator = torch.Generator().manual_seed(seed)
     return matrix[torch.randperm(matrix.shape[0], generator=generator)[:rows].to(matrix.device)]
 
 
 def _axes_of(matrix: Tensor) -> Tensor:
-    """Return all principal axes of `matrix` as rows, most important first."""
+    """Return all principal axes of `matrix` as rows, by descending eigenvalue."""
     return principal_axes(matrix, matrix.dtype)[1].T.to(matrix.dtype).contiguous()
 
 
@@ -129,9 +130,9 @@ class _Choice:
 
 
 def _in_axes(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> _Choice:
-    """Cut the principal axes to the width that loses least at this budget; among equals to the narrowest.
+    """Truncate the principal axes to the width that loses least at this budget; among equals, the narrowest.
 
-    A basis vector costs d numbers: a small matter for a tall matrix, all of the budget for a short one.
+    A basis vector costs d numbers: little for a tall matrix, the whole budget for a short one.
     """
     width, best = axes.shape[0], _Choice(math.inf, None, 0)
     while width >= 1:
@@ -144,12 +145,12 @@ def _in_axes(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> _Choice:
 
 
 def _choice(sample: Tensor, basis: Tensor | None, budget: Budget, n: int) -> _Choice:
-    """Choose the bits that lose least; among equals the fewest."""
+    """Choose the bits that lose least; among equals, the fewest."""
     return min(_Choice(_lost(sample, basis, budget, n, bits), basis, bits) for bits in BITS)
 
 
 def _of_entries(sample: Tensor, budget: Budget, n: int, compensation: Compensation | None) -> _Choice:
-    """Choose the bits of codes without a basis by what they lose as they are, and say what they lose compensated."""
+    """Choose the bits of codes without a basis by their loss without compensation; return the loss with it."""
     choice = _choice(sample, None, budget, n)
     if compensation is None or choice.lost == math.inf:
         return choice
@@ -159,7 +160,7 @@ def _of_entries(sample: Tensor, budget: Budget, n: int, compensation: Compensati
 def _lost(
     sample: Tensor, basis: Tensor | None, budget: Budget, n: int, bits: int, compensation: Compensation | None = None
 ) -> float:
-    """Return the share of the energy of a sample of n rows that codes of this size lose; inf if there is no room."""
+    """Return the share of the energy of a sample of n rows that codes of this size lose; inf if they do not fit."""
     rounded = rounded_sample(sample, basis, budget, n, bits, compensation)
     if rounded is None:
         return math.inf

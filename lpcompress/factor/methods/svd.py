@@ -21,9 +21,9 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     ----------
     matrix : Tensor of shape (n, d)
     budget : Budget
-        Buys rank floor(bytes / (item (n + d))).
+        Gives rank floor(bytes / (item (n + d))).
     settings : Settings
-        Not used: SVD has nothing to choose.
+        Not used: the SVD has no settings.
 
     Raises
     ------
@@ -33,12 +33,18 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     References
     ----------
     Eckart and Young, "The approximation of one matrix by another of lower rank", Psychometrika 1 (1936).
+
+    Examples
+    --------
+    >>> fitted = svd(torch.ones(6, 4), Budget(n_bytes=40, item=4), Settings())
+    >>> fitted.ranks, bool(torch.allclose(fitted.dense(), torch.ones(6, 4)))
+    ([1], True)
     """
     return low_rank(matrix, budget.rank(*matrix.shape))
 
 
 def low_rank_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
-    """Return the loss of ranks up to break-even, exactly: the energy beyond them in the spectrum."""
+    """Return the exact loss of up to 65 ranks below break-even: the share of the spectrum's energy beyond the rank."""
     matrix = whitener(matrix) if whitener else matrix
     n, d = matrix.shape
     energies, _ = principal_axes(matrix)

@@ -1,4 +1,4 @@
-"""Projective clustering: planted subspaces, repair, the l_q refit, budgets of ranks."""
+"""Projective clustering: planted subspaces, refits for distance powers below 2, ranks, edge cases."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from lpcompress.factor.norms import relative_error
 
 
 def subspaces(sizes, ranks, d=32, noise=0.0, seed=0):
-    """Rows that lie on a few subspaces, in random order."""
+    """Rows that lie in a few subspaces, in random order."""
     generator = torch.Generator().manual_seed(seed)
     parts = [
         torch.randn(size, rank, generator=generator) @ torch.randn(rank, d, generator=generator)

@@ -1,4 +1,4 @@
-"""Low rank in l_p: Lewis weights, the outer loop, planted answers."""
+"""Low rank in l_p: Lewis weights, the outer loop, planted solutions."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_lewis_ellipsoid_sandwiches_the_lp_ball(p):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_axes_shorter_than_the_rounding(dtype):
+def test_eigenvalues_below_the_rounding_error(dtype):
     clean = planted(n=40, d=12, rank=2)[1].double()
     noise = torch.randn(40, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     matrix = (clean + 10 * torch.finfo(dtype).eps ** 0.6 * noise).to(dtype)
@@ -72,7 +72,7 @@ def test_lewis_basis_keeps_its_guarantee(p):
     start = matrix @ basis @ basis.T
     values = torch.linalg.eigvalsh(lewis_ellipsoid(matrix, p)).flip(0)
     error = power_sum(matrix - start, p) ** (1 / p)
-    least_possible = math.sqrt(values[rank])  # lower bound of any rank-6 matrix: sigma_{k+1}
+    least_possible = math.sqrt(values[rank])  # lower bound for any rank-6 matrix: sigma_{k+1}
     assert error <= 1.01 * 12 ** (1 / p) * math.sqrt(12 - rank) * least_possible
     assert error >= least_possible
 
@@ -86,4 +86,4 @@ def test_shrink_minimises_its_objective(p):
     best = objective.min(dim=1).values
     found = shrink(values, threshold, p)
     reached = threshold * found.abs().pow(p) + (found - values).square() / 2
-    assert bool((reached <= best + 2e-3).all())  # four Newton steps, and the step of the grid
+    assert bool((reached <= best + 2e-3).all())  # error of four Newton steps and of the grid

@@ -14,7 +14,7 @@ def matrix():
 
 
 def variance(matrix, x, width):
-    """E||A'x - Ax||^2 of the two-sided mean, a quarter of the sum of both sides', for sketches of `width` = l k."""
+    """E||A'x - Ax||^2 of the two-sided mean: a quarter of the sum over both sides, for sketches of `width` = l k."""
     product, size = (matrix @ x).square().sum(), matrix.square().sum()
     outputs = (matrix.shape[0] - 1) * product
     inputs = x.square().sum() * size + product - 2 * (matrix.square() @ x.square()).sum()
@@ -32,7 +32,7 @@ def test_the_sketch_is_unbiased_with_the_variance_of_the_formula(matrix, size, r
     assert in_standard_errors.square().mean() == pytest.approx(1, abs=0.25)
     squares = (deviations @ x).square().sum(1)
     assert abs(squares.mean() - variance(matrix, x, size * repetitions)) < 4 * squares.std() / draws**0.5
-    assert squares.std() / draws**0.5 < 0.05 * squares.mean()  # so that a wrong formula would be seen
+    assert squares.std() / draws**0.5 < 0.05 * squares.mean()  # precise enough to reject a wrong formula
 
 
 @pytest.mark.parametrize("patch", [1, 4])
@@ -59,7 +59,7 @@ def test_no_sketch_with_these_signs_is_nearer(matrix, patch):
     assert relative_error(matrix, sketch.dense()) < 1 < relative_error(matrix, unbiased_sketch(matrix, 6, 1, 1).dense())
 
 
-def test_a_matrix_in_reach_comes_back(matrix):
+def test_a_representable_matrix_is_recovered(matrix):
     first, second = unbiased_sketch(matrix, 4, 1, 5).signs()
     planted = first.T @ matrix[:4] + matrix[:, :4] @ second
     assert relative_error(planted, nearest_sketch(planted, 4, 1, 5).dense()) < 1e-10

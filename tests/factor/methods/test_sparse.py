@@ -1,4 +1,4 @@
-"""Sparse codes: the mask, the levels, the budget, and what is chosen."""
+"""Sparse codes: the mask, the levels, the budget, and the choice of basis and bits."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_coordinates_without_a_number_are_rounded(bits):
     assert torch.allclose((multiples - 0.5)[~support], (multiples - 0.5)[~support].round(), atol=1e-3)
     assert multiples[~support].abs().max() < 2 ** (bits - 1)
     near = (dense - matrix).abs() <= 0.5001 * fitted.steps.unsqueeze(1)
-    assert bits == 1 or near[~support].float().mean() > 0.9  # all but what lies beyond the outermost level
+    assert bits == 1 or near[~support].float().mean() > 0.9  # all but those beyond the outermost level
 
 
 def test_one_bit_is_the_sign_with_the_mean_magnitude():
@@ -85,7 +85,7 @@ def test_half_precision_with_p_below_two_keeps_the_budget():
 
 
 def planted_entries(n=96, d=96, share=0.1):
-    """A square matrix in which few entries hold nearly everything."""
+    """A square matrix in which few entries hold nearly all the energy."""
     generator = torch.Generator().manual_seed(0)
     kept = torch.rand(n, d, generator=generator) < share
     return torch.randn(n, d, generator=generator) * torch.where(kept, 1.0, 0.01)
@@ -120,7 +120,7 @@ def test_the_better_of_basis_and_none_is_kept():
         assert relative_error(matrix, fitted.dense()) <= relative_error(matrix, alone.dense())
 
 
-def test_a_size_that_leaves_no_room_for_a_basis_is_served():
+def test_a_size_without_room_for_a_basis():
     matrix = torch.randn(16, 400, generator=torch.Generator().manual_seed(0))
     fitted = factorize(matrix, "sparse", ratio=0.95)
-    assert fitted.basis is None and relative_error(matrix, fitted.dense()) < 0.6  # a basis vector alone takes it all
+    assert fitted.basis is None and relative_error(matrix, fitted.dense()) < 0.6  # one basis vector would take it all
