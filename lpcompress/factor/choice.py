@@ -36,8 +36,8 @@ class Choice:
     factorization : Factorization
     errors : dict of str to float
         (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p) of each candidate; of candidates far behind, that of their
-        least-squares fit. Empty if there is only one candidate. Once an error is at most `NEGLIGIBLE`, the remaining
-        candidates are not tried and have no entry.
+        least-squares fit. Empty if there is only one candidate. Candidates that cannot reach the size have no entry,
+        nor have those after the first error of at most `NEGLIGIBLE`, which are not tried.
     """
 
     method: str

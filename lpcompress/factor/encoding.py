@@ -91,7 +91,7 @@ def rounded_sample(
     bits: int,
     compensation: Compensation | None = None,
 ) -> Tensor | None:
-    """Return a sample of n rows as encoded and decoded, (rows, d); None if the codes do not fit."""
+    """Return a sample from n rows as encoded and decoded, (rows, d); None if the codes do not fit."""
     left = bytes_left(budget, (n, sample.shape[1]), basis, bits)
     if left <= 0:
         return None

@@ -47,6 +47,13 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     -----
     Our own method. The Lagrangian is that of reverse water-filling for a mixture of Gaussian sources (Cover and Thomas,
     "Elements of Information Theory", section 10.3.3), with dimensions in place of bits.
+
+    Examples
+    --------
+    >>> matrix = torch.block_diag(torch.eye(4).repeat(10, 1), torch.ones(200, 12))  # dimensions 4 and 1
+    >>> fitted = adaptive(matrix, Budget(n_bytes=3000, item=4), Settings(clusters=2))
+    >>> fitted.ranks, fitted.rows, bool(torch.allclose(fitted.dense(), matrix, atol=1e-5))
+    ([4, 1], [40, 200], True)
     """
     n, d = matrix.shape
     share = budget.n_bytes / (matrix.numel() * budget.item)

@@ -40,6 +40,16 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     Tukan, Maalouf, Weksler, Feldman, "Compressed Deep Networks: Goodbye SVD, Hello Robust Low-Rank
     Approximation", arXiv:2009.05647 (the ellipsoid; there the Löwner ellipsoid, by cutting planes).
     Cohen and Peng, "l_p row sampling by Lewis weights", STOC 2015.
+
+    Examples
+    --------
+    With the outer loop, one outlier does not move the other rows:
+
+    >>> from lpcompress import factorize
+    >>> matrix = torch.ones(40, 8)
+    >>> matrix[3, 5] = 50
+    >>> [round(float(factorize(matrix, "lp", ratio=0.8, p=p).dense()[0, 0]), 1) for p in (1.0, 2.0)]
+    [1.0, 0.0]
     """
     rank = budget.rank(*matrix.shape)
     _, axes = principal_axes(matrix)

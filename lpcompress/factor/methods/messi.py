@@ -57,6 +57,13 @@ def messi(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered | Low
     References
     ----------
     Maalouf, Lang, Rus, Feldman, "Deep Learning Meets Projective Clustering", ICLR 2021, section 2.
+
+    Examples
+    --------
+    >>> matrix = torch.block_diag(torch.ones(50, 1), torch.ones(50, 7))  # two subspaces of dimension 1
+    >>> fitted = messi(matrix, Budget(n_bytes=960, item=4), Settings(clusters=2))
+    >>> fitted.ranks, fitted.rows, bool(torch.allclose(fitted.dense(), matrix, atol=1e-5))
+    ([1, 1], [50, 50], True)
     """
     if settings.clusters is not None:
         return _fit(matrix, settings.clusters, budget, settings)[0]

@@ -57,6 +57,12 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitene
     Our own method. Levels with outliers in full precision are those of Dettmers et al., "LLM.int8()", NeurIPS 2022.
     Learning the basis (descent on the Stiefel manifold) was tried and dropped: it lowers the error on MiniLM's
     embedding by a tenth without levels, and by at most a fiftieth with them.
+
+    Examples
+    --------
+    >>> codes = sparse(torch.eye(64), Budget(n_bytes=2048, item=4), Settings())
+    >>> codes.values.numel(), codes.bits, codes.basis is None, bool(torch.equal(codes.dense(), torch.eye(64)))
+    (64, 0, True, True)
     """
     n = matrix.shape[0]
     seen = whitener(matrix) if whitener else matrix
@@ -160,7 +166,7 @@ def _of_entries(sample: Tensor, budget: Budget, n: int, compensation: Compensati
 def _lost(
     sample: Tensor, basis: Tensor | None, budget: Budget, n: int, bits: int, compensation: Compensation | None = None
 ) -> float:
-    """Return the share of the energy of a sample of n rows that codes of this size lose; inf if they do not fit."""
+    """Return the share of the energy of a sample from n rows that codes of this size lose; inf if they do not fit."""
     rounded = rounded_sample(sample, basis, budget, n, bits, compensation)
     if rounded is None:
         return math.inf

@@ -113,10 +113,10 @@ def test_the_better_of_basis_and_none_is_kept():
     generator = torch.Generator().manual_seed(0)
     tall = torch.randn(2000, 32, generator=generator) * 0.8 ** torch.arange(32.0)
     tall = tall @ torch.linalg.qr(torch.randn(32, 32, generator=generator))[0]
-    for matrix, wants_basis in ((tall, True), (planted_entries(), False)):
+    for matrix, needs_basis in ((tall, True), (planted_entries(), False)):
         fitted = factorize(matrix, "sparse", ratio=0.9)
         alone = encode(matrix, None, Budget(int(0.1 * matrix.numel() * 4), 4), fitted.bits)
-        assert (fitted.basis is not None) == wants_basis
+        assert (fitted.basis is not None) == needs_basis
         assert relative_error(matrix, fitted.dense()) <= relative_error(matrix, alone.dense())
 
 
