@@ -1,5 +1,8 @@
 """Encoding of a matrix in a given basis, or in none: the largest coordinates as numbers, the others as levels."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -83,22 +86,45 @@ def _project(like: SparseCoded, target: Tensor, budget: Budget) -> None:
         rows.copy_(decoded if basis is None else decoded @ basis)
 
 
-def rounded_sample(
-    sample: Tensor,
-    basis: Tensor | None,
-    budget: Budget,
-    n: int,
-    bits: int,
-    compensation: Compensation | None = None,
-) -> Tensor | None:
-    """Return a sample from n rows as encoded and decoded, (rows, d); None if the codes do not fit."""
-    left = bytes_left(budget, (n, sample.shape[1]), basis, bits)
-    if left <= 0:
-        return None
-    codes = _codes(sample, basis)
-    kept = _magnitudes(codes) >= _threshold(_histogram(codes, budget.item), left * len(sample) / n)
-    decoded = _decoded(codes, kept, bits, compensation)
-    return decoded if basis is None else decoded @ basis
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A sample of the rows of a matrix in one basis, made once for all budgets and numbers of bits.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (m, d)
+    basis : Tensor of shape (width, d) or None
+    n : int
+        Number of rows of the matrix.
+    codes : Tensor of shape (m, width)
+    buckets : int32 Tensor of shape (m, width)
+        Bucket of magnitude of each code.
+    needed : float32 Tensor of shape (buckets,)
+        Bytes that numbers take from the largest bucket down to each.
+    """
+
+    rows: Tensor
+    basis: Tensor | None
+    n: int
+    codes: Tensor
+    buckets: Tensor
+    needed: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, basis: Tensor | None, n: int, item: int) -> Self:
+        """Return the sample `rows` of n rows, whose numbers take `item` bytes each, in `basis`."""
+        codes = _codes(rows, basis)
+        # float32, as in a comparison of integers with the fraction of a budget
+        return cls(rows, basis, n, codes, _magnitudes(codes), _needed(_histogram(codes, item)).float())
+
+    def rounded(self, budget: Budget, bits: int, compensation: Compensation | None = None) -> Tensor | None:
+        """Return the rows as encoded and decoded, (m, d); None if the codes do not fit a budget for all n rows."""
+        left = bytes_left(budget, (self.n, self.rows.shape[1]), self.basis, bits)
+        if left <= 0:
+            return None
+        kept = self.buckets >= _threshold(self.needed, left * len(self.rows) / self.n)
+        decoded = _decoded(self.codes, kept, bits, compensation)
+        return decoded if self.basis is None else decoded @ self.basis
 
 
 def _codes(rows: Tensor, basis: Tensor | None) -> Tensor:
@@ -125,7 +151,7 @@ def _threshold_for(matrix: Tensor, basis: Tensor | None, budget: Budget, bits: i
     histogram = matrix.new_zeros(1 << (31 - IGNORED_BITS), dtype=torch.int64)
     for rows in matrix.split(CHUNK):
         histogram += _histogram(_codes(rows, basis), budget.item)
-    return _threshold(histogram, bytes_left(budget, matrix.shape, basis, bits))
+    return _threshold(_needed(histogram), bytes_left(budget, matrix.shape, basis, bits))
 
 
 def bytes_left(budget: Budget, shape: tuple[int, ...], basis: Tensor | None, bits: int) -> int:
@@ -153,7 +179,12 @@ def _histogram(codes: Tensor, item: int) -> Tensor:
     return numbers * item + masks
 
 
-def _threshold(histogram: Tensor, n_bytes: float) -> int:
+def _needed(histogram: Tensor) -> Tensor:
+    """Return the bytes that numbers take from the largest bucket down to each, shape (buckets,), ascending."""
+    return histogram.flip(0).cumsum(0)
+
+
+def _threshold(needed: Tensor, n_bytes: float) -> int:
     """Return the lowest bucket down to which all fit in `n_bytes`; never 0, so that zeros are not stored."""
-    needed = histogram.flip(0).cumsum(0)
-    return max(len(histogram) - int((needed <= n_bytes).sum()), 1)
+    fitting = torch.searchsorted(needed, needed.new_tensor(n_bytes), right=True)
+    return max(len(needed) - int(fitting), 1)

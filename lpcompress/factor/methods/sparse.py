@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lpcompress.factor.allocation import Curve
 from lpcompress.factor.compensation import Compensation
-from lpcompress.factor.encoding import bytes_left, encode, rounded_sample
+from lpcompress.factor.encoding import Sample, bytes_left, encode
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.norms import row_powers
 from lpcompress.factor.problem import Budget, Settings
@@ -64,12 +64,11 @@ def sparse(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitene
     >>> codes.values.numel(), codes.bits, codes.basis is None, bool(torch.equal(codes.dense(), torch.eye(64)))
     (64, 0, True, True)
     """
-    n = matrix.shape[0]
     seen = whitener(matrix) if whitener else matrix
     compensation = Compensation.of(whitener) if whitener else None
     best = min(
-        _in_axes(_sample(seen, SAMPLE, settings.seed), _axes_of(seen), budget, n),
-        _of_entries(_sample(matrix, SAMPLE, settings.seed), budget, n, compensation),
+        _in_axes(_Axes(seen, SAMPLE, settings.seed, budget.item), budget),
+        _of_entries(_entries(matrix, SAMPLE, settings.seed, budget.item), budget, compensation),
     )
     if best.lost == math.inf:
         raise budget.too_small(budget.n_bytes - bytes_left(budget, matrix.shape, None, 0) + budget.item)
@@ -101,28 +100,58 @@ def loss_at(matrix: Tensor, budgets: list[Budget], seed: int, whitener: Whitener
         Measure the energy of products with inputs of this second moment.
     """
     n, d = matrix.shape
-    sample = _sample(matrix, CURVE_SAMPLE, seed)
+    item = budgets[0].item
+    entries = _entries(matrix, CURVE_SAMPLE, seed, item)
     compensation = Compensation.of(whitener) if whitener else None
-    losses = [_of_entries(sample, budget, n, compensation).lost for budget in budgets]
+    losses = [_of_entries(entries, budget, compensation).lost for budget in budgets]
     if n < TALL * d and not whitener:
         return losses
-    seen, choose, enough = (whitener(matrix), _in_axes, LITTLE) if whitener else (matrix, _choice, 0.0)
-    axes, sample = _axes_of(seen), _sample(seen, CURVE_SAMPLE, seed)
-    return [
-        min(lost, choose(sample, axes, budget, n).lost) if lost > enough else lost
-        for lost, budget in zip(losses, budgets, strict=True)
-    ]
+    axes = _Axes(whitener(matrix) if whitener else matrix, CURVE_SAMPLE, seed, item)
+    if whitener:
+        pairs = zip(losses, budgets, strict=True)
+        return [min(lost, _in_axes(axes, budget).lost) if lost > LITTLE else lost for lost, budget in pairs]
+    in_axes = axes.sample(axes.width)
+    return [min(lost, _choice(in_axes, budget).lost) for lost, budget in zip(losses, budgets, strict=True)]
 
 
-def _sample(matrix: Tensor, rows: int, seed: int) -> Tensor:
-    """Return a random sample of the rows of `matrix`."""
+def _drawn(matrix: Tensor, rows: int, seed: int) -> Tensor:
+    """Return randomly drawn rows of `matrix`."""
     generator = torch.Generator().manual_seed(seed)
     return matrix[torch.randperm(matrix.shape[0], generator=generator)[:rows].to(matrix.device)]
 
 
-def _axes_of(matrix: Tensor) -> Tensor:
-    """Return all principal axes of `matrix` as rows, by descending eigenvalue."""
-    return principal_axes(matrix, matrix.dtype)[1].T.to(matrix.dtype).contiguous()
+def _entries(matrix: Tensor, rows: int, seed: int, item: int) -> Sample:
+    """Return a sample of `rows` rows whose coordinates are the entries themselves."""
+    return Sample.of(_drawn(matrix, rows, seed), None, matrix.shape[0], item)
+
+
+class _Axes:
+    """A sample of rows in the leading principal axes of the matrix, kept for every width that is tried.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    rows, seed : int
+        How many rows are drawn, and the seed.
+    item : int
+        Bytes per number.
+    """
+
+    def __init__(self, matrix: Tensor, rows: int, seed: int, item: int) -> None:
+        self._axes = principal_axes(matrix, matrix.dtype)[1].T.to(matrix.dtype).contiguous()  # descending eigenvalues
+        self._rows, self._n, self._item = _drawn(matrix, rows, seed), matrix.shape[0], item
+        self._samples: dict[int, Sample] = {}
+
+    @property
+    def width(self) -> int:
+        """Number of axes."""
+        return self._axes.shape[0]
+
+    def sample(self, width: int) -> Sample:
+        """Return the sample in the first `width` axes."""
+        if width not in self._samples:
+            self._samples[width] = Sample.of(self._rows, self._axes[:width], self._n, self._item)
+        return self._samples[width]
 
 
 @dataclass(frozen=True)
@@ -135,14 +164,14 @@ class _Choice:
         return self.lost < other.lost
 
 
-def _in_axes(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> _Choice:
+def _in_axes(axes: _Axes, budget: Budget) -> _Choice:
     """Truncate the principal axes to the width that loses least at this budget; among equals, the narrowest.
 
     A basis vector costs d numbers: little for a tall matrix, the whole budget for a short one.
     """
-    width, best = axes.shape[0], _Choice(math.inf, None, 0)
+    width, best = axes.width, _Choice(math.inf, None, 0)
     while width >= 1:
-        choice = _choice(sample, axes[:width], budget, n)
+        choice = _choice(axes.sample(width), budget)
         if choice.lost > TOO_NARROW * best.lost:
             break
         best = min(choice, best)
@@ -150,26 +179,24 @@ def _in_axes(sample: Tensor, axes: Tensor, budget: Budget, n: int) -> _Choice:
     return best
 
 
-def _choice(sample: Tensor, basis: Tensor | None, budget: Budget, n: int) -> _Choice:
+def _choice(sample: Sample, budget: Budget) -> _Choice:
     """Choose the bits that lose least; among equals, the fewest."""
-    return min(_Choice(_lost(sample, basis, budget, n, bits), basis, bits) for bits in BITS)
+    return min(_Choice(_lost(sample, budget, bits), sample.basis, bits) for bits in BITS)
 
 
-def _of_entries(sample: Tensor, budget: Budget, n: int, compensation: Compensation | None) -> _Choice:
+def _of_entries(entries: Sample, budget: Budget, compensation: Compensation | None) -> _Choice:
     """Choose the bits of codes without a basis by their loss without compensation; return the loss with it."""
-    choice = _choice(sample, None, budget, n)
+    choice = _choice(entries, budget)
     if compensation is None or choice.lost == math.inf:
         return choice
-    return replace(choice, lost=_lost(sample, None, budget, n, choice.bits, compensation))
+    return replace(choice, lost=_lost(entries, budget, choice.bits, compensation))
 
 
-def _lost(
-    sample: Tensor, basis: Tensor | None, budget: Budget, n: int, bits: int, compensation: Compensation | None = None
-) -> float:
-    """Return the share of the energy of a sample from n rows that codes of this size lose; inf if they do not fit."""
-    rounded = rounded_sample(sample, basis, budget, n, bits, compensation)
+def _lost(sample: Sample, budget: Budget, bits: int, compensation: Compensation | None = None) -> float:
+    """Return the share of the energy of a sample that codes of this size lose; inf if they do not fit."""
+    rounded = sample.rounded(budget, bits, compensation)
     if rounded is None:
         return math.inf
     energies = compensation.energies if compensation else row_powers
-    lost, energy = (float(energies(rows).sum()) for rows in (sample - rounded, sample))
-    return round(lost / max(energy, torch.finfo(sample.dtype).tiny), 9)
+    lost, energy = (float(energies(rows).sum()) for rows in (sample.rows - rounded, sample.rows))
+    return round(lost / max(energy, torch.finfo(sample.rows.dtype).tiny), 9)
