@@ -14,7 +14,7 @@ from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
 from lpcompress.factor.norms import relative_error
-from lpcompress.factor.problem import Settings
+from lpcompress.factor.problem import Settings, refuse_ratio
 from lpcompress.factor.whitening import Whitener
 from lpcompress.methods import METHODS, resolve
 from lpcompress.nn import FactoredMatrix, from_factorization
@@ -143,8 +143,7 @@ def share_of_matrix(layer: Layer, ratio: float) -> float:
     BudgetError
         If the bias or padding row leaves no bytes for the factors.
     """
-    if not 0 < ratio < 1:
-        raise LpCompressError(f"ratio, the share of bytes to remove, must be between 0 and 1. Got {ratio}.")
+    refuse_ratio(ratio)
     (_, before), beside, matrix = layer.stored(), layer.bytes_beside(), layer.matrix()
     left = (1 - ratio) * before - beside
     if left <= 0:

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 
 from lpcompress import hub
-from lpcompress.config.scoring import Scoring
+from lpcompress.config.scoring import HUB, Scoring
 from lpcompress.errors import PlanError
 from lpcompress.evaluation.attempts import AS_IS
 from lpcompress.evaluation.comparison import refuse_unknown
@@ -11,7 +11,6 @@ from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.examination import Examination
 from lpcompress.evaluation.gates import Gates
 from lpcompress.evaluation.setup import Setup
-from lpcompress.glue.data import HUB
 from lpcompress.glue.tasks import TASKS, chosen
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress

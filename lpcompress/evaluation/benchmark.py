@@ -11,7 +11,7 @@ from lpcompress.atomic import refuse_unwritable, write_atomically
 from lpcompress.compression import whole_model
 from lpcompress.compression.records import CompressionReport
 from lpcompress.config.plan import Plan
-from lpcompress.config.scoring import Scoring, wishes
+from lpcompress.config.scoring import HUB, Scoring, wishes
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.evaluation.comparison import refuse_unknown
@@ -22,7 +22,6 @@ from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult
 from lpcompress.evaluation.setup import Setup, Variant
 from lpcompress.evaluation.store import Store
 from lpcompress.evaluation.templates import models_of
-from lpcompress.glue.data import HUB
 from lpcompress.glue.labels import read_label_map
 from lpcompress.glue.tasks import Task, chosen
 from lpcompress.presentation import as_json
@@ -59,8 +58,8 @@ def eval_glue(
         Hub id or directory of one model, fine-tuned on one task; a template that contains `{task}`, `{Task}` or
         `{TASK}`; or a YAML file that maps tasks to models.
     tasks : str or iterable of str, default="all"
-        Keys such as "mrpc,cola"; "all" means the nine tasks. "ax" adds the diagnostic set, which has no labels and
-        gives predictions only.
+        Keys such as "mrpc,cola"; "all" means the nine tasks. "ax" is the diagnostic set, which has no labels and gives
+        predictions only; "all" does not include it.
     plan : Plan, optional
         How to compress each model before it is scored again.
     scoring : Scoring, optional

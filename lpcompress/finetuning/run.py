@@ -9,7 +9,7 @@ from lpcompress import hub
 from lpcompress.checkpoints import saving
 from lpcompress.checkpoints.files import directory_of
 from lpcompress.config.recipe import Recipe
-from lpcompress.config.scoring import Scoring
+from lpcompress.config.scoring import HUB, Scoring
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.evaluation.classifier import Classifier
 from lpcompress.evaluation.comparison import refuse_unknown
@@ -21,7 +21,7 @@ from lpcompress.finetuning.record import Record
 from lpcompress.finetuning.report import write_companions
 from lpcompress.finetuning.state import State
 from lpcompress.finetuning.training import frozen
-from lpcompress.glue.data import HUB, Rows, load_rows
+from lpcompress.glue.data import Rows, load_rows
 from lpcompress.glue.labels import LabelMap
 from lpcompress.glue.tasks import TASKS, Task, chosen
 from lpcompress.processes import Workers
@@ -188,7 +188,7 @@ def tune(
         score=result.score,
         score_before=result.baseline_score,
         metrics_before=before.metrics if before else None,
-        gain=None if result.drop is None else -result.drop,
+        gain=None if result.drop is None else 0.0 - result.drop,  # never -0.0
         se=result.se,
         teacher_score=guide.compared(guided).score if guide and guided else None,
         train_score=lesson.score(setup),

@@ -9,13 +9,13 @@ import huggingface_hub
 import numpy as np
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from lpcompress.config.scoring import HUB
 from lpcompress.errors import LpCompressError
 from lpcompress.glue import files
 from lpcompress.glue.files import LABEL, Columns
 from lpcompress.glue.tasks import Task
 from lpcompress.hub import REPOSITORY, UNREACHABLE, answers
 
-HUB = "hub"
 UNLABELLED = (-1, None, "", "-1")
 LARGEST_SIMILARITY = 5.0  # of STS-B
 

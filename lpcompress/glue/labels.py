@@ -135,8 +135,8 @@ def decide(
         if found and _contradicted(order, found):
             raise LpCompressError(
                 f"{model_name}: its outputs are named {', '.join(names)}, which gives the uncompressed model an"
-                f" accuracy of {found.accuracies[order]:.0%} (mean over classes); as {_in_words(found.best, task)} it has"
-                f" {found.accuracies[found.best]:.0%}. Give the right order with --label-map FILE."
+                f" accuracy of {found.accuracies[order]:.0%} (mean over classes); as {_in_words(found.best, task)} it"
+                f" has {found.accuracies[found.best]:.0%}. Give the right order with --label-map FILE."
             )
         return LabelMap(order, "names")
     if (order := _known(task, model_name)) and not (found and _contradicted(order, found)):

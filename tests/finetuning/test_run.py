@@ -17,7 +17,6 @@ from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
 from lpcompress.finetuning.run import finetune
 from lpcompress.nn import SketchedLinear, is_compressed_module
 
-LAUNCHER = ("accelerate.commands.accelerate_cli", "launch", "--multi_gpu")  # starts plain processes without a GPU
 QUICK = {"split": "validation", "max_steps": 3, "batch_size": 4, "device": "cpu"}
 LEARNING = QUICK | {"max_steps": 150, "batch_size": 8, "learning_rate": 1e-2}
 
@@ -294,7 +293,7 @@ def test_the_command_prints_only_json_and_two_processes_train_one_model(
     code, out, err = run(*arguments, tmp_path / "one")
     assert code == 0, err
     assert json.loads(out)["settings"]["processes"] == 1
-    done = two_processes("-m", "lpcompress", *arguments, tmp_path / "two", launcher=LAUNCHER)
+    done = two_processes("-m", "lpcompress", *arguments, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["settings"]["processes"] == 2
