@@ -93,7 +93,7 @@ def zipf(tokenizer: Any | None, rows: int, exponent: float) -> RowWeights:
     """Return each token's share of running text, estimated from the tokenizer, to the power `exponent`."""
     model = _model(tokenizer)
     if tokenizer is None or model.get("type") not in SHARES:
-        return RowWeights(None, "uniform (the tokenizer reveals no token frequencies)")
+        return RowWeights(None, "uniform (the tokenizer says nothing about frequencies)")
     pieces = {int(i): piece for piece, i in tokenizer.get_vocab().items() if 0 <= int(i) < rows}
     order, known = SHARES[model["type"]]
     shares = known(model, pieces)

@@ -134,7 +134,7 @@ class Slow:
 def test_an_unknown_tokenizer_gives_uniform_weights_and_a_source_that_says_so(tokenizer):
     weights = row_weights("zipf", 5, tokenizer, 0.5)
     assert weights.values is None
-    assert weights.source == "uniform (the tokenizer reveals no token frequencies)"
+    assert weights.source == "uniform (the tokenizer says nothing about frequencies)"
 
 
 def test_uniform():
