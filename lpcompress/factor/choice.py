@@ -13,7 +13,7 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.base import Factorization
-from lpcompress.methods import AUTO, METHODS, candidates, resolve
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, candidates, resolve
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 
@@ -48,7 +48,7 @@ class Choice:
 def factorize(
     matrix: Tensor,
     method: str = "auto",
-    ratio: float = 0.28,
+    ratio: float = DEFAULT_RATIO,
     p: float = 2.0,
     clusters: int | None = None,
     row_weights: Tensor | None = None,
