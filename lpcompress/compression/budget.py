@@ -99,7 +99,9 @@ def share_out(curves: Mapping[str, LayerCurves], weights: Mapping[str, float], n
     """
     before = sum(each.before for each in curves.values())
     if n_bytes >= before:
-        raise BudgetError(f"the chosen layers take {before:,} bytes and may take {n_bytes:,}. Ask for a smaller model.")
+        raise BudgetError(
+            f"the chosen layers take {before:,} bytes; the size allows {n_bytes:,}. Ask for a smaller model."
+        )
     sizes = allocate({name: each.envelope() for name, each in curves.items()}, weights, n_bytes)
     shares = {name: curves[name].share(size) for name, size in sizes.items()}
     return {name: share for name, share in shares.items() if share}

@@ -20,7 +20,7 @@ BEFORE_TRAINING = " before that training"
 CARD = """\
 # {name}
 
-`{model}` with {what} factored by lpcompress {version}.
+`{model}` with {what} replaced by factored ones, by lpcompress {version}.
 {data} {training} The weight files took {before} before compression and take {after} now.
 {warnings}
 | layer | shape | method | p | removed | error | SVD error at this size |

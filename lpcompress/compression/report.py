@@ -15,7 +15,7 @@ from lpcompress.presentation import as_json, dimensions, megabytes, plain_table,
 from lpcompress.version import __version__
 
 CAPTION = "error: relative, {error}; removed: share of stored bytes"
-BY_ROWS = "of the weights, with row weights applied"
+BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table

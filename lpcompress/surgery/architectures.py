@@ -16,7 +16,7 @@ from lpcompress.nn import FROM_HEADS, INTO_HEADS
 
 @dataclass(frozen=True)
 class Architecture:
-    """Architecture-specific facts about one architecture; fields that do not apply are left out.
+    """Facts specific to one architecture; fields that do not apply are left out.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ def reads_padding(config: Any) -> bool:
 
 
 def longest_text(model: nn.Module, tokenizer: Any) -> int:
-    """Return the longest text that both a model and its tokenizer accept, in tokens, special tokens included.
+    """Return the largest number of tokens that both a model and its tokenizer accept, special tokens included.
 
     A tokenizer may lack the model's number of positions, or may belong to another model, so the sizes of the position
     embeddings are used too. For a model without one, the tokenizer's limit is returned.

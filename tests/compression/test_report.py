@@ -126,7 +126,7 @@ def test_the_report_of_an_older_version_is_read(summary):
 
 def test_a_role_without_a_noun_is_called_by_its_name(done):
     layers = [replace(done.layers[0], kind="conv3d") for _ in range(2)]
-    assert "with 2 conv3ds factored by" in model_card(of(replace(done, layers=layers)), "BertModel")
+    assert "with 2 conv3ds replaced by" in model_card(of(replace(done, layers=layers)), "BertModel")
 
 
 def test_without_the_module_resource_no_memory_is_reported(done, monkeypatch):
