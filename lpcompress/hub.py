@@ -89,6 +89,20 @@ def cached(model: str, file: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def listing(model: str, revision: str) -> dict[str, int]:
+    """Return name and bytes of every file of a model on the Hub; raises one of `UNREACHABLE` if it does not answer."""
+    ask(huggingface_hub.hf_hub_url(model, "config.json"))
+    api = huggingface_hub.HfApi()
+    found = api.model_info(model, revision=revision, files_metadata=True, timeout=4 * PROBE_SECONDS).siblings
+    return {file.rfilename: file.size or 0 for file in found or ()}
+
+
+def download(model: str, revision: str, names: list[str]) -> None:
+    """Bring files of a model into the local cache; raises one of `UNREACHABLE` if the Hub does not answer."""
+    for name in names:
+        huggingface_hub.hf_hub_download(model, name, revision=revision)
+
+
 def ask(url: str) -> None:
     """Raise one of `UNREACHABLE` if the Hub does not answer within seconds; any response counts as an answer.
 

@@ -9,6 +9,9 @@ from lpcompress.errors import CheckpointError, MissingCheckpointError
 
 CONFIG = "config.json"
 REPORT_FILE = "lpcompress.json"
+RECORD_FILE = "finetuning.json"
+CARD_FILE = "README.md"
+STUB = "modeling_lpcompress"  # module of the code file that `trust_remote_code=True` imports
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first pattern that matches is used
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lpcompress.atomic import atomic_directory, remove_leftovers
-from lpcompress.checkpoints.files import CONFIG, is_compressed
+from lpcompress.checkpoints import companions
+from lpcompress.checkpoints.files import CONFIG, STUB, is_compressed
 from lpcompress.checkpoints.loading import load
+from lpcompress.checkpoints.tokenizers import has_vocabulary
 from lpcompress.errors import CheckpointError
 from lpcompress.surgery.offloading import quiet_offloading
-
-STUB = "modeling_lpcompress"
 
 
 def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
@@ -70,8 +70,13 @@ def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write(
-    directory: Path, model: Any, tokenizer: Any, max_shard_size: int | str | None = None, stub: bool = False
-) -> None:
+    directory: Path,
+    model: Any,
+    tokenizer: Any,
+    max_shard_size: int | str | None = None,
+    stub: bool = False,
+    source: str | None = None,
+) -> dict[str, str]:
     """Write the files of a model and of its tokenizer into a directory.
 
     Parameters
@@ -84,14 +89,30 @@ def write(
         Largest size of a weight file, in bytes or as text such as "2GB"; see `save_pretrained`.
     stub : bool, default=False
         Add a code file that makes `trust_remote_code=True` import lpcompress.
+    source : str, optional
+        Directory or Hub id that the model came from. Its small files are copied as they are, those of the tokenizer
+        too: other readers may read a tokenizer.json differently when it is written anew. Without it, or if it has no
+        vocabulary, the tokenizer is written from memory.
+
+    Returns
+    -------
+    dict
+        File or folder of `source` -> why it was left out.
+
+    Warns
+    -----
+    UserWarning
+        If something of `source` is left out.
     """
     sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
     with quiet_offloading():
         model.save_pretrained(directory, **sharding)
-    if tokenizer is not None:
+    left_out = companions.copy(source, directory) if source else {}
+    if tokenizer is not None and not (source and has_vocabulary(directory, tokenizer)):
         tokenizer.save_pretrained(directory)
     if stub:
         write_stub(model, directory)
+    return left_out
 
 
 def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, **options: Any) -> None:
@@ -106,7 +127,7 @@ def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, *
     overwrite : bool, default=False
         See `new_checkpoint`.
     **options
-        `max_shard_size` and `stub`, as for `write`.
+        `max_shard_size`, `stub` and `source`, as for `write`.
 
     Raises
     ------
@@ -156,6 +177,8 @@ def auto_classes(model: Any) -> list[str]:
 def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> None:
     """Write a plain checkpoint in which compressed layers are multiplied out; it loads without lpcompress.
 
+    Small files beside the weights are copied; see `write`.
+
     Parameters
     ----------
     source : str or Path
@@ -175,6 +198,6 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> Non
     if not is_compressed(model.config):
         raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
     model.dequantize()
-    if hasattr(model.config, "auto_map"):
-        del model.config.auto_map  # it refers to the stub, which is not copied
-    save(model, tokenizer, out, overwrite=overwrite)
+    if STUB in str(getattr(model.config, "auto_map", None)):
+        del model.config.auto_map  # the stub is not copied
+    save(model, tokenizer, out, overwrite=overwrite, source=str(source))

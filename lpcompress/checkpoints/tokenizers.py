@@ -1,6 +1,7 @@
 """Load the tokenizer of a checkpoint, if it has one."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -9,6 +10,7 @@ from lpcompress.checkpoints.files import directory_of
 from lpcompress.checkpoints.load_errors import LOAD_ERRORS, in_one_line
 
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")  # a checkpoint with none of these files has no tokenizer
+SETTINGS = ("tokenizer_config_file", "normalizer_file")  # in `vocab_files_names`, although they hold no vocabulary
 
 
 def load_tokenizer(model: str, source: dict[str, Any]) -> Any:
@@ -26,11 +28,24 @@ def load_tokenizer(model: str, source: dict[str, Any]) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **source)
     except (*LOAD_ERRORS, TypeError, AttributeError) as error:  # transformers raises any of these if files are missing
         if directory and any(file for pattern in VOCABULARIES for file in directory.glob(pattern)):
-            warnings.warn(f"{model}: the tokenizer cannot be read and is left out. {in_one_line(error)}", stacklevel=1)
+            warnings.warn(
+                f"{model}: the tokenizer cannot be read, so the model is loaded without it. {in_one_line(error)}",
+                stacklevel=1,
+            )
         return None
     # without a vocabulary file, transformers creates a tokenizer that has special tokens only
-    found = directory and any((directory / name).exists() for name in tokenizer.vocab_files_names.values())
-    return tokenizer if found else None
+    return tokenizer if directory and has_vocabulary(directory, tokenizer) else None
+
+
+def has_vocabulary(directory: Path, tokenizer: Any) -> bool:
+    """Return whether a directory holds a file with the vocabulary of `tokenizer`, or whether that needs none.
+
+    Any fast tokenizer can be read from tokenizer.json, whether or not its class names that file.
+    """
+    names = {name for key, name in tokenizer.vocab_files_names.items() if key not in SETTINGS}
+    if tokenizer.is_fast:
+        names |= {"tokenizer.json", "tokenizer.*.json"}  # the second: for versions of transformers from the one named
+    return not names or any(file for name in names for file in directory.glob(name))
 
 
 def tokenizer_beside(model: Any) -> Any:

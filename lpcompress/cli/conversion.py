@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpcompress.checkpoints import loading, saving
-from lpcompress.checkpoints.files import directory_of, file_bytes, largest_shard
+from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes, largest_shard
 from lpcompress.compression import whole_model
-from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.compression.card import model_card
 from lpcompress.compression.records import LayerPreview
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.plan import Plan
@@ -89,10 +89,11 @@ class Conversion:
 
         def save() -> CheckpointReport:
             with saving.new_checkpoint(target, how.overwrite) as directory:
-                saving.write(directory, loaded, tokenizer, how.max_shard_size or largest_shard(self.model), how.stub)
+                largest = how.max_shard_size or largest_shard(self.model)
+                left_out = saving.write(directory, loaded, tokenizer, largest, how.stub, self.model)
                 sizes = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
-                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, **sizes)
+                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, left_out=left_out, **sizes)
                 report.write(directory)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
             return report

@@ -12,7 +12,6 @@ from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_
 from lpcompress.nn import noun_of
 from lpcompress.presentation import dimensions, megabytes
 
-CARD_FILE = "README.md"
 DATA_FREE = "No data was used."
 CALIBRATED = "{texts} unlabelled texts ({source}) were used for calibration."
 UNTRAINED = "The model was not fine-tuned."

@@ -19,7 +19,7 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("finetuning", "glue")  # left out where None
+OPTIONAL_KEYS = ("finetuning", "glue", "left_out")  # left out where None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class CheckpointReport:
         One sentence on the fine-tuning that followed.
     glue : dict or None
         GLUE scores before and after, as `eval_glue` returns them.
+    left_out : dict or None
+        File or folder beside the compressed model's weights that was not copied -> why; None if all were.
     """
 
     lpcompress_version: str = ""
@@ -66,10 +68,19 @@ class CheckpointReport:
     warnings: list[str] = field(default_factory=list)
     finetuning: str | None = None
     glue: dict[str, Any] | None = None
+    left_out: dict[str, str] | None = None
 
     @classmethod
     def of(
-        cls, done: CompressionReport, *, model: str, out: Path, before: int, after: int, glue: Any | None = None
+        cls,
+        done: CompressionReport,
+        *,
+        model: str,
+        out: Path,
+        before: int,
+        after: int,
+        glue: Any | None = None,
+        left_out: dict[str, str] | None = None,
     ) -> Self:
         """Return the report of a checkpoint whose weight files took `before` bytes and now take `after`."""
         return cls(
@@ -88,6 +99,7 @@ class CheckpointReport:
             skipped=done.skipped,
             warnings=done.warnings,
             glue=glue,
+            left_out=left_out or None,
         )
 
     @classmethod

@@ -18,7 +18,7 @@ from lpcompress.glue.tasks import Task
 from lpcompress.surgery.architectures import longest_text
 
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.model")  # configuration and tokenizer
-SETTINGS = (files.CONFIG, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+SETTINGS = (files.CONFIG, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 WAY_OUT = (
     "Give a model fine-tuned on the task, or a template such as 'textattack/bert-base-uncased-{TASK}', or fine-tune one"
     " with: lpcompress finetune"

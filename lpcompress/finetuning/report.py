@@ -8,14 +8,13 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import REPORT_FILE, file_bytes
-from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.checkpoints.files import CARD_FILE, RECORD_FILE, REPORT_FILE, file_bytes
+from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.presentation import as_json, plain_table, points
 
-RECORD_FILE = "finetuning.json"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which is installed with torch
 
 

@@ -205,7 +205,7 @@ def tune(
 def _save(record: Record, classifier: Classifier, source: Path | None, target: Path, overwrite: bool) -> None:
     """Write the checkpoint, its record and its card."""
     with saving.new_checkpoint(target, overwrite) as directory:
-        saving.write(directory, classifier.model, classifier.tokenizer)
+        saving.write(directory, classifier.model, classifier.tokenizer, source=record.model)
         write_companions(directory, record, source, classifier.model)
 
 

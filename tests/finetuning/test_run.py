@@ -10,7 +10,8 @@ from transformers import AutoModelForSequenceClassification
 
 import lpcompress
 from lpcompress.checkpoints import loading, saving
-from lpcompress.compression.card import CARD_FILE, model_card
+from lpcompress.checkpoints.files import CARD_FILE
+from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
@@ -299,3 +300,14 @@ def test_the_command_prints_only_json_and_two_processes_train_one_model(
     assert document["settings"]["processes"] == 2
     scores = lpcompress.eval_glue(tmp_path / "two", "mrpc", data=glue_dir, device="cpu")["tasks"]["mrpc"]
     assert scores["score"] == pytest.approx(document["score"])
+
+
+def test_small_files_beside_the_weights_are_copied(tiny_classifier, glue_dir, tmp_path):
+    model = tiny_classifier("rte")
+    (model / "1_Pooling").mkdir()
+    for name in ("LICENSE", "1_Pooling/config.json", "chat_template.jinja", "finetuning.json"):
+        (model / name).write_text(f"{{}} {name}\n")
+    finetune(model, "rte", tmp_path / "out", data=glue_dir, **QUICK)
+    assert json.loads((tmp_path / "out" / "finetuning.json").read_text())["task"] == "rte"
+    for name in ("LICENSE", "1_Pooling/config.json", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (model / name).read_bytes()
