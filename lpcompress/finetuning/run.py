@@ -153,7 +153,8 @@ def tune(
     refuse_unknown(scoring.primary)
     setup = Setup(Workers(device), scoring, progress=Progress.of(progress))
     workers, state = setup.workers, State.of(target)
-    workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
+    sources = [model, distill] if distill else [model]
+    workers.main_alone(lambda: saving.refuse_existing(target, overwrite, sources))
     if recipe.mixed_precision == "fp16" and workers.device.type == "cpu":
         raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if scoring.data != HUB else hub.asked_once():

@@ -266,6 +266,23 @@ def test_scores_from_before_training_are_not_in_the_new_report(compressed_classi
     assert "*error* is relative before that training" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_a_model_that_is_read_from_is_not_replaced(tiny_classifier, glue_dir, tmp_path, which):
+    models = {each: tiny_classifier("rte", directory=tmp_path / each) for each in ("student", "teacher")}
+    options = {"data": glue_dir, "distill": models["teacher"], "overwrite": True, **QUICK}
+    with pytest.raises(LpCompressError, match=f"is the directory of .*{which}, which is read from"):
+        finetune(models["student"], "rte", models[which], **options)
+    assert sorted(tmp_path.glob("*/model.safetensors")) == [tmp_path / f"{each}/model.safetensors" for each in models]
+
+
+def test_overwrite_keeps_a_directory_that_only_has_the_name_of_a_run(tiny_classifier, glue_dir, tmp_path):
+    (tmp_path / "out.training").mkdir()
+    (tmp_path / "out.training" / "thesis.tex").touch()
+    with pytest.raises(LpCompressError, match=r"out\.training must be the directory of an interrupted run"):
+        finetune(tiny_classifier("rte"), "rte", tmp_path / "out", data=glue_dir, overwrite=True, **QUICK)
+    assert (tmp_path / "out.training" / "thesis.tex").exists() and not (tmp_path / "out").exists()
+
+
 def test_a_run_is_not_resumed_with_another_order_of_outputs(tiny_classifier, glue_dir, tmp_path):
     out, order = tmp_path / "out", tmp_path / "order.yaml"
     settings = {"task": "rte", "data": glue_dir, **QUICK}
