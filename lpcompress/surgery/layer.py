@@ -150,11 +150,37 @@ class Layer:
         module = self.module
         _matrix_role(module).refuse(module)
 
+    def refuse_not_finite(self) -> None:
+        """Raise LpCompressError if a tensor of the layer has a value that is not finite.
+
+        That includes the padding row and the bias, which no fit sees, but which would be written.
+        """
+        with self.lend():
+            for leaf, tensor in self.module.named_parameters(recurse=False):
+                place = _first_not_finite(tensor.detach())
+                if place is not None:
+                    raise LpCompressError(
+                        f"{self.name}: {leaf} has values that are not finite (NaN or infinity), the first at index"
+                        f" {place}. The checkpoint is damaged: get another copy, or leave this layer out of the layers to"
+                        " compress."
+                    )
+
     def replace(self, module: nn.Module) -> None:
         """Replace the layer by `module`. A `BareWeight` is stored as a bare parameter again."""
         if isinstance(module, BareWeight | CompressedBareWeight):
             delattr(self.owner, self.leaf)  # torch does not let a module replace a parameter, or the reverse
         setattr(self.owner, self.leaf, module.weight if isinstance(module, BareWeight) else module)
+
+
+def _first_not_finite(tensor: Tensor) -> int | None:
+    """Return the first index of the first entry that is NaN or infinite; None if all are finite."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return None
+    if tensor.dtype.itemsize == 1:  # torch has no extrema of 8-bit floats
+        tensor = tensor.float()
+    if bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all()):  # one pass; propagates NaN
+        return None
+    return int((~torch.isfinite(tensor)).nonzero()[0, 0])
 
 
 def _matrix_role(module: nn.Module) -> type[FactoredMatrix]:
