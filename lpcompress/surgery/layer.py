@@ -204,16 +204,13 @@ def layers_of(model: Any) -> dict[str, Layer]:
     dict of str to Layer
     """
     embedding = input_embedding(model)
-    alone = getattr(model, "base_model", model) is model
-    prefix = "" if alone else f"{model.base_model_prefix}."
     modules: dict[str, nn.Module] = {}
     layers: dict[str, Layer] = {}
 
     def add(name: str, module: nn.Module | None, equation: str | None = None) -> None:
         parent, _, leaf = name.rpartition(".")
-        in_body = name.startswith(prefix) and not in_head(name)
         is_words = module is not None and module is embedding and isinstance(module, nn.Embedding)
-        layers[name] = Layer(name, modules[parent], leaf, equation, in_body, is_words)
+        layers[name] = Layer(name, modules[parent], leaf, equation, in_body(name, model), is_words)
 
     for name, module in model.named_modules():
         modules[name] = module
@@ -223,6 +220,12 @@ def layers_of(model: Any) -> dict[str, Layer]:
             if isinstance(getattr(module, leaf), nn.Parameter):
                 add(f"{name}.{leaf}".lstrip("."), None, equation)
     return layers
+
+
+def in_body(name: str, model: Any) -> bool:
+    """Return whether the layer or weight `name` belongs to the base model, not to a head or a pooler."""
+    alone = getattr(model, "base_model", model) is model
+    return (alone or name.startswith(f"{model.base_model_prefix}.")) and not in_head(name)
 
 
 def input_embedding(model: Any) -> Any:
