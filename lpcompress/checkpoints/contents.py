@@ -3,13 +3,11 @@
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# Names and shell wildcards by what they are. lpcompress, `save_pretrained` or sentence-transformers writes each of them.
+# Names and shell wildcards, by what they are: all that lpcompress, `save_pretrained` and sentence-transformers write.
 FILES = {
     "weights": (
-        "model*.safetensors",
-        "model*.safetensors.index.json",
-        "pytorch_model*.bin",
-        "pytorch_model*.index.json",
+        *("model.safetensors", "model-[0-9]*-of-[0-9]*.safetensors", "model.safetensors.index.json"),
+        *("pytorch_model.bin", "pytorch_model-[0-9]*-of-[0-9]*.bin", "pytorch_model.bin.index.json"),
     ),
     "configs": ("config.json", "generation_config.json"),
     "ours": ("lpcompress.json", "finetuning.json", "modeling_lpcompress.py"),

@@ -161,8 +161,7 @@ class Layer:
                 if place is not None:
                     raise LpCompressError(
                         f"{self.name}: {leaf} has values that are not finite (NaN or infinity), the first at index"
-                        f" {place}. The checkpoint is damaged: get another copy, or leave this layer out of the layers to"
-                        " compress."
+                        f" {place}. The checkpoint is damaged: get another copy, or choose layers without this one."
                     )
 
     def replace(self, module: nn.Module) -> None:

@@ -14,6 +14,7 @@ from lpcompress.compression.card import CARD_FILE, model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
+from lpcompress.evaluation.examination import Examination
 from lpcompress.finetuning.run import finetune
 from lpcompress.nn import SketchedLinear, is_compressed_module
 
@@ -254,6 +255,16 @@ def test_an_impossible_run_is_refused(tiny_classifier, glue_dir, tmp_path, optio
     settings = {"task": "rte", "data": glue_dir, **QUICK} | options
     with pytest.raises(error, match=sentence):
         finetune(tiny_classifier("rte"), out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"layers": 3}', '{"layers": [{}]}', '{"file_bytes_before": "x"}'])
+def test_a_damaged_report_is_refused_before_any_scoring(tiny_classifier, glue_dir, tmp_path, monkeypatch, content):
+    model = tiny_classifier("rte")
+    (model / "lpcompress.json").write_text(content)
+    monkeypatch.setattr(Examination, "plain", lambda *_: pytest.fail("the model was scored"))
+    with pytest.raises(LpCompressError, match=r"lpcompress\.json: .*Delete the file to continue without it\.$"):
+        finetune(model, "rte", tmp_path / "out", data=glue_dir, **QUICK)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
 
 
