@@ -84,8 +84,11 @@ def from_cache(model: str, file: str, error: Exception) -> dict[str, Any]:
 
 
 def cached(model: str, file: str) -> Path | None:
-    """Return the path of a model's file in the local cache, or None if it is not cached."""
-    found = huggingface_hub.try_to_load_from_cache(model, file)
+    """Return the path of a model's file in the local cache, or None if it is not cached, or `model` is no Hub id."""
+    try:
+        found = huggingface_hub.try_to_load_from_cache(model, file)
+    except HFValidationError:
+        return None
     return Path(found) if isinstance(found, str) else None
 
 

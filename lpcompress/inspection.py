@@ -1,6 +1,5 @@
 """Inspect a checkpoint: its layers, the spectrum of its word embedding, and how it was compressed."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpcompress.checkpoints import files, loading
+from lpcompress.compression.reading import read_document
 from lpcompress.compression.report import CheckpointReport, layer_table
 from lpcompress.errors import CheckpointError
 from lpcompress.factor.linalg import gram
@@ -117,7 +117,7 @@ def inspect(source: str) -> Inspection:
     Raises
     ------
     CheckpointError
-        If the checkpoint cannot be loaded, its word embedding is not finite, or its report is not valid JSON.
+        If the checkpoint cannot be loaded, its word embedding is not finite, or its report is not one.
 
     Examples
     --------
@@ -131,6 +131,8 @@ def inspect(source: str) -> Inspection:
     encoder.layer.*.attention.self.value 3 [8, 8]
     encoder.layer.*.attention.output.dense 3 [8, 8]
     """
+    files.find(source)
+    _read_report(files.directory_of(source))  # before the work; of a Hub id it may come with the model
     model, _ = loading.load(source)
     groups = layer_groups(model)
     return Inspection(
@@ -267,12 +269,8 @@ def _factored_layers(config: Any) -> dict[str, Any]:
 
 
 def _read_report(directory: Path | None) -> dict[str, Any] | None:
-    if directory is None or not (path := directory / files.REPORT_FILE).exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: must be JSON. Got {error}. Delete the file to continue without it.") from None
+    """Return the content of `lpcompress.json` as it is, after it has proved to be a report."""
+    return read_document(directory) if CheckpointReport.read(directory) else None
 
 
 def inspection_tables(found: Inspection) -> list[Table]:

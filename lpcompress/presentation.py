@@ -1,6 +1,7 @@
 """Format numbers, tables and JSON for output."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -68,8 +69,8 @@ def points(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def short_list(numbers: list[int]) -> str:
-    """List numbers on one line; a long list ends in dots and its length.
+def short_list(numbers: Sequence[object]) -> str:
+    """List numbers or names on one line; a long list ends in dots and its length.
 
     Examples
     --------

@@ -76,6 +76,15 @@ def test_an_invalid_report_is_named(tmp_path):
         inspection.inspect(str(tmp_path))
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "3", '{"layers": 3}', '{"layers": [{}]}', '{"file_bytes_before": "x"}'])
+def test_an_invalid_report_is_named_before_the_model_is_loaded(tmp_path, monkeypatch, content):
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    (tmp_path / "lpcompress.json").write_text(content)
+    monkeypatch.setattr(inspection.loading, "load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(CheckpointError, match=r"lpcompress\.json: .*Delete the file to continue without it\.$"):
+        inspection.inspect(str(tmp_path))
+
+
 def test_the_report_is_read(tmp_path):
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     (tmp_path / "lpcompress.json").write_text(json.dumps({"model": "x", "layers": []}))

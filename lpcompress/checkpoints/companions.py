@@ -1,5 +1,6 @@
 """Copy what lies beside a checkpoint's weights: tokenizer, pooling, image processor, chat templates, licence."""
 
+import filecmp
 import os
 import shutil
 import warnings
@@ -81,6 +82,13 @@ def copy(model: str, target: Path) -> dict[str, str]:
     if left_out:
         warnings.warn(f"{model}: not copied: {_sentence(left_out)}.", stacklevel=3)
     return left_out
+
+
+def same(copied: Path, original: Path) -> bool:
+    """Return whether a file, or every file in a folder, is equal to the one of the same name in the original."""
+    if copied.is_dir():
+        return all(same(each, original / each.name) for each in copied.iterdir())
+    return original.is_file() and filecmp.cmp(copied, original, shallow=False)
 
 
 def select(files: dict[str, int]) -> tuple[list[str], dict[str, str]]:

@@ -12,8 +12,11 @@ from lpcompress.checkpoints.files import CONFIG, find
 from lpcompress.checkpoints.load_errors import readable
 from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
-from lpcompress.surgery.layer import input_embedding
+from lpcompress.presentation import short_list
+from lpcompress.surgery.layer import in_body, input_embedding
 from lpcompress.surgery.offloading import ON_DISK, ScratchDirectory, misshapen, quiet_offloading
+
+SPARE = ("masked_spec_embed", "num_batches_tracked")  # only training reads them; published checkpoints lack them
 
 
 def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) -> tuple[Any, Any]:
@@ -39,12 +42,13 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     Raises
     ------
     CheckpointError
-        If there is no such checkpoint (`MissingCheckpointError`), it cannot be read, or its word embedding is missing.
+        If there is no such checkpoint (`MissingCheckpointError`), it cannot be read, or it lacks a weight of
+        the model's body.
 
     Warns
     -----
     UserWarning
-        If other weights are missing and therefore random, or if the tokenizer is damaged.
+        If weights of a head or a pooler are missing and therefore random, or if the tokenizer is damaged.
 
     Examples
     --------
@@ -91,14 +95,18 @@ def class_of(config: Any, model: str) -> Any:
 
 
 def refuse_random(model: str, loaded: Any, missing: list[str]) -> None:
-    """Raise CheckpointError if the word embedding is among the `missing` weights; warn about other missing weights."""
+    """Raise CheckpointError if a weight of the model's body is among the `missing` ones; warn about all others.
+
+    Only a head or a pooler may be new. A body with random weights is a damaged file or another architecture, and would
+    be written into every checkpoint that is made from it.
+    """
     embedding = input_embedding(loaded)
-    names = [f"{name}." for name, module in loaded.named_modules() if module is embedding]
-    lost = [key for key in missing if key.startswith(tuple(names))]
+    words = tuple(f"{name}." for name, module in loaded.named_modules() if module is embedding)
+    lost = [key for key in missing if key.startswith(words) or (in_body(key, loaded) and not key.endswith(SPARE))]
     if lost:
         raise CheckpointError(
-            f"{model} must hold the word embedding of a {type(loaded).__name__}. It lacks {', '.join(lost)}: the"
-            " weights belong to another architecture, or the download is incomplete."
+            f"{model} must hold every weight of the body of a {type(loaded).__name__}. It lacks {short_list(lost)}: the"
+            " weights belong to another architecture, or the files are damaged or incomplete. Copy them again."
         )
     if missing:
         warnings.warn(f"{model} lacks {', '.join(missing)}; these weights are random.", stacklevel=3)

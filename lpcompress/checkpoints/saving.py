@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,80 @@ from safetensors import SafetensorError
 
 from lpcompress.atomic import atomic_directory, remove_leftovers
 from lpcompress.checkpoints import companions
-from lpcompress.checkpoints.files import CONFIG, STUB, is_compressed
+from lpcompress.checkpoints.contents import foreign
+from lpcompress.checkpoints.files import CONFIG, STUB, directory_of, is_compressed, weight_files
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.tokenizers import has_vocabulary
 from lpcompress.errors import CheckpointError
+from lpcompress.presentation import short_list
 from lpcompress.surgery.offloading import quiet_offloading
 
 
-def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
+def refuse_existing(out: str | Path, overwrite: bool = False, sources: Sequence[str | Path] = ()) -> None:
     """Raise CheckpointError if `save` cannot write to `out`; call this before the long computation.
 
     Temporary directories of killed runs next to `out` are removed first. An empty directory is accepted. With
     `overwrite`, an existing checkpoint is accepted too, but nothing else.
+
+    Parameters
+    ----------
+    out : str or Path
+    overwrite : bool, default=False
+    sources : sequence of str or Path, optional
+        The models (directories or Hub ids) that the result is made from. Their directories are never replaced.
     """
     out = Path(out).resolve()
     parent = next(p for p in (*out.parents, out) if p.exists())  # the root has no parents
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise CheckpointError(f"{out} cannot be written: {parent} is not a directory you may write to.")
     remove_leftovers(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    _refuse_occupied(out, overwrite, sources)
+
+
+def _refuse_occupied(out: Path, overwrite: bool, sources: Sequence[str | Path]) -> None:
+    """Raise CheckpointError if something at `out` must be kept."""
+    try:
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        if not overwrite:
+            raise CheckpointError(f"{out} exists. Choose another directory, or pass --overwrite to replace it.")
+        missing = CONFIG if not (out / CONFIG).is_file() else "weights" if not weight_files(out) else None
+        if missing:
+            raise CheckpointError(f"{out} is not a checkpoint (no {missing}), so --overwrite does not replace it.")
+        origins = [found for source in sources if (found := directory_of(str(source)))]
+        others = [name for name in foreign(out) if not any(companions.same(out / name, at / name) for at in origins)]
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be read: {error.strerror}. Choose another directory.") from error
+    if others:
+        raise CheckpointError(
+            f"{out} must hold nothing but a checkpoint to be replaced. It also holds {short_list(others)}. Move that"
+            " elsewhere, or choose another directory."
+        )
+    for source in sources:
+        _refuse_source(out, source)
+
+
+def _refuse_source(out: Path, source: str | Path) -> None:
+    """Raise CheckpointError if the directory of a source model is `out`, is inside it, or has it inside."""
+    found = directory_of(str(source))
+    if found is None:
         return
-    if not overwrite:
-        raise CheckpointError(f"{out} exists. Choose another directory, or pass --overwrite to replace it.")
-    if not (out / CONFIG).is_file():
-        raise CheckpointError(f"{out} is not a checkpoint (no {CONFIG}), so --overwrite does not replace it.")
+    directory = found.resolve()
+    relations = {
+        "is": out == directory,
+        "contains": out in directory.parents,
+        "lies inside": directory in out.parents,
+    }
+    for relation, holds in relations.items():
+        if holds:
+            raise CheckpointError(
+                f"{out} {relation} the directory of {source}, which is read from, so --overwrite does not replace it."
+                " Choose another directory."
+            )
 
 
 @contextmanager
-def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def new_checkpoint(out: str | Path, overwrite: bool = False, sources: Sequence[str | Path] = ()) -> Iterator[Path]:
     """Yield a temporary directory that becomes the checkpoint `out` when the block succeeds.
 
     Temporary directories of killed runs next to `out` are removed first.
@@ -47,7 +93,10 @@ def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     ----------
     out : str or Path
     overwrite : bool, default=False
-        Replace the checkpoint in `out`, which is removed only when the new one is complete.
+        Replace the checkpoint in `out`, which is removed only when the new one is complete. A directory that holds
+        anything besides a checkpoint (see `contents.FILES`) is refused.
+    sources : sequence of str or Path, optional
+        See `refuse_existing`.
 
     Yields
     ------
@@ -60,10 +109,11 @@ def new_checkpoint(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
         If `out` exists, or cannot be written.
     """
     out = Path(out).resolve()
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, sources)
     try:
         with atomic_directory(out) as directory:
             yield directory
+            _refuse_occupied(out, overwrite, sources)  # somebody may have put something there meanwhile
     except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{out} cannot be written: {reason}. Nothing was left behind.") from error
@@ -193,11 +243,12 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> Non
     CheckpointError
         If `source` cannot be loaded or is not compressed, or if `out` exists or cannot be written.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, [source])
     model, tokenizer = load(str(source))
     if not is_compressed(model.config):
         raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
     model.dequantize()
     if STUB in str(getattr(model.config, "auto_map", None)):
-        del model.config.auto_map  # the stub is not copied
-    save(model, tokenizer, out, overwrite=overwrite, source=str(source))
+        del model.config.auto_map  # it refers to the stub, which is not copied
+    with new_checkpoint(out, overwrite, [source]) as directory:
+        write(directory, model, tokenizer, source=str(source))

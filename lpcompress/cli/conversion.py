@@ -73,7 +73,7 @@ class Conversion:
             that case.
         """
         workers = self._workers
-        workers.main_alone(lambda: saving.refuse_existing(target, how.overwrite))
+        workers.main_alone(lambda: saving.refuse_existing(target, how.overwrite, [self.model]))
         self.progress(f"loading {self.model}")
         exam = None
         if task:
@@ -88,7 +88,7 @@ class Conversion:
         self.progress(f"saving {target}")
 
         def save() -> CheckpointReport:
-            with saving.new_checkpoint(target, how.overwrite) as directory:
+            with saving.new_checkpoint(target, how.overwrite, [self.model]) as directory:
                 largest = how.max_shard_size or largest_shard(self.model)
                 left_out = saving.write(directory, loaded, tokenizer, largest, how.stub, self.model)
                 sizes = {"before": before, "after": file_bytes(directory)}

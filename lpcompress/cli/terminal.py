@@ -52,7 +52,8 @@ class Terminal:
             return
         from rich.console import Console
 
-        console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+        width = None if sys.stdout.isatty() else FILE_WIDTH
+        console = Console(width=width, markup=False, emoji=False)  # names are shown as they are
         for result in results:
             if isinstance(result, str):
                 typer.echo(result.rstrip("\n"))

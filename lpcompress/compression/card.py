@@ -1,5 +1,6 @@
 """Write the model card of a compressed checkpoint."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         for layer in report.layers
     ]
     folder = Path(report.out).name
-    local = Path(report.model).exists()  # the card's metadata may only name a Hub id
+    local = os.path.exists(report.model)  # the card's metadata may only name a Hub id
     data = ModelCardData(
         base_model=None if local else report.model,
         library_name="transformers",

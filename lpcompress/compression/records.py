@@ -1,12 +1,16 @@
 """Records of compression: tasks and results per layer, reports and previews."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor
 
 from lpcompress.compression.priors import RowWeights
 from lpcompress.config.plan import Plan
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # checked where a record is read from a file
+Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -73,27 +77,27 @@ class LayerRecord:
 
     name: str
     kind: str
-    shape: list[int]
+    shape: list[Count]
     method: str
-    p: float
-    clusters: int
-    ranks: list[int]
-    rows: list[int]
-    parameters_before: int
-    parameters_after: int
-    bytes_before: int
-    bytes_after: int
-    removed: float
+    p: Real
+    clusters: Count
+    ranks: list[Count]
+    rows: list[Count]
+    parameters_before: Count
+    parameters_after: Count
+    bytes_before: Count
+    bytes_after: Count
+    removed: Real
     row_weights: str
-    error_fro: float
-    error_p: float
-    error_weighted: float
-    svd_error_fro: float | None = None
-    svd_error_weighted: float | None = None
-    candidates: dict[str, float] = field(default_factory=dict)
-    seconds: float
-    error_calibrated: float | None = None
-    svd_error_calibrated: float | None = None
+    error_fro: Real
+    error_p: Real
+    error_weighted: Real
+    svd_error_fro: Real | None = None
+    svd_error_weighted: Real | None = None
+    candidates: dict[str, Real] = field(default_factory=dict)
+    seconds: Real
+    error_calibrated: Real | None = None
+    svd_error_calibrated: Real | None = None
 
 
 @dataclass(frozen=True)

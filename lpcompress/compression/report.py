@@ -1,15 +1,17 @@
 """Report on a compressed checkpoint: `lpcompress.json`, and tables for the terminal."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from rich.table import Table
 
 from lpcompress.checkpoints.files import REPORT_FILE
-from lpcompress.compression.records import CompressionReport, LayerPreview, LayerRecord
+from lpcompress.compression.reading import WAY_OUT, complaint, read_document
+from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, short_list
 from lpcompress.version import __version__
@@ -20,6 +22,13 @@ OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
 OPTIONAL_KEYS = ("finetuning", "glue", "left_out")  # left out where None
+
+
+def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Raise ValueError unless a calibration has the keys that the model card names."""
+    if found and not (isinstance(found.get("source"), str) and isinstance(found.get("texts"), int)):
+        raise ValueError("must hold a text `source` and a number of `texts`")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +65,14 @@ class CheckpointReport:
     model: str = ""
     out: str = ""
     seed: int = 0
-    seconds: float = 0.0
-    peak_rss_bytes: int = 0
-    parameters_before: int = 0
-    parameters_after: int = 0
-    file_bytes_before: int = 0
-    file_bytes_after: int = 0
+    seconds: Real = 0.0
+    peak_rss_bytes: Count = 0
+    parameters_before: Count = 0
+    parameters_after: Count = 0
+    file_bytes_before: Count = 0
+    file_bytes_after: Count = 0
     layers: Sequence[LayerRecord] = ()
-    calibration: dict[str, Any] | None = None
+    calibration: Annotated[dict[str, Any] | None, AfterValidator(_calibrated)] = None
     skipped: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     finetuning: str | None = None
@@ -103,21 +112,36 @@ class CheckpointReport:
         )
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Self:
+    def from_document(cls, document: Any, origin: str | Path = REPORT_FILE) -> "CheckpointReport":
         """Return the report from the output of `document`, of this or an older version; unknown keys are ignored.
+
+        Parameters
+        ----------
+        document : mapping
+        origin : str or Path, optional
+            What to call the document in an error.
 
         Raises
         ------
         CheckpointError
-            If the record of a layer is incomplete.
+            If a value is missing, or is not of the kind that is written there.
         """
         try:
-            layers = [LayerRecord(**_known(LayerRecord, layer)) for layer in document.get("layers", ())]
-        except TypeError as error:
-            raise CheckpointError(
-                f"{REPORT_FILE}: the record of a layer is incomplete ({error}). Delete the file to continue without it."
-            ) from None
-        return cls(**_known(cls, document) | {"layers": layers})
+            return _REPORT.validate_python(document)
+        except ValidationError as error:
+            raise CheckpointError(f"{origin}: {complaint(error)}. {WAY_OUT}") from None
+
+    @classmethod
+    def read(cls, directory: Path | None) -> "CheckpointReport | None":
+        """Return the report in a checkpoint directory; None if it has none.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is not a report.
+        """
+        document = read_document(directory)
+        return None if directory is None or document is None else cls.from_document(document, directory / REPORT_FILE)
 
     def document(self) -> dict[str, Any]:
         """Return the report as a dictionary with stable keys, ready for JSON."""
@@ -128,9 +152,7 @@ class CheckpointReport:
         (directory / REPORT_FILE).write_text(as_json(self) + "\n", encoding="utf-8")
 
 
-def _known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `values` that are fields of a dataclass."""
-    return {each.name: values[each.name] for each in fields(cls) if each.name in values}
+_REPORT = TypeAdapter(CheckpointReport)
 
 
 def peak_rss_bytes() -> int:

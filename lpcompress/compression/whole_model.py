@@ -89,7 +89,8 @@ def compress(
     PlanError
         If an option is invalid, or options are incompatible.
     LpCompressError
-        If a layer cannot be found or replaced, the size cannot be reached (`BudgetError`), or `model` is not a model.
+        If a layer cannot be found or replaced, one of its tensors is not finite, the size cannot be reached
+        (`BudgetError`), or `model` is not a model.
 
     Warns
     -----
@@ -123,6 +124,7 @@ def compress(
         device = checked_device(device)
     crew = workers or Alone()
     found, before = finding.find_layers(model, plan.layers), count_parameters(model)
+    crew.main_alone(lambda: _refuse_not_finite(found))
     assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, workers=crew, tell=tell)
     optional = frozenset(name for name in found if not (assigned.settled or finding.is_named(name, plan.layers)))
     where = device or (workers.device if workers else None)
@@ -199,6 +201,12 @@ def _plan_and_text(
         plan = Plan.of(plan, dict(options) | ({} if calibration is None else {"calibration": calibration}))
         return plan, plan.calibration
     return Plan.of(plan, options), calibration
+
+
+def _refuse_not_finite(layers: Mapping[str, Layer]) -> None:
+    """Raise LpCompressError if a tensor of any of the layers has a value that is not finite."""
+    for layer in layers.values():
+        layer.refuse_not_finite()
 
 
 def _preview_of(layer: Layer, task: Task) -> LayerPreview:

@@ -16,6 +16,7 @@ from lpcompress.checkpoints import files, loading
 from lpcompress.errors import CheckpointError
 from lpcompress.glue.tasks import Task
 from lpcompress.surgery.architectures import longest_text
+from lpcompress.surgery.layer import in_body
 
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.model")  # configuration and tokenizer
 SETTINGS = (files.CONFIG, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -82,7 +83,7 @@ def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Clas
                 directory, config=config, dtype="auto", output_loading_info=True, **local
             )
     missing = sorted(info["missing_keys"])
-    _refuse_untrained(name, task, [key for key in missing if not (new_head and _of_head(key, model))], head)
+    _refuse_untrained(name, task, [key for key in missing if not new_head or in_body(key, model)], head)
     if model.config.num_labels != task.n_outputs:
         wanted = ", ".join(task.classes) or "a similarity"
         raise CheckpointError(
@@ -169,11 +170,6 @@ def _seeded(seed: int | None) -> Iterator[None]:
         if seed is not None:
             torch.manual_seed(seed)
         yield
-
-
-def _of_head(key: str, model: Any) -> bool:
-    """Return whether a weight belongs to the head or to the pooler, which language models do not have."""
-    return not key.startswith(f"{model.base_model_prefix}.") or "pooler" in key.split(".")
 
 
 def _refuse_untrained(name: str, task: Task, missing: list[str], head: set[str]) -> None:

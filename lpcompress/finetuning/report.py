@@ -1,6 +1,5 @@
 """The report of a fine-tuning run: a table, and the files beside the weights."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import CARD_FILE, RECORD_FILE, REPORT_FILE, file_bytes
+from lpcompress.checkpoints.files import CARD_FILE, RECORD_FILE, file_bytes
 from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.finetuning.record import Record
@@ -18,7 +17,7 @@ from lpcompress.presentation import as_json, plain_table, points
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which is installed with torch
 
 
-def write_companions(directory: Path, record: Record, source: Path | None, model: Any) -> None:
+def write_companions(directory: Path, record: Record, before: CheckpointReport | None, model: Any) -> None:
     """Write the record, the model card and, for a compressed model, its report beside the weights.
 
     Parameters
@@ -26,15 +25,13 @@ def write_companions(directory: Path, record: Record, source: Path | None, model
     directory : Path
         Directory of the new weight files, whose size the report states.
     record : Record
-    source : Path or None
-        Directory of the model that was trained. If the model is compressed, its report is updated and written.
+    before : CheckpointReport or None
+        Report of the model that was trained, if that is compressed. It is updated and written.
     model : PreTrainedModel
     """
     (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
-    path = source / REPORT_FILE if source else None
     card = _card(record)
-    if path and path.is_file():
-        before = CheckpointReport.from_document(json.loads(path.read_text(encoding="utf-8")))
+    if before:
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
         report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores before training
         report.write(directory)

@@ -1,6 +1,7 @@
 """Fine-tune a dense or compressed classifier on a GLUE task, scored before and after."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from lpcompress import hub
 from lpcompress.checkpoints import saving
 from lpcompress.checkpoints.files import directory_of
+from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.recipe import Recipe
 from lpcompress.config.scoring import HUB, Scoring
 from lpcompress.errors import LpCompressError, PlanError
@@ -153,13 +155,16 @@ def tune(
     refuse_unknown(scoring.primary)
     setup = Setup(Workers(device), scoring, progress=Progress.of(progress))
     workers, state = setup.workers, State.of(target)
-    workers.main_alone(lambda: saving.refuse_existing(target, overwrite))
+    sources = [model, distill] if distill else [model]
+    workers.main_alone(lambda: saving.refuse_existing(target, overwrite, sources))
     if recipe.mixed_precision == "fp16" and workers.device.type == "cpu":
         raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if scoring.data != HUB else hub.asked_once():
         rows = _labelled(load_rows(wanted, recipe.split, scoring.data, recipe.train_limit))
         exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)
-        before = None if exam.classifier.new_head else exam.plain()
+        new_head = exam.classifier.new_head  # loads the model, and with it the report of one from the Hub
+        report = workers.together(lambda: CheckpointReport.read(directory_of(str(model))))
+        before = None if new_head else exam.plain()
         guide = Examination(wanted, str(distill), setup) if distill else None
         guided = guide.plain() if guide else None
     classifier, labels = exam.classifier, _labels(wanted, before)
@@ -197,16 +202,23 @@ def tune(
         versions=versions(),
         seconds=round(time.perf_counter() - began, 3),
     )
-    workers.main_alone(lambda: _save(record, classifier, directory_of(str(model)), target, overwrite))
+    workers.main_alone(lambda: _save(record, classifier, report, target, overwrite, sources))
     workers.main_alone(state.forget)
     return record
 
 
-def _save(record: Record, classifier: Classifier, source: Path | None, target: Path, overwrite: bool) -> None:
+def _save(
+    record: Record,
+    classifier: Classifier,
+    report: CheckpointReport | None,
+    target: Path,
+    overwrite: bool,
+    sources: Sequence[str | Path],
+) -> None:
     """Write the checkpoint, its record and its card."""
-    with saving.new_checkpoint(target, overwrite) as directory:
+    with saving.new_checkpoint(target, overwrite, sources) as directory:
         saving.write(directory, classifier.model, classifier.tokenizer, source=record.model)
-        write_companions(directory, record, source, classifier.model)
+        write_companions(directory, record, report, classifier.model)
 
 
 def _one_task(name: str) -> Task:

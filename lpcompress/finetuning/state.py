@@ -35,7 +35,8 @@ class State:
         Raises
         ------
         LpCompressError
-            If it does not, or it exists and neither `resume` nor `overwrite` is set.
+            If it does not, or it exists and neither `resume` nor `overwrite` is set, or `overwrite` is set and it is
+            not the directory of a run.
         """
         path, found = self.directory / SETTINGS, self.directory.exists()
         if found and resume:
@@ -51,6 +52,11 @@ class State:
             raise LpCompressError(
                 f"{self.directory} belongs to an interrupted run. Pass --resume to continue it, or --overwrite to"
                 " discard it."
+            )
+        if found and not (path.is_file() or not any(self.directory.iterdir())):
+            raise LpCompressError(
+                f"{self.directory} must be the directory of an interrupted run to be replaced. It has no {SETTINGS}."
+                " Move it elsewhere, or choose another output directory."
             )
         self.forget()
         self.directory.mkdir(parents=True)

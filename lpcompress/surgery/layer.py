@@ -150,11 +150,36 @@ class Layer:
         module = self.module
         _matrix_role(module).refuse(module)
 
+    def refuse_not_finite(self) -> None:
+        """Raise LpCompressError if a tensor of the layer has a value that is not finite.
+
+        That includes the padding row and the bias, which no fit sees, but which would be written.
+        """
+        with self.lend():
+            for leaf, tensor in self.module.named_parameters(recurse=False):
+                place = _first_not_finite(tensor.detach())
+                if place is not None:
+                    raise LpCompressError(
+                        f"{self.name}: {leaf} has values that are not finite (NaN or infinity), the first at index"
+                        f" {place}. The checkpoint is damaged: get another copy, or choose layers without this one."
+                    )
+
     def replace(self, module: nn.Module) -> None:
         """Replace the layer by `module`. A `BareWeight` is stored as a bare parameter again."""
         if isinstance(module, BareWeight | CompressedBareWeight):
             delattr(self.owner, self.leaf)  # torch does not let a module replace a parameter, or the reverse
         setattr(self.owner, self.leaf, module.weight if isinstance(module, BareWeight) else module)
+
+
+def _first_not_finite(tensor: Tensor) -> int | None:
+    """Return the first index of the first entry that is NaN or infinite; None if all are finite."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return None
+    if tensor.dtype.itemsize == 1:  # torch has no extrema of 8-bit floats
+        tensor = tensor.float()
+    if bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all()):  # one pass; propagates NaN
+        return None
+    return int((~torch.isfinite(tensor)).nonzero()[0, 0])
 
 
 def _matrix_role(module: nn.Module) -> type[FactoredMatrix]:
@@ -178,16 +203,13 @@ def layers_of(model: Any) -> dict[str, Layer]:
     dict of str to Layer
     """
     embedding = input_embedding(model)
-    alone = getattr(model, "base_model", model) is model
-    prefix = "" if alone else f"{model.base_model_prefix}."
     modules: dict[str, nn.Module] = {}
     layers: dict[str, Layer] = {}
 
     def add(name: str, module: nn.Module | None, equation: str | None = None) -> None:
         parent, _, leaf = name.rpartition(".")
-        in_body = name.startswith(prefix) and not in_head(name)
         is_words = module is not None and module is embedding and isinstance(module, nn.Embedding)
-        layers[name] = Layer(name, modules[parent], leaf, equation, in_body, is_words)
+        layers[name] = Layer(name, modules[parent], leaf, equation, in_body(name, model), is_words)
 
     for name, module in model.named_modules():
         modules[name] = module
@@ -197,6 +219,12 @@ def layers_of(model: Any) -> dict[str, Layer]:
             if isinstance(getattr(module, leaf), nn.Parameter):
                 add(f"{name}.{leaf}".lstrip("."), None, equation)
     return layers
+
+
+def in_body(name: str, model: Any) -> bool:
+    """Return whether the layer or weight `name` belongs to the base model, not to a head or a pooler."""
+    alone = getattr(model, "base_model", model) is model
+    return (alone or name.startswith(f"{model.base_model_prefix}.")) and not in_head(name)
 
 
 def input_embedding(model: Any) -> Any:

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2L
 
 from lpcompress import hub
 from lpcompress.checkpoints import companions, loading, saving
+from lpcompress.errors import CheckpointError
 from lpcompress.evaluation.demo import bundled_model
 
 SIZES = {"vocab_size": 40, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 12}
@@ -209,3 +210,19 @@ def test_without_the_hub_its_cache_is_copied(snapshot, tmp_path):
     ):
         companions.copy("a/b", tmp_path / "target")
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["modules.json"]
+
+
+def test_copied_files_do_not_keep_a_result_from_being_replaced(tiny_model, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    model = tiny_model()
+    model.save_pretrained(source)
+    (source / "prompts").mkdir()
+    (source / "prompts/query.md").write_text("query: ")
+    (source / "notes.md").write_text("trained on tuesday")
+    for overwrite in (False, True):
+        with saving.new_checkpoint(out, overwrite, [source]) as directory:
+            saving.write(directory, model, None, source=str(source))
+    assert (out / "prompts/query.md").read_text() == "query: "
+    (out / "notes.md").write_text("my own")
+    with pytest.raises(CheckpointError, match=r"nothing but a checkpoint.*notes\.md"):
+        saving.refuse_existing(out, overwrite=True, sources=[source])

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, Wav2Vec2Config, Wav2Vec2ForCTC
 
 from lpcompress.checkpoints import files, loading, saving
 from lpcompress.compression.whole_model import compress
@@ -136,6 +136,68 @@ def test_missing_weights_give_a_warning_or_an_error(tiny_model, tmp_path):
     save_file({k: t for k, t in weights.items() if "word_emb" not in k}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"It lacks bert\.embeddings\.word_embeddings\.weight"):
         loading.load(str(tmp_path))
+
+
+def save_without(model, directory, lost, renamed=None):
+    """Save a checkpoint that lacks one tensor, or has it under another name."""
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = {renamed if key == lost else key: tensor for key, tensor in state.items() if renamed or key != lost}
+    model.save_pretrained(directory)
+    save_file(state, directory / "model.safetensors", {"format": "pt"})
+
+
+LOST = (
+    ("bert", "base", "embeddings.position_embeddings.weight"),
+    ("bert", "base", "encoder.layer.1.output.LayerNorm.bias"),
+    ("bert", "classifier", "bert.encoder.layer.0.attention.self.query.weight"),
+    ("roberta", "lm", "roberta.encoder.layer.1.intermediate.dense.bias"),
+    ("distilbert", "classifier", "distilbert.transformer.layer.0.ffn.lin1.weight"),
+    ("xlnet", "classifier", "transformer.layer.0.rel_attn.r_w_bias"),
+)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize(("architecture", "head", "lost"), LOST)
+def test_a_body_with_random_weights_is_refused(tiny_model, tmp_path, architecture, head, lost, renamed, on_disk):
+    other = lost[:-1] + "q"  # one byte is wrong
+    save_without(tiny_model(architecture, head), tmp_path, lost, other if renamed else None)
+    with pytest.raises(CheckpointError, match=rf"must hold every weight of the body of a .* It lacks {lost}: "):
+        loading.load(str(tmp_path), on_disk=on_disk)
+
+
+FRESH = (
+    ("bert", "base", "pooler.dense.weight"),
+    ("bert", "classifier", "bert.pooler.dense.bias"),
+    ("bert", "classifier", "classifier.weight"),
+    ("roberta", "lm", "lm_head.dense.weight"),
+    ("distilbert", "classifier", "pre_classifier.weight"),
+    ("xlnet", "classifier", "sequence_summary.summary.weight"),
+)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize(("architecture", "head", "lost"), FRESH)
+def test_a_head_or_a_pooler_may_be_new(tiny_model, tmp_path, architecture, head, lost, on_disk):
+    save_without(tiny_model(architecture, head), tmp_path, lost)
+    with pytest.warns(UserWarning, match=f"lacks {lost}; these weights are random"):
+        loading.load(str(tmp_path), on_disk=on_disk)
+
+
+def test_what_only_training_reads_may_be_missing(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    convolutions = {"conv_dim": (8,), "conv_kernel": (3,), "conv_stride": (2,), "num_feat_extract_layers": 1}
+    config = Wav2Vec2Config(**sizes, **convolutions, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
+    save_without(Wav2Vec2ForCTC(config), tmp_path, "wav2vec2.masked_spec_embed")
+    with pytest.warns(UserWarning, match=r"lacks wav2vec2\.masked_spec_embed"):
+        loading.load(str(tmp_path))
+
+
+def test_densify_writes_no_random_weights(compressed, tmp_path):
+    save_without(compressed(), tmp_path / "a", "bert.encoder.layer.0.output.dense.weight")
+    with pytest.raises(CheckpointError, match=r"It lacks bert\.encoder\.layer\.0\.output\.dense\.weight"):
+        saving.densify(tmp_path / "a", tmp_path / "b")
+    assert os.listdir(tmp_path) == ["a"]
 
 
 def test_damaged_files_give_a_one_line_message(tiny_model, tmp_path):

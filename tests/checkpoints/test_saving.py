@@ -94,6 +94,104 @@ def test_overwrite_replaces_checkpoints_only(compressed, tmp_path):
         saving.refuse_existing(tmp_path / "thesis.tex" / "out")
 
 
+@pytest.fixture
+def checkpoint(tiny_model, tmp_path):
+    """A plain checkpoint in `tmp_path / "out"`."""
+    tiny_model().save_pretrained(tmp_path / "out")
+    return tmp_path / "out"
+
+
+STRANGERS = (
+    *(".git/config", "runs/events.out", "data/", "checkpoint-500/model.safetensors", ".cache/huggingface/x"),
+    *("thesis.tex", "train.py", "notes.md", "model.py", "word2vec.model", "my_vocab.json", "weights.safetensors"),
+    *("optimizer.pt", "tf_model.h5", "1_Pooling/notes.txt", "1_Pooling/deep/config.json", "2024_data/config.json"),
+    *("README.md/chapter.txt", "config.json.bak", "model.onnx", "model_best.safetensors"),
+)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_overwrite_keeps_what_is_not_of_a_checkpoint(checkpoint, compressed, stranger):
+    path = checkpoint / stranger
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if stranger.endswith("/") else path.write_text("mine")
+    named = stranger if stranger.startswith("1_Pooling") else stranger.split("/")[0]
+    with pytest.raises(CheckpointError, match="must hold nothing but a checkpoint") as caught:
+        saving.save(compressed(), None, checkpoint, overwrite=True)
+    assert named.removesuffix("/config.json") in str(caught.value)
+    assert path.exists() and (checkpoint / "model.safetensors").exists() and os.listdir(checkpoint.parent) == ["out"]
+
+
+def test_links_to_folders_are_not_of_a_checkpoint(checkpoint, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (checkpoint / "1_Pooling").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="It also holds 1_Pooling"):
+        saving.refuse_existing(checkpoint, overwrite=True)
+
+
+FAMILIAR = (
+    *("generation_config.json", "README.md", "lpcompress.json", "finetuning.json", "modeling_lpcompress.py", "LICENSE"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
+    *("vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm"),
+    *("chat_template.jinja", "additional_chat_templates/tool.jinja", "preprocessor_config.json", "LICENSE.txt"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
+    *("2_Dense/model.safetensors", "2_Normalize/", "model-00001-of-00002.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "processor_config.json"),
+)
+
+
+def test_overwrite_replaces_all_files_of_a_checkpoint(checkpoint, compressed):
+    for name in FAMILIAR:
+        path = checkpoint / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.touch()
+    saving.save(compressed(), None, checkpoint, overwrite=True)
+    assert sorted(os.listdir(checkpoint)) == ["config.json", "model.safetensors"]
+
+
+def test_overwrite_keeps_a_directory_without_weights(tmp_path, compressed):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint \(no weights\)"):
+        saving.save(compressed(), None, tmp_path / "out", overwrite=True)
+
+
+def test_what_comes_during_the_work_is_kept(checkpoint, compressed):
+    with pytest.raises(CheckpointError, match=r"It also holds thesis\.tex"):
+        with saving.new_checkpoint(checkpoint, overwrite=True) as directory:
+            saving.write(directory, compressed(), None)
+            (checkpoint / "thesis.tex").touch()
+    assert (checkpoint / "thesis.tex").exists() and os.listdir(checkpoint.parent) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "relation"),
+    [
+        ("a", "a", "is"),
+        ("a", "b/../a", "is"),
+        ("link", "a", "is"),
+        ("a", "link", "is"),
+        ("a/1_Pooling", "a", "contains"),
+        ("a", "a/1_Pooling", "lies inside"),
+    ],
+)
+def test_overwrite_keeps_the_source(tiny_model, tmp_path, monkeypatch, source, target, relation):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "b").mkdir()
+    for place in ("a", "a/1_Pooling"):
+        tiny_model().save_pretrained(tmp_path / place)
+    with pytest.raises(CheckpointError, match=f"{relation} the directory of {source}, which is read from"):
+        saving.refuse_existing(target, overwrite=True, sources=["somebody/else", "./nowhere", source])
+
+
+def test_densify_keeps_its_source(compressed, tmp_path):
+    saving.save(compressed(), None, tmp_path / "a")
+    before = files_of(tmp_path / "a")
+    with pytest.raises(CheckpointError, match="is the directory of"):
+        saving.densify(tmp_path / "a", tmp_path / "a", overwrite=True)
+    assert files_of(tmp_path / "a") == before
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
 @pytest.mark.parametrize("moment", ["save_pretrained", "flush", "rename"])
 def test_a_failure_leaves_no_files_and_keeps_the_old_checkpoint(compressed, tmp_path, monkeypatch, error, moment):
@@ -146,15 +244,15 @@ saving.save(model, None, Path(sys.argv[2]), overwrite=True)
 def test_a_killed_run_leaves_no_complete_looking_checkpoint(tiny_model, tmp_path, fresh_python, moment):
     tiny_model().save_pretrained(tmp_path / "source")
     out = tmp_path / "results" / "out"
-    save_with(tiny_model(), None, out, {"first": ""})
+    save_with(tiny_model(), None, out, {"NOTICE.first": ""})
     assert fresh_python(KILLED, tmp_path / "source", out, moment).returncode == -9
     leftovers = sorted(name.rpartition("-")[0] or name for name in os.listdir(out.parent))
     assert leftovers == {"flush": [".out.tmp", "out"], "rename": [".out.old", ".out.tmp"]}[moment]
     with pytest.raises(CheckpointError, match="exists"):
         saving.save(tiny_model(), None, out)  # removes the temporary files and restores the old checkpoint
-    assert os.listdir(out.parent) == ["out"] and "first" in files_of(out)
-    save_with(tiny_model(), None, out, {"second": ""}, overwrite=True)
-    assert os.listdir(out.parent) == ["out"] and "second" in files_of(out)
+    assert os.listdir(out.parent) == ["out"] and "NOTICE.first" in files_of(out)
+    save_with(tiny_model(), None, out, {"NOTICE.second": ""}, overwrite=True)
+    assert os.listdir(out.parent) == ["out"] and "NOTICE.second" in files_of(out)
 
 
 def test_temporary_files_of_running_processes_are_kept(tiny_model, tmp_path):

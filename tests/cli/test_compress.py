@@ -64,15 +64,22 @@ def test_a_zero_on_the_command_line_counts(run, tiny, value):
     assert (code, Plan.from_yaml("again.yaml").exponent) == (0, 0.0)
 
 
+def test_the_model_itself_is_not_replaced(run, tiny):
+    before = {file: file.read_bytes() for file in Path(tiny).iterdir()}
+    code, _, err = run("compress", tiny, "--method", "svd", "--out", tiny, "--overwrite")
+    assert (code, "is the directory of" in " ".join(err.split())) == (1, True)
+    assert {file: file.read_bytes() for file in Path(tiny).iterdir()} == before
+
+
 def test_output_options_take_effect(run, tiny):
     assert run("compress", tiny, "--method", "svd")[0] == 0
-    Path("tiny-lpcompress/old").touch()
+    Path("tiny-lpcompress/NOTICE.old").touch()
     options = ("--method", "svd", "--max-shard-size", "6KB", "--stub", "--overwrite")
     code, _, err = run("compress", tiny, *options)
     assert code == 0, err
     shards = files.weight_files(Path("tiny-lpcompress"))
     assert len(shards) > 1
-    assert not Path("tiny-lpcompress/old").exists()
+    assert not Path("tiny-lpcompress/NOTICE.old").exists()
     assert "auto_map" in json.loads(Path("tiny-lpcompress/config.json").read_text())
     code, _, err = run("compress", tiny, "--method", "svd", "--out", "plain")
     assert (code, len(files.weight_files(Path("plain")))) == (0, 1)

@@ -6,6 +6,7 @@ import warnings
 import pytest
 
 from lpcompress.cli.terminal import DEBUG, Terminal
+from lpcompress.presentation import plain_table
 
 
 @pytest.fixture
@@ -20,6 +21,14 @@ def test_steps_are_lines_without_a_terminal(printed):
         progress("training", 1, 2)
         progress("training", 2, 2)
     assert printed() == ("", "loading\ntraining\n")
+
+
+def test_names_are_shown_as_they_are(printed):
+    table = plain_table("[/red] a model", "layer")
+    table.add_row("[bold] :smile:")
+    Terminal().show(table)
+    out, _ = printed()
+    assert "[/red] a model" in out and "[bold] :smile:" in out
 
 
 @pytest.mark.parametrize("terminal", [Terminal(quiet=True), Terminal(prints=False)])

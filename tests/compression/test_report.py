@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import yaml
@@ -122,6 +123,77 @@ def test_the_report_of_an_older_version_is_read(summary):
         CheckpointError, match=r"lpcompress\.json: the record of a layer is incomplete .*error_weighted"
     ):
         CheckpointReport.from_document(old)
+
+
+WRONG = (None, True, -1, 0.5, 1e400, float("nan"), 10**400, "x", "[/x]", "x" * 5000, [], [None], {}, {"a": 1}, [[1]])
+
+
+def damaged(document):
+    """Yield the document with each of its values in turn replaced by each wrong one, or left out."""
+    for key in document:
+        yield key, {k: v for k, v in document.items() if k != key}
+        for value in WRONG:
+            yield key, document | {key: value}
+    for key in document["layers"][0]:
+        first, *rest = document["layers"]
+        yield key, document | {"layers": [{k: v for k, v in first.items() if k != key}, *rest]}
+        for value in WRONG:
+            yield key, document | {"layers": [first | {key: value}, *rest]}
+    for value in WRONG:
+        yield "", value
+
+
+def test_a_damaged_report_is_one_sentence_or_can_be_shown(done, tmp_path):
+    calibration = {"source": "a file", "texts": 3}
+    scored = of(replace(done, calibration=calibration), glue={"tasks": {}})
+    refused = set()
+    for key, document in damaged(json.loads(presentation.as_json(scored))):
+        (tmp_path / "lpcompress.json").write_text(json.dumps(document))
+        try:
+            found = CheckpointReport.read(tmp_path)
+        except CheckpointError as error:
+            assert "\n" not in str(error) and len(str(error)) < 400
+            assert str(error).startswith(str(tmp_path / "lpcompress.json")) and "Delete the file to" in str(error)
+            refused.add(key)
+            continue
+        if found:
+            Console(file=StringIO(), markup=False).print(report.layer_table(found))
+            replace(found, glue=None).write(tmp_path)
+            (tmp_path / "README.md").write_text(model_card(found, "BertModel"), encoding="utf-8")
+    assert refused >= {"", "layers", "shape", "error_fro", "ranks", "calibration", "file_bytes_before", "warnings", "p"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"model": "\\ud800"}',
+        b'{"seed": ' + b"1" * 5000 + b"}",
+        b"{}{}",
+        b"\0",
+    ],
+)
+def test_a_report_that_is_not_json_is_one_sentence(tmp_path, content):
+    (tmp_path / "lpcompress.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"lpcompress\.json: must be JSON\. Got [^\n]*Delete the file"):
+        CheckpointReport.read(tmp_path)
+
+
+def test_a_report_that_is_no_file_is_one_sentence(tmp_path):
+    assert CheckpointReport.read(None) is CheckpointReport.read(tmp_path) is None
+    (tmp_path / "lpcompress.json").mkdir()
+    with pytest.raises(CheckpointError, match=r"lpcompress\.json cannot be read: Is a directory"):
+        CheckpointReport.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "old", sorted(Path("tests/data/format-1").glob("*/lpcompress.json")), ids=lambda it: it.parent.name
+)
+def test_the_reports_of_format_1_are_read(old):
+    assert CheckpointReport.read(old.parent).layers
 
 
 def test_a_role_without_a_noun_is_called_by_its_name(done):

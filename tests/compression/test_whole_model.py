@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 import lpcompress
 from lpcompress.checkpoints import loading
+from lpcompress.compression import whole_model
 from lpcompress.compression.whole_model import compress, count_parameters, preview
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
@@ -139,7 +140,7 @@ def test_sketches_have_the_requested_size_and_give_a_warning(model, ids, tmp_pat
     with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are unusable until trained.*lpcompress finetune"):
         report = compress(dense, layers=["all"], method="sketch", ratio=0.3, seed=1)
     [embedding] = report.skipped
-    assert "word_embedding" in embedding and "cannot be sketched with profit" in report.skipped[embedding]
+    assert "word_embedding" in embedding and "sketching an embedding does not pay" in report.skipped[embedding]
     seeds = set()
     for record in report.layers:
         module = dense.get_submodule(record.name)
@@ -175,7 +176,7 @@ def test_sketched_convolutions_in_a_model(tmp_path):
 
 
 def test_an_embedding_is_not_sketched(model):
-    with pytest.raises(LpCompressError, match=r"word_embeddings: an embedding cannot be sketched.* 0\.54 .*linear"):
+    with pytest.raises(LpCompressError, match=r"word_embeddings: sketching an embedding does not pay.* 0\.54 .*linear"):
         compress(model(), method="sketch")
 
 
@@ -405,6 +406,40 @@ def test_weights_that_are_not_finite_are_refused(model):
         dense.get_input_embeddings().weight[7, 3] = torch.nan
     with pytest.raises(LpCompressError, match=r"word_embeddings: .*not finite"):
         compress(dense)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("architecture", "layer", "tensor", "place"),
+    [
+        ("bert", "bert.embeddings.word_embeddings", "weight", 0),  # the padding row, which no fit sees
+        ("bert", "bert.encoder.layer.1.output.dense", "bias", 5),
+        ("bert", "bert.encoder.layer.1.output.dense", "weight", 3),
+        ("xlnet", "transformer.layer.0.rel_attn.q", "weight", 2),
+        ("xlnet", "transformer.layer.1.ff.layer_2", "bias", 1),
+    ],
+)
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_no_fit_begins_if_a_tensor_is_not_finite(
+    model, monkeypatch, tmp_path, architecture, layer, tensor, place, value, on_disk
+):
+    dense = model(architecture)
+    with torch.no_grad():
+        getattr(layers_of(dense)[layer].module, tensor)[place] = value
+    if on_disk:
+        dense.save_pretrained(tmp_path)
+        dense, _ = loading.load(str(tmp_path), on_disk=True)
+    monkeypatch.setattr(whole_model, "fit_layers", lambda *_: pytest.fail("a fit began"))
+    sentence = rf"^{layer}: {tensor} has values that are not finite .* first at index {place}\."
+    with pytest.raises(LpCompressError, match=sentence):
+        compress(dense, layers=["all"], method="svd")
+
+
+def test_layers_that_stay_may_hold_any_values(model):
+    dense = model()
+    with torch.no_grad():
+        dense.classifier.bias[0] = torch.nan
+    assert compress(dense, method="svd").layers
 
 
 def test_a_compressed_layer_is_refused(model):

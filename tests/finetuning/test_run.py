@@ -15,6 +15,7 @@ from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
+from lpcompress.evaluation.examination import Examination
 from lpcompress.finetuning.run import finetune
 from lpcompress.nn import SketchedLinear, is_compressed_module
 
@@ -258,6 +259,16 @@ def test_an_impossible_run_is_refused(tiny_classifier, glue_dir, tmp_path, optio
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"layers": 3}', '{"layers": [{}]}', '{"file_bytes_before": "x"}'])
+def test_a_damaged_report_is_refused_before_any_scoring(tiny_classifier, glue_dir, tmp_path, monkeypatch, content):
+    model = tiny_classifier("rte")
+    (model / "lpcompress.json").write_text(content)
+    monkeypatch.setattr(Examination, "plain", lambda *_: pytest.fail("the model was scored"))
+    with pytest.raises(LpCompressError, match=r"lpcompress\.json: .*Delete the file to continue without it\.$"):
+        finetune(model, "rte", tmp_path / "out", data=glue_dir, **QUICK)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
+
+
 def test_scores_from_before_training_are_not_in_the_new_report(compressed_classifier, glue_dir, tmp_path):
     small, _ = compressed_classifier()
     report = json.loads((small / "lpcompress.json").read_text())
@@ -265,6 +276,23 @@ def test_scores_from_before_training_are_not_in_the_new_report(compressed_classi
     finetune(small, "mrpc", tmp_path / "out", data=glue_dir, **QUICK)
     assert "glue" not in json.loads((tmp_path / "out" / "lpcompress.json").read_text())
     assert "*error* is relative before that training" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_a_model_that_is_read_from_is_not_replaced(tiny_classifier, glue_dir, tmp_path, which):
+    models = {each: tiny_classifier("rte", directory=tmp_path / each) for each in ("student", "teacher")}
+    options = {"data": glue_dir, "distill": models["teacher"], "overwrite": True, **QUICK}
+    with pytest.raises(LpCompressError, match=f"is the directory of .*{which}, which is read from"):
+        finetune(models["student"], "rte", models[which], **options)
+    assert sorted(tmp_path.glob("*/model.safetensors")) == [tmp_path / f"{each}/model.safetensors" for each in models]
+
+
+def test_overwrite_keeps_a_directory_that_only_has_the_name_of_a_run(tiny_classifier, glue_dir, tmp_path):
+    (tmp_path / "out.training").mkdir()
+    (tmp_path / "out.training" / "thesis.tex").touch()
+    with pytest.raises(LpCompressError, match=r"out\.training must be the directory of an interrupted run"):
+        finetune(tiny_classifier("rte"), "rte", tmp_path / "out", data=glue_dir, overwrite=True, **QUICK)
+    assert (tmp_path / "out.training" / "thesis.tex").exists() and not (tmp_path / "out").exists()
 
 
 def test_a_run_is_not_resumed_with_another_order_of_outputs(tiny_classifier, glue_dir, tmp_path):
