@@ -3,14 +3,16 @@
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lpcompress.checkpoints.files import CARD_FILE, CONFIG, RECORD_FILE, REPORT_FILE, STUB
+
 # Names and shell wildcards, by what they are: all that lpcompress, `save_pretrained` and sentence-transformers write.
 FILES = {
     "weights": (
         *("model.safetensors", "model-[0-9]*-of-[0-9]*.safetensors", "model.safetensors.index.json"),
         *("pytorch_model.bin", "pytorch_model-[0-9]*-of-[0-9]*.bin", "pytorch_model.bin.index.json"),
     ),
-    "configs": ("config.json", "generation_config.json"),
-    "ours": ("lpcompress.json", "finetuning.json", "modeling_lpcompress.py"),
+    "configs": (CONFIG, "generation_config.json"),
+    "ours": (REPORT_FILE, RECORD_FILE, f"{STUB}.py"),
     "tokenizer": (
         *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
         *("vocab.txt", "vocab.json", "vocab.bpe", "vocab.model", "merges.txt", "bpe.codes", "dict.txt"),
@@ -25,7 +27,7 @@ FILES = {
         "audio_tokenizer_config.json",
     ),
     "sentence-transformers": ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json"),
-    "papers": ("README.md", "modelcard.json", "LICENSE*", "NOTICE*", "USE_POLICY*", ".gitattributes"),
+    "papers": (CARD_FILE, "modelcard.json", "LICENSE*", "NOTICE*", "USE_POLICY*", ".gitattributes"),
 }
 # Folders, and what may be in them. The numbered ones are modules of sentence-transformers.
 FOLDERS = {

@@ -51,8 +51,10 @@ def _refuse_occupied(out: Path, overwrite: bool, sources: Sequence[str | Path]) 
         missing = CONFIG if not (out / CONFIG).is_file() else "weights" if not weight_files(out) else None
         if missing:
             raise CheckpointError(f"{out} is not a checkpoint (no {missing}), so --overwrite does not replace it.")
-        origins = [found for source in sources if (found := directory_of(str(source)))]
-        others = [name for name in foreign(out) if not any(companions.same(out / name, at / name) for at in origins)]
+        origins = {source: found for source in sources if (found := directory_of(str(source)))}
+        others = [
+            name for name in foreign(out) if not any(companions.same(out / name, at / name) for at in origins.values())
+        ]
     except OSError as error:
         raise CheckpointError(f"{out} cannot be read: {error.strerror}. Choose another directory.") from error
     if others:
@@ -60,16 +62,12 @@ def _refuse_occupied(out: Path, overwrite: bool, sources: Sequence[str | Path]) 
             f"{out} must hold nothing but a checkpoint to be replaced. It also holds {short_list(others)}. Move that"
             " elsewhere, or choose another directory."
         )
-    for source in sources:
-        _refuse_source(out, source)
+    for source, directory in origins.items():
+        _refuse_source(out, source, directory.resolve())
 
 
-def _refuse_source(out: Path, source: str | Path) -> None:
+def _refuse_source(out: Path, source: str | Path, directory: Path) -> None:
     """Raise CheckpointError if the directory of a source model is `out`, is inside it, or has it inside."""
-    found = directory_of(str(source))
-    if found is None:
-        return
-    directory = found.resolve()
     relations = {
         "is": out == directory,
         "contains": out in directory.parents,
@@ -165,7 +163,9 @@ def write(
     return left_out
 
 
-def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, **options: Any) -> None:
+def save(
+    model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, source: str | None = None, **options: Any
+) -> None:
     """Write a checkpoint atomically: all of it, or nothing.
 
     Parameters
@@ -176,8 +176,10 @@ def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, *
         Directory of the checkpoint; missing parents are created.
     overwrite : bool, default=False
         See `new_checkpoint`.
+    source : str, optional
+        As for `write`. Its directory is never replaced.
     **options
-        `max_shard_size`, `stub` and `source`, as for `write`.
+        `max_shard_size` and `stub`, as for `write`.
 
     Raises
     ------
@@ -194,8 +196,8 @@ def save(model: Any, tokenizer: Any, out: str | Path, overwrite: bool = False, *
     >>> sorted(file.name for file in out.iterdir())
     ['config.json', 'model.safetensors']
     """
-    with new_checkpoint(out, overwrite) as directory:
-        write(directory, model, tokenizer, **options)
+    with new_checkpoint(out, overwrite, [source] if source else ()) as directory:
+        write(directory, model, tokenizer, source=source, **options)
 
 
 def write_stub(model: Any, directory: Path) -> None:
@@ -250,5 +252,4 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> Non
     model.dequantize()
     if STUB in str(getattr(model.config, "auto_map", None)):
         del model.config.auto_map  # it refers to the stub, which is not copied
-    with new_checkpoint(out, overwrite, [source]) as directory:
-        write(directory, model, tokenizer, source=str(source))
+    save(model, tokenizer, out, overwrite, str(source))

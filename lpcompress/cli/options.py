@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -160,7 +161,7 @@ def option_of(name: str, field: FieldInfo) -> inspect.Parameter:
         metavar=shown.metavar or (words and words.metavar),
         rich_help_panel=shown.panel,
         show_default=False,
-        autocompletion=(lambda: list(words.words)) if words else None,
+        autocompletion=(lambda: list(zip_longest(words.words, words.about, fillvalue=""))) if words else None,
     )
     kind, absent = (bool, False) if switch else (_typed(field) | None, None)
     annotation = Annotated[kind, option]  # type: ignore[valid-type]  # made at run time

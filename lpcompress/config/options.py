@@ -71,10 +71,13 @@ class OneOf:
     words : tuple of str
     file : str
         Description of the file whose name may be given instead of a word; empty if none may be.
+    about : tuple of str
+        A line on each word, which shells show when they complete it; empty if there is none.
     """
 
     words: tuple[str, ...]
     file: str = ""
+    about: tuple[str, ...] = ()
 
     @property
     def metavar(self) -> str:

@@ -95,7 +95,7 @@ class Plan(Options):
     ] = ("embedding",)
     method: Annotated[
         str,
-        OneOf(NAMES),
+        OneOf(NAMES, about=("fits several methods and keeps the best", *(each.help for each in METHODS.values()))),
         Field(description="Factorization method; auto fits several and keeps the best"),
         Shown(FIT),
     ] = AUTO

@@ -15,6 +15,7 @@ from lpcompress.config.plan import Plan
 from lpcompress.config.recipe import Recipe
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
+from lpcompress.methods import METHODS
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["eval-glue", "--help"], ["demo", "--help"]])
@@ -138,11 +139,12 @@ def test_a_command_is_one_file_and_one_row(run, toy):
 
 
 def test_the_shell_completes_commands_options_and_methods(tmp_path):
-    def complete(line):
+    def complete(line, shell="bash"):
         words = line.split(" ")
         env = os.environ | {
-            "_LPCOMPRESS_COMPLETE": "complete_bash",
+            "_LPCOMPRESS_COMPLETE": f"complete_{shell}",
             "COMP_WORDS": line,
+            "_TYPER_COMPLETE_ARGS": line,  # what zsh gives instead
             "COMP_CWORD": str(len(words) - 1),
         }
         code = "import sys; sys.argv[0] = 'lpcompress'; from lpcompress.cli.app import main; main()"
@@ -152,3 +154,5 @@ def test_the_shell_completes_commands_options_and_methods(tmp_path):
     assert complete("lpcompress eval") == ["eval-glue"]
     assert complete("lpcompress compress x --max-b") == ["--max-bytes"]
     assert complete("lpcompress compress x --method s") == ["sparse", "svd", "sketch"]
+    shown = " ".join(complete("lpcompress compress x --method sv", "zsh"))
+    assert METHODS["svd"].help.partition(":")[0] in shown
