@@ -13,13 +13,14 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from lpcompress.checkpoints import conversions
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.nn import BareWeight, FactoredMatrix, build, is_compressed_module, spec_of
+from lpcompress.nn import FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.surgery import swapping
 from lpcompress.surgery.folding import fold_permutations
 from lpcompress.surgery.layer import Layer
-from lpcompress.surgery.offloading import stored_tensor
 from lpcompress.surgery.resizing import follow_resizing, restore_resizing
+from lpcompress.surgery.tying import retie
 from lpcompress.version import __version__
 
 QUANT_METHOD = "lpcompress"
@@ -85,7 +86,7 @@ class LpCompressQuantizer(HfQuantizer):
                 " Load it without a quantization_config, then call lpcompress.compress(model, ratio=...)."
             )
         super().__init__(quantization_config, **kwargs)
-        self.bare: list[str] = []  # relative names of the rebuilt bare weights
+        self.rebuilt: Any = None  # the model, while its weights are loaded
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         layers = swapping.locate(model, self.quantization_config.layers)
@@ -97,15 +98,13 @@ class LpCompressQuantizer(HfQuantizer):
         for name, layer in layers.items():
             if layer is None:
                 continue
-            plain = layer.module
             try:
-                module = build(self.quantization_config.layers[name], plain)
+                module = build(self.quantization_config.layers[name], layer.module)
             except LpCompressError as error:
                 raise CheckpointError(f"config.json, quantization_config.layers[{name!r}]: {error}") from None
             layer.replace(module)
-            if isinstance(plain, BareWeight):
-                self.bare.append(name)
-        swapping.retie(model)
+        retie(model)
+        self.rebuilt = model
         return model
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
@@ -113,6 +112,8 @@ class LpCompressQuantizer(HfQuantizer):
             if is_compressed_module(module):
                 require_loaded(name, module)
                 align(module)
+        self.rebuilt = None
+        conversions.keep_layout(model)
         follow_resizing(model)
         model.is_quantized = False  # the layers are plain torch modules, for which .half() and the like work
         return model
@@ -125,25 +126,13 @@ class LpCompressQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Update the sizes in the config and return the state to save; called by `save_pretrained`.
-
-        The codes of a bare weight are stored under the weight's own name, so that loading without this package fails on
-        a size mismatch there too.
-        """
+        """Update the sizes in the config and return the state to save; called by `save_pretrained`."""
         model.config.quantization_config.refresh(model)
-        codes = {f"{name}.weight": name for name in swapping.bare_names(model)}
-        if not codes:
-            return None, {}
-        state = {codes.get(key, key): tensor for key, tensor in model.state_dict().items()}
-        bare = {name: stored_tensor(model.get_submodule(name), "weight") for name in codes.values()}
-        return state | bare, {}
+        return conversions.state_to_store(model), {}
 
     def get_weight_conversions(self) -> list[Any]:
-        """Return the renamings that load the codes of bare weights from the weights' own names."""
-        from transformers.core_model_loading import WeightRenaming
-
-        renamings = [WeightRenaming(f"{name}$", f"{name}.weight") for name in self.bare]
-        return [*super().get_weight_conversions(), *renamings]
+        """Return the renaming that loads codes from the names under which they are stored."""
+        return [*super().get_weight_conversions(), conversions.renaming(self.rebuilt)]
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
         """Whether `save_pretrained` works: always."""
@@ -176,7 +165,7 @@ def require_loaded(name: str, module: Any) -> None:
     missing = [leaf for leaf, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)]
     if missing:
         raise CheckpointError(
-            f"the checkpoint must hold {', '.join(f'{name}.{leaf}' for leaf in missing)}, which it lacks (or has in"
+            f"the checkpoint must hold {', '.join(module.stored_name(name, leaf) for leaf in missing)}, which it lacks (or has in"
             " another shape). It is incomplete: copy it again, or compress the model again."
         )
     module.check(name)
@@ -219,7 +208,8 @@ def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix
     fold_permutations(model)
     for layer, (module, provenance) in replacements.items():
         config.layers[swapping.relative_name(model, layer.name)] = {**provenance, **spec_of(module)}
-    swapping.retie(model)
+    retie(model)
+    conversions.keep_layout(model)
     follow_resizing(model)
     model.tie_weights()
     model.config.quantization_config = config

@@ -123,7 +123,8 @@ def compress(
     if device is not None:
         device = checked_device(device)
     crew = workers or Alone()
-    found, before = finding.find_layers(model, plan.layers), count_parameters(model)
+    chosen, before = finding.choose_layers(model, plan.layers), count_parameters(model)
+    found = chosen.layers
     crew.main_alone(lambda: _refuse_not_finite(found))
     assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, workers=crew, tell=tell)
     optional = frozenset(name for name in found if not (assigned.settled or finding.is_named(name, plan.layers)))
@@ -132,7 +133,7 @@ def compress(
     refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, UnsuitableError)}
     if refused and len(refused) == len(found):
         raise refused.popitem()[1]
-    skipped = dict.fromkeys(assigned.dense, "the model size lets it stay dense.")
+    skipped = chosen.skipped | dict.fromkeys(assigned.dense, "the model size lets it stay dense.")
     skipped |= {name: str(error) for name, error in refused.items()}
     fitted = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Replacement)}
     records = [each.record for each in fitted.values()]

@@ -114,14 +114,14 @@ class Clustered(Factorization):
 class ClusteredMatrix(FactoredMatrix):
     """Stored as codes in cluster bases: row i is `codes_i @ bases_c`, where c is the cluster of row i.
 
-    `weight` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the stacked bases, `offsets` (n,)
+    `codes` (codes,) holds the codes cluster by cluster, `bases` (sum of ranks, d) the stacked bases, `offsets` (n,)
     the position of each row's first code, `clusters` (clusters, 2) the rank and number of rows of each cluster. If
     `ordered`, rows are numbered in the order in which their codes are stored.
     """
 
     prefix = "Clustered"
     holds = Clustered
-    fields: ClassVar = {"codes": "weight", "bases": "bases", "offsets": "offsets", "clusters": "clusters"}
+    fields: ClassVar = {"codes": "codes", "bases": "bases", "offsets": "offsets", "clusters": "clusters"}
     offsets: Tensor
     clusters: Tensor
 
@@ -131,7 +131,7 @@ class ClusteredMatrix(FactoredMatrix):
         """Register codes, bases and index, all zeros."""
         self.ranks, self.members, self.ordered = list(ranks), list(members), ordered
         device, stored = where.get("device"), sum(self.lengths)
-        self.weight = nn.Parameter(torch.zeros(stored, **where))
+        self.codes = nn.Parameter(torch.zeros(stored, **where))
         self.bases = nn.Parameter(torch.zeros(sum(ranks), columns, **where))
         self.register_buffer("offsets", torch.zeros(rows, dtype=index_dtype(stored), device=device))
         self.register_buffer("clusters", torch.zeros(len(ranks), 2, dtype=torch.int64, device=device))
@@ -169,7 +169,7 @@ class ClusteredMatrix(FactoredMatrix):
 
     def tables(self) -> list[Tensor]:
         """Return the codes of each cluster as a view of shape (rows, rank)."""
-        parts = self.weight.split(self.lengths)
+        parts = self.codes.split(self.lengths)
         return [part.view(rows, rank) for part, rows, rank in zip(parts, self.members, self.ranks, strict=True)]
 
     def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,7 +206,7 @@ class ClusteredMatrix(FactoredMatrix):
         column = torch.arange(self.bases.shape[0], device=ids.device) - first.unsqueeze(-1)  # (ids, sum of ranks)
         used = (column >= 0) & (column < ranks[labels].unsqueeze(-1))
         spots = (self.offsets.index_select(0, ids).long().unsqueeze(-1) + column).where(used, 0)
-        codes = self.weight.index_select(0, spots.view(-1)).view(spots.shape)
+        codes = self.codes.index_select(0, spots.view(-1)).view(spots.shape)
         return codes.where(used, 0) @ self.bases
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -247,7 +247,7 @@ class ClusteredMatrix(FactoredMatrix):
         labels = functional.pad(labels, (0, extra), value=widest)
         kept = [labels == cluster for cluster in range(len(self.ranks))]
         tables = [table[places[rows[:known]]] for table, rows in zip(self.tables(), kept, strict=True)]
-        tables[widest] = torch.cat([tables[widest], mean.to(self.weight.dtype).expand(extra, -1)])
+        tables[widest] = torch.cat([tables[widest], mean.to(self.codes.dtype).expand(extra, -1)])
         self.store(tables, kept)
 
     def store(self, tables: list[Tensor], members: list[Tensor]) -> None:
@@ -261,6 +261,6 @@ class ClusteredMatrix(FactoredMatrix):
             Mask of the rows of each cluster, in the order of its table.
         """
         self.members = [table.shape[0] for table in tables]
-        self.weight.data = torch.cat([table.reshape(-1) for table in tables])
+        self.codes.data = torch.cat([table.reshape(-1) for table in tables])
         self.offsets = offsets_of(self.ranks, members)
         self.clusters = torch.tensor(list(zip(self.ranks, self.members, strict=True)), device=self.offsets.device)

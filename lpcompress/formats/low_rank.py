@@ -61,15 +61,15 @@ class LowRank(Factorization):
 
 
 class LowRankMatrix(FactoredMatrix):
-    """Stored as `weight` (n, rank) times `basis` (rank, d)."""
+    """Stored as `codes` (n, rank) times `basis` (rank, d)."""
 
     prefix = "Factored"
     holds = LowRank
-    fields: ClassVar = {"left": "weight", "right": "basis"}
+    fields: ClassVar = {"left": "codes", "right": "basis"}
 
     def allocate(self, rows: int, columns: int, *, rank: int, **where: Any) -> None:
         """Register both factors."""
-        self.weight = nn.Parameter(torch.zeros(rows, rank, **where))
+        self.codes = nn.Parameter(torch.zeros(rows, rank, **where))
         self.basis = nn.Parameter(torch.zeros(rank, columns, **where))
 
     @classmethod
@@ -89,17 +89,17 @@ class LowRankMatrix(FactoredMatrix):
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map coordinates (..., rank) to (..., n): multiply by the transposed codes and add `bias` (n,)."""
-        return functional.linear(coordinates, self.weight, bias)
+        return functional.linear(coordinates, self.codes, bias)
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return the rows `ids` (ids,) of the matrix, shape (ids, d)."""
-        return functional.embedding(ids, self.weight) @ self.basis
+        return functional.embedding(ids, self.codes) @ self.basis
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows."""
-        self.weight.data = self.weight.data[:rows].clone()
+        self.codes.data = self.codes.data[:rows].clone()
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
         """Append `extra` copies of the mean row, whose codes are the mean of all codes."""
-        mean = self.weight.mean(0, dtype=torch.float32).to(self.weight.dtype)
-        self.weight.data = torch.cat([self.weight.data, mean.expand(extra, -1)])
+        mean = self.codes.mean(0, dtype=torch.float32).to(self.codes.dtype)
+        self.codes.data = torch.cat([self.codes.data, mean.expand(extra, -1)])

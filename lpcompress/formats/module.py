@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lpcompress.errors import CheckpointError
 from lpcompress.formats.base import Factorization
+from lpcompress.formats.readable import ReadableWeight, refuse_writing
 from lpcompress.formats.sizes import Spec
 
 
@@ -31,8 +32,9 @@ class FactoredMatrix(nn.Module):
     holds : type of Factorization
         Set by the form: its container.
     fields : dict of str to str
-        Set by the form: field of the container -> name of the tensor in the module. Codes are always called `weight`,
-        so that a loader without this package fails on their size instead of running a layer of random numbers.
+        Set by the form: field of the container -> name of the tensor in the module. One is always `codes`, which a
+        checkpoint stores as `weight`, so that a loader without this package fails on its size instead of running a
+        layer of random numbers.
     looks_rows_up : bool
         Set by the form: whether single rows can be read (`look_up`), dropped and appended (`shrink`, `grow`).
     word : str
@@ -64,7 +66,7 @@ class FactoredMatrix(nn.Module):
     suffix: ClassVar[str]
     needs_rows: ClassVar[bool] = False
     replaces: ClassVar[tuple[type[nn.Module], ...]]
-    weight: Tensor
+    codes: Tensor
 
     # defined by the role
 
@@ -72,6 +74,11 @@ class FactoredMatrix(nn.Module):
     def matrix_shape(self) -> tuple[int, int]:
         """(n, d)."""
         raise NotImplementedError
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the plain layer's weight."""
+        return self.matrix_shape
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
@@ -164,6 +171,38 @@ class FactoredMatrix(nn.Module):
 
     # derived from these
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the plain layer's weight."""
+        return self.codes.dtype
+
+    @property
+    def weight(self) -> Tensor:
+        """The plain layer's weight, for code that reads it outside the layer; multiplied out when it is used."""
+        if "codes" not in self._parameters:  # not yet allocated: torch is building the plain layer
+            raise AttributeError("weight")
+        return self.dense() if torch.compiler.is_compiling() else ReadableWeight(self)
+
+    @weight.setter
+    def weight(self, value: Any) -> None:
+        refuse_writing()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; refuse to set `weight` to a parameter, before torch finds that the name is taken."""
+        if name == "weight" and "codes" in self._parameters:
+            refuse_writing()
+        super().__setattr__(name, value)
+
+    @staticmethod
+    def stored_name(layer: str, leaf: str) -> str:
+        """Return the name in a checkpoint of the tensor `leaf` of the layer named `layer`."""
+        return f"{layer}.{'weight' if leaf == 'codes' else leaf}".lstrip(".")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load tensors by their names in the module or, for `load_state_dict` of a file, in a checkpoint."""
+        accept_stored_name(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def factorization(self) -> Factorization:
         """Return this module's own tensors (not copies) as a factorization."""
         return self.holds(**{field: getattr(self, name) for field, name in self.fields.items()})
@@ -191,7 +230,7 @@ class FactoredMatrix(nn.Module):
 
     def row_ids(self) -> Tensor:
         """Return the numbers of all rows, 0 to n - 1."""
-        return torch.arange(self.matrix_shape[0], device=self.weight.device)
+        return torch.arange(self.matrix_shape[0], device=self.codes.device)
 
     def check(self, name: str) -> None:
         """Raise CheckpointError if the tensors are damaged: not finite, or (in a form with an index) inconsistent.
@@ -204,7 +243,7 @@ class FactoredMatrix(nn.Module):
         for leaf, tensor in self.state_dict(keep_vars=True).items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise CheckpointError(
-                    f"{name}.{leaf} holds values that are not finite: the checkpoint is damaged."
+                    f"{self.stored_name(name, leaf)} holds values that are not finite: the checkpoint is damaged."
                     " Compress the model again."
                 )
 
@@ -216,6 +255,13 @@ class FactoredMatrix(nn.Module):
     def extra_repr(self) -> str:
         """Return the spec, for `repr`."""
         return ", ".join(f"{key}={value}" for key, value in self.spec().items() if value is not None)
+
+
+def accept_stored_name(layer: FactoredMatrix, state_dict: dict[str, Any], prefix: str) -> None:
+    """Rename the codes of `layer` in `state_dict` from their name in a checkpoint to their name in the module."""
+    stored = layer.stored_name(prefix.removesuffix("."), "codes")
+    if stored in state_dict:
+        state_dict[f"{prefix}codes"] = state_dict.pop(stored)
 
 
 def window_of(layer: nn.Module) -> int:

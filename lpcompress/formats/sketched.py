@@ -109,7 +109,7 @@ def sketch_signs(rows: int, columns: int, repetitions: int, seed: int, side: int
 
 
 class SketchedMatrix(FactoredMatrix):
-    """Stored as two sketches by random signs, `weight` (n, l k h w) and `basis` (l k, d), to be trained.
+    """Stored as two sketches by random signs, `codes` (n, l k h w) and `basis` (l k, d), to be trained.
 
     In the notation of the paper these are S_2 and S_1; h w is the size of a convolution's window, 1 for a linear layer.
 
@@ -125,7 +125,7 @@ class SketchedMatrix(FactoredMatrix):
 
     prefix = "Sketched"
     holds = Sketched
-    fields: ClassVar = {"left": "weight", "right": "basis"}
+    fields: ClassVar = {"left": "codes", "right": "basis"}
     looks_rows_up = False  # the signs mix all rows
     basis: Tensor
 
@@ -133,16 +133,16 @@ class SketchedMatrix(FactoredMatrix):
         """Register sketches of zeros."""
         self.sketch_size, self.repetitions, self.seed = sketch_size, repetitions, seed
         width = sketch_size * repetitions
-        self.weight = nn.Parameter(torch.zeros(rows, width * window_of(self), **where))
+        self.codes = nn.Parameter(torch.zeros(rows, width * window_of(self), **where))
         self.basis = nn.Parameter(torch.zeros(width, columns, **where))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw sketches and bias from the seed; the weight has the variance that torch gives the plain layer.
+        """Draw sketches and bias from the seed; the matrix has the variance that torch gives the plain layer.
 
-        Does nothing on `meta`: torch's constructor calls this method before the sketches are registered.
+        Does nothing on `meta`, or before the sketches are registered: torch's constructor calls this method.
         """
-        if self.weight.is_meta:
+        if "codes" not in self._parameters or self.codes.is_meta:
             return
         generator, bound = torch.Generator().manual_seed(self.seed), self.basis.shape[1] ** -0.5
         for name, parameter in self.named_parameters():
@@ -165,7 +165,7 @@ class SketchedMatrix(FactoredMatrix):
 
     def factorization(self) -> Sketched:
         """Return this module's own tensors (not copies) as a factorization."""
-        return Sketched(self.weight, self.basis, self.repetitions, self.seed)
+        return Sketched(self.codes, self.basis, self.repetitions, self.seed)
 
     @property
     def right(self) -> None:
@@ -175,7 +175,7 @@ class SketchedMatrix(FactoredMatrix):
     def project(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map (..., d) to (..., n) and add `bias` (n,); matrix and signs are not kept for the backward pass."""
         from_outputs = recomputed(self.combine_signs, self.analyse(hidden, self.basis))
-        return from_outputs + functional.linear(recomputed(self.apply_signs, hidden), self.weight, bias)
+        return from_outputs + functional.linear(recomputed(self.apply_signs, hidden), self.codes, bias)
 
     def combine_signs(self, narrow: Tensor) -> Tensor:
         """Map (..., l k) to (..., n): apply sum_i U_1i^T / 2l."""
@@ -183,7 +183,7 @@ class SketchedMatrix(FactoredMatrix):
 
     def apply_signs(self, hidden: Tensor) -> Tensor:
         """Map (..., d) to (..., l k h w): apply U_2 / 2l."""
-        return self.analyse(hidden, self.signs(INPUTS, self.weight.shape[1], self.matrix_shape[1], hidden))
+        return self.analyse(hidden, self.signs(INPUTS, self.codes.shape[1], self.matrix_shape[1], hidden))
 
     def signs(self, side: int, rows: int, columns: int, like: Tensor) -> Tensor:
         """Return the signs of one side divided by 2l, shape (rows, columns)."""

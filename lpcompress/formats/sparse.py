@@ -127,7 +127,7 @@ UNPACKED = 8192  # rows unpacked at a time in a forward pass
 class SparseCodedMatrix(FactoredMatrix):
     """Stored as a few numbers per row, in a shared `basis` or in none; packed codes are unpacked for each call.
 
-    Row i is `codes_i @ basis`, or `codes_i` without a basis. `weight` (values,) holds the largest of all codes, row by
+    Row i is `codes_i @ basis`, or `codes_i` without a basis. `codes` (values,) holds the largest of all codes, row by
     row; `blocks` (n, bytes), `masks` (used blocks,) and `offsets` (n, 2) locate them. The other codes are zero, or are
     given by `levels` (n, bytes) and `steps` (n,) if `bits` is not 0. This saves size, not time.
     """
@@ -135,7 +135,7 @@ class SparseCodedMatrix(FactoredMatrix):
     prefix = "SparseCoded"
     holds = SparseCoded
     fields: ClassVar = {
-        "values": "weight",
+        "values": "codes",
         "basis": "basis",
         "blocks": "blocks",
         "masks": "masks",
@@ -155,7 +155,7 @@ class SparseCodedMatrix(FactoredMatrix):
     ) -> None:
         """Register values, masks and index, and basis and levels if there are any, all zeros."""
         device = where.get("device")
-        self.weight = nn.Parameter(torch.zeros(values, **where))
+        self.codes = nn.Parameter(torch.zeros(values, **where))
         basis = None if width is None else nn.Parameter(torch.zeros(width, columns, **where))
         self.register_parameter("basis", basis)
         self.width = columns if width is None else width
@@ -198,17 +198,17 @@ class SparseCodedMatrix(FactoredMatrix):
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return the rows `ids` (ids,) of the matrix, shape (ids, d)."""
-        codes = self.codes(ids)
+        codes = self.codes_of(ids)
         return codes if self.basis is None else codes @ self.basis
 
-    def codes(self, ids: Tensor) -> Tensor:
+    def codes_of(self, ids: Tensor) -> Tensor:
         """Return the codes of rows `ids` (ids,), shape (ids, width); no intermediate shape depends on the data."""
         width = self.width
         offsets = self.offsets.index_select(0, ids)  # (ids, 2)
         blocks = unpack_bits(self.blocks.index_select(0, ids))[:, : n_blocks(width)]  # (ids, blocks)
         masks = gather(self.masks, offsets[:, 1:], blocks)
         bits = unpack_bits(masks)[:, :width]  # (ids, width)
-        stored = gather(self.weight, offsets[:, :1], bits)
+        stored = gather(self.codes, offsets[:, :1], bits)
         if self.levels is None or self.steps is None:
             return stored
         steps = self.steps.index_select(0, ids).unsqueeze(1)
@@ -219,7 +219,7 @@ class SparseCodedMatrix(FactoredMatrix):
         """Map coordinates (..., width) to (..., n), `UNPACKED` rows of the codes at a time, and add `bias` (n,)."""
 
         def part(ids: Tensor, coordinates: Tensor) -> Tensor:
-            return functional.linear(coordinates, self.codes(ids), None if bias is None else bias[ids])
+            return functional.linear(coordinates, self.codes_of(ids), None if bias is None else bias[ids])
 
         # recomputed, so that the unpacked codes are not kept for the backward pass
         parts = [recomputed(part, ids, coordinates) for ids in self.row_ids().split(UNPACKED)]
@@ -228,13 +228,13 @@ class SparseCodedMatrix(FactoredMatrix):
     def check(self, name: str) -> None:
         """Raise CheckpointError if a number is not finite, or blocks, masks, offsets and values are inconsistent."""
         super().check(name)
-        for what in damage(self.blocks, self.masks, self.offsets, self.weight.numel(), self.width):
+        for what in damage(self.blocks, self.masks, self.offsets, self.codes.numel(), self.width):
             self.require(False, name, what)
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows."""
         values, masks = self.offsets[rows].tolist()
-        self.weight.data = self.weight.data[:values].clone()
+        self.codes.data = self.codes.data[:values].clone()
         self.masks = self.masks[:masks].clone()
         self.blocks = self.blocks[:rows].clone()
         self.offsets = self.offsets[:rows].to(index_dtype(max(values, masks)), copy=True)
@@ -244,19 +244,19 @@ class SparseCodedMatrix(FactoredMatrix):
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
         """Append `extra` rows with a number for every coordinate: the least-squares codes of the mean row."""
-        width, (values, masks) = self.width, (self.weight.numel(), self.masks.numel())
+        width, (values, masks) = self.width, (self.codes.numel(), self.masks.numel())
         codes = mean_row
         if self.basis is not None:
             codes = torch.linalg.lstsq(self.basis.float().T, mean_row.unsqueeze(-1)).solution.squeeze(-1)
-        codes = codes.to(self.weight.dtype)  # (width,)
+        codes = codes.to(self.codes.dtype)  # (width,)
         blocks_added, masks_added = all_used(extra, width, self.masks.device)
         steps = torch.arange(extra, device=self.offsets.device).unsqueeze(-1)  # (extra, 1)
         start, step = self.offsets.new_tensor([[values, masks], [width, n_blocks(width)]]).long()
         offsets = torch.cat([self.offsets.long(), start + steps * step])
-        self.weight.data = torch.cat([self.weight.data, codes.repeat(extra)])
+        self.codes.data = torch.cat([self.codes.data, codes.repeat(extra)])
         self.masks = torch.cat([self.masks, masks_added])
         self.blocks = torch.cat([self.blocks, blocks_added])
-        self.offsets = offsets.to(index_dtype(max(self.weight.numel(), self.masks.numel())))
+        self.offsets = offsets.to(index_dtype(max(self.codes.numel(), self.masks.numel())))
         if self.levels is not None and self.steps is not None:  # never read, because every coordinate has a number
             self.levels = functional.pad(self.levels, (0, 0, 0, extra))
             self.steps.data = functional.pad(self.steps.data, (0, extra))

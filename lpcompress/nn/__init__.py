@@ -21,7 +21,7 @@ from lpcompress.nn.registry import (
     role_of,
     spec_of,
 )
-from lpcompress.nn.tied_head import TiedHead
+from lpcompress.nn.tied import Tied, TiedEmbedding, TiedHead, tied_to
 
 __all__ = [
     "FROM_HEADS",
@@ -36,6 +36,8 @@ __all__ = [
     "SketchedConv1d",
     "SketchedConv2d",
     "SketchedLinear",
+    "Tied",
+    "TiedEmbedding",
     "TiedHead",
     "build",
     "from_factorization",
@@ -43,6 +45,7 @@ __all__ = [
     "noun_of",
     "role_of",
     "spec_of",
+    "tied_to",
     "window_of",
 ]
 __all__ += sorted({module.__name__ for module in modules().values()} - set(__all__))

@@ -67,6 +67,11 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         """(channels out, channels in x kernel)."""
         return self.out_channels, self.in_channels * prod(self.kernel_size)
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """(channels out, channels in, *kernel)."""
+        return self.out_channels, self.in_channels, *self.kernel_size
+
     @staticmethod
     def refuse(like: nn.Module) -> None:
         """Raise LpCompressError unless `like` is a plain convolution whose weight is one matrix."""

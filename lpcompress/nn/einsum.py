@@ -65,15 +65,15 @@ class CompressedBareWeight(FactoredMatrix):
         self.allocate(*self.matrix_shape, **sizes, device=device, dtype=dtype)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The weight's dtype, to which the model casts its inputs."""
-        return self.weight.dtype
-
-    @property
     def matrix_shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
         width, heads, size = self.shape
         return (heads * size, width) if self.equation == INTO_HEADS else (width, heads * size)
+
+    @staticmethod
+    def stored_name(layer: str, leaf: str) -> str:
+        """Return the name of the bare weight itself for the codes, that of the tensor for all others."""
+        return layer if leaf == "codes" else f"{layer}.{leaf}"
 
     @staticmethod
     def refuse(like: nn.Module) -> None:

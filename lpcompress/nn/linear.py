@@ -51,6 +51,11 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
         """(outputs, inputs)."""
         return self.out_features, self.in_features
 
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(outputs, inputs), or (inputs, outputs) if `transposed`."""
+        return self.matrix_shape[::-1] if self.transposed else self.matrix_shape  # type: ignore[return-value]
+
     @staticmethod
     def refuse(like: nn.Module) -> None:
         """Raise LpCompressError if `like` does more than multiply by its matrix and add a bias."""

@@ -164,7 +164,7 @@ def build(spec: Spec, like: nn.Module) -> Any:
     module: Any = cls.from_spec(spec, like).train(like.training)
     plain = dict(like.named_parameters(recurse=False))
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(plain.get(name, plain["weight"]).requires_grad)
+        parameter.requires_grad_(plain.get(name, plain["weight"]).requires_grad)  # factors like the weight
     return module
 
 

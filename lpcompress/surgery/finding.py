@@ -2,13 +2,15 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from lpcompress.errors import LpCompressError
 from lpcompress.surgery.architectures import in_attention
-from lpcompress.surgery.layer import Layer, input_embedding, layers_of
+from lpcompress.surgery.layer import Layer, layers_of
+from lpcompress.surgery.tying import refuse_shared, sharing
 
 
 def is_linear(layer: Layer) -> bool:
@@ -48,6 +50,22 @@ WORDS: dict[str, Callable[[Layer], bool]] = {
 """Keyword of `--layers` -> predicate that selects layers."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The layers that patterns select.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+        Plain layers that can be replaced, by name, in model order.
+    skipped : dict of str to str
+        Layers that a keyword selects but that cannot be replaced -> the reason.
+    """
+
+    layers: dict[str, Layer]
+    skipped: dict[str, str]
+
+
 def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, Layer]:
     """Return the plain layers that `patterns` select, by name, in model order.
 
@@ -56,7 +74,7 @@ def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, Layer]:
     model : PreTrainedModel
     patterns : iterable of str
         Keywords (see `WORDS`) or shell wildcards over module names. Keywords skip heads, poolers and layers that cannot
-        be factored; a wildcard may match a head.
+        be replaced; a wildcard may match a head.
 
     Returns
     -------
@@ -65,7 +83,12 @@ def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, Layer]:
     Raises
     ------
     LpCompressError
-        If a pattern matches no layer, or matches a layer that is already compressed or cannot be factored.
+        If a pattern matches no layer that can be replaced, or matches a layer that is already compressed, or if a
+        wildcard matches a layer that cannot be replaced.
+
+    See Also
+    --------
+    choose_layers : The same, with the reasons why layers are skipped.
 
     Examples
     --------
@@ -78,11 +101,29 @@ def find_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, Layer]:
     encoder.layer.0.intermediate.dense linear (12, 8)
     encoder.layer.0.output.dense linear (8, 12)
     """
-    layers = {name: layer for name, layer in layers_of(model).items() if layer.has_matrix}
+    return choose_layers(model, patterns).layers
+
+
+def choose_layers(model: nn.Module, patterns: Iterable[str]) -> Chosen:
+    """Return the layers that `patterns` select, and those that keywords skip; see `find_layers`."""
+    layers, shared = layers_of(model), sharing(model)
+    reasons = {
+        name: reason
+        for name, layer in layers.items()
+        if layer.has_matrix and (reason := _reason_to_refuse(layer, shared.get(name, frozenset()), layers))
+    }
     chosen: set[str] = set()
+    skipped: dict[str, str] = {}
     for pattern in patterns:
-        chosen.update(_matches(model, pattern, layers))
-    return {name: layer for name, layer in layers.items() if name in chosen}
+        found = _matches(model, pattern, layers)
+        refused = {name: reasons[name] for name in found if name in reasons}
+        hopeless = pattern not in WORDS or len(refused) == len(found)
+        for name, reason in refused.items():
+            if hopeless or layers[name].is_compressed:
+                raise LpCompressError(f"{name}: {reason}")
+        chosen.update(found - refused.keys())
+        skipped |= refused
+    return Chosen({name: layer for name, layer in layers.items() if name in chosen}, skipped)
 
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
@@ -90,48 +131,41 @@ def is_named(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns if pattern not in WORDS)
 
 
-def _matches(model: nn.Module, pattern: str, layers: Mapping[str, Layer]) -> list[str]:
+def _matches(model: nn.Module, pattern: str, layers: Mapping[str, Layer]) -> set[str]:
     """Return the names of the `layers` that one pattern selects; raise if there are none."""
     selects = WORDS.get(pattern)
+    candidates = {name: layer for name, layer in layers.items() if layer.has_matrix}
     if selects is None:
-        found = [name for name in layers if fnmatchcase(name, pattern)]
+        found = {name for name in candidates if fnmatchcase(name, pattern)}
     else:
-        found = [name for name, layer in layers.items() if selects(layer) and not _is_special(layer)]
+        found = {name for name, layer in candidates.items() if selects(layer)}
     if not found:
         near = difflib.get_close_matches(pattern, WORDS, n=1, cutoff=0.8)
-        near = [] if selects else near or difflib.get_close_matches(pattern, layers, n=3, cutoff=0.3)
+        near = [] if selects else near or difflib.get_close_matches(pattern, candidates, n=3, cutoff=0.3)
         names = f" Keywords: {', '.join(WORDS)}. `lpcompress inspect` shows layer names."
         raise LpCompressError(
             f"layers {pattern!r} matched no layer of this {type(model).__name__} that can be factored."
             + (f" Nearest: {', '.join(map(repr, near))}." if near else names)
         )
-    shared = getattr(input_embedding(model), "weight", None)
-    for name in found:
-        _refuse_unsupported(layers[name], shared)
     return found
 
 
-def _is_special(layer: Layer) -> bool:
-    """Return whether a layer computes more than a product (groups, its own forward), so that keywords skip it."""
-    try:
-        layer.refuse()
-    except LpCompressError:
-        return not layer.is_compressed
-    return False
+def _reason_to_refuse(layer: Layer, sharers: frozenset[str], layers: Mapping[str, Layer]) -> str | None:
+    """Return why `layer` cannot be replaced by a compressed one; None if it can.
 
-
-def _refuse_unsupported(layer: Layer, shared: nn.Parameter | None) -> None:
-    """Raise LpCompressError unless `layer` is plain and replaceable; `shared` is the weight of the word embedding."""
+    Parameters
+    ----------
+    layer : Layer
+    sharers : frozenset of str
+        Names of the layers that have its weight.
+    layers : mapping of str to Layer
+        All layers of the model.
+    """
     if layer.is_compressed:
-        raise LpCompressError(
-            f"{layer.name} is already compressed ({type(layer.module).__name__}). Start from the dense model."
-        )
-    if not layer.is_word_embedding and layer.module.weight is shared:
-        raise LpCompressError(
-            f"{layer.name} shares its weight with the word embedding and is compressed together with it. Select"
-            " 'embedding' instead."
-        )
+        return f"it is already compressed ({type(layer.module).__name__}). Start from the dense model."
     try:
         layer.refuse()
+        refuse_shared(layer, sharers, layers)
     except LpCompressError as error:
-        raise LpCompressError(f"{layer.name}: {error}") from None
+        return str(error)
+    return None

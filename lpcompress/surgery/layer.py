@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import BareWeight, CompressedBareWeight, FactoredMatrix, is_compressed_module, role_of
+from lpcompress.nn import BareWeight, CompressedBareWeight, FactoredMatrix, Tied, is_compressed_module, role_of
 from lpcompress.surgery.architectures import bare_weights, in_head
 from lpcompress.surgery.offloading import in_memory, is_offloaded
 from lpcompress.surgery.sizes import stored
@@ -66,7 +66,7 @@ class Layer:
     @property
     def has_matrix(self) -> bool:
         """Whether the layer has a role that can be factored, and its own weight."""
-        return self.role is not None and hasattr(self.module, "weight")
+        return self.role is not None and not isinstance(self.module, Tied)
 
     @property
     def is_compressed(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lpcompress.nn import CompressedEmbedding, TiedHead
+from lpcompress.nn import CompressedEmbedding, Tied, TiedHead
 from lpcompress.surgery.layer import input_embedding
 
 
@@ -49,7 +49,7 @@ class Resizer:
     def resize_untied_head(model: Any, tokens: int, mean_resizing: bool) -> None:
         """Resize an output layer that has its own weight, with transformers' code."""
         head = model.get_output_embeddings()
-        if head is not None and not isinstance(head, TiedHead):
+        if head is not None and not isinstance(head, Tied):
             model.set_output_embeddings(model._get_resized_lm_head(head, tokens, mean_resizing=mean_resizing))
 
 

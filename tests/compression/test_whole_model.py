@@ -496,7 +496,7 @@ def test_requires_grad_is_kept(model):
     compress(frozen, ratio=0.5, method="svd", layers=["embedding", layer])
     assert not any(parameter.requires_grad for parameter in frozen.get_input_embeddings().parameters())
     wanted = {name: parameter.requires_grad for name, parameter in frozen.get_submodule(layer).named_parameters()}
-    assert wanted == {"weight": True, "basis": True, "bias": False}
+    assert wanted == {"codes": True, "basis": True, "bias": False}
 
 
 def test_compress_is_a_public_name(model):

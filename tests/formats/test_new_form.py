@@ -60,11 +60,11 @@ class HalvedMatrix(FactoredMatrix):
 
     prefix = "Halved"
     holds = Halved
-    fields = {"even": "weight"}
+    fields = {"even": "codes"}
     right = None
 
     def allocate(self, rows, columns, **where):
-        self.weight = nn.Parameter(torch.zeros(rows, -(-columns // 2), **where))
+        self.codes = nn.Parameter(torch.zeros(rows, -(-columns // 2), **where))
 
     @classmethod
     def sizes_in(cls, spec):
@@ -75,19 +75,19 @@ class HalvedMatrix(FactoredMatrix):
         return {}
 
     def factorization(self):
-        return Halved(self.weight, self.matrix_shape[1])
+        return Halved(self.codes, self.matrix_shape[1])
 
     def expand(self, coordinates, bias=None):
-        return functional.linear(coordinates[..., ::2], self.weight, bias)
+        return functional.linear(coordinates[..., ::2], self.codes, bias)
 
     def look_up(self, ids):
-        return Halved(self.weight[ids], self.matrix_shape[1]).dense()
+        return Halved(self.codes[ids], self.matrix_shape[1]).dense()
 
     def shrink(self, rows):
-        self.weight.data = self.weight.data[:rows].clone()
+        self.codes.data = self.codes.data[:rows].clone()
 
     def grow(self, extra, mean_row):
-        self.weight.data = torch.cat([self.weight.data, mean_row[::2].to(self.weight.dtype).expand(extra, -1)])
+        self.codes.data = torch.cat([self.codes.data, mean_row[::2].to(self.codes.dtype).expand(extra, -1)])
 
 
 def halve(matrix, budget, settings, whitener=None):

@@ -182,7 +182,7 @@ def test_sketches_of_a_dense_layer():
         sketched_like(plain, sketch_size=2, repetitions=2, seed=3, start=start) for start in ("nearest", "unbiased")
     )
     for module in (nearest, unbiased):
-        assert module.stride == (2, 2) and module.weight.dtype == torch.float16 and not module.training
+        assert module.stride == (2, 2) and module.codes.dtype == torch.float16 and not module.training
         difference = (module.dense().double() - plain.weight.double()).norm() / plain.weight.double().norm()
         assert sketch_error(module, plain) == pytest.approx(difference.item(), rel=1e-3)
     assert 0.6 < sketch_error(nearest, plain) < 1 < sketch_error(unbiased, plain)
@@ -276,7 +276,7 @@ def test_training_reaches_every_sketch(sketched_model, ids):
         loss = sketched_model(ids, labels=torch.tensor([0, 1])).loss
     loss.backward()
     for layer in filter(is_compressed_module, sketched_model.modules()):
-        assert layer.weight.grad.abs().max() > 0 and layer.basis.grad.abs().max() > 0
+        assert layer.codes.grad.abs().max() > 0 and layer.basis.grad.abs().max() > 0
 
 
 def test_compiles():

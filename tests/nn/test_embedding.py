@@ -154,11 +154,11 @@ def test_spec_rebuilds_an_empty_module_on_meta(pair, kind):
 def test_resize(pair, kind, rows):
     module, _ = pair(kind)
     before, mean = module.dense().detach().clone(), module.mean_row().detach()
-    weight = module.weight
+    weight = module.codes
     module.resize(rows)
     module.check("layer")
     kept = min(rows, ROWS)
-    assert module.num_embeddings == rows and module.weight is weight
+    assert module.num_embeddings == rows and module.codes is weight
     torch.testing.assert_close(module.dense()[:kept], before[:kept])
     torch.testing.assert_close(module(torch.arange(rows)), module.dense(), atol=1e-5, rtol=1e-5)
     empty = build(spec_of(module), nn.Embedding(rows, COLUMNS, device="meta"))
@@ -186,7 +186,7 @@ def test_only_one_rank_zero_cluster(random_factorization):
 
 
 DAMAGE = {
-    "a value that is not finite": ("low_rank", "weight", lambda t: t.fill_(float("nan")), "not finite"),
+    "a value that is not finite": ("low_rank", "codes", lambda t: t.fill_(float("nan")), "not finite"),
     "an infinite padding row": ("sparse", "padding_row", lambda t: t.fill_(float("inf")), "not finite"),
     "offsets of another cluster": ("clustered", "offsets", lambda t: t.copy_(t.roll(1) + 1), "'offsets' must"),
     "offsets out of range": ("clustered", "offsets", lambda t: t.fill_(2**30), "'offsets' must"),

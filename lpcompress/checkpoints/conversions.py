@@ -1,0 +1,98 @@
+"""Names and layouts of tensors in a checkpoint, where they differ from those in the model.
+
+transformers renames tensors between file and model, and for some architectures joins or splits them: NomicBert's file
+has the three projections of attention as one tensor. Codes of compressed layers must be renamed, but never joined.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming
+
+from lpcompress.nn import FactoredMatrix
+from lpcompress.surgery.offloading import stored_tensor
+
+
+def stored_names(model: nn.Module) -> dict[str, str]:
+    """Return the name in the model of the codes of each compressed layer -> their name in a checkpoint.
+
+    Codes are stored under the name of the weight that they replace, so that loading without this package fails on a
+    size mismatch.
+    """
+    return {
+        f"{name}.codes": module.stored_name(name, "codes")
+        for name, module in model.named_modules()
+        if isinstance(module, FactoredMatrix)
+    }
+
+
+def state_to_store(model: nn.Module) -> dict[str, Tensor] | None:
+    """Return the state of `model` by names in a checkpoint; None if it has no compressed layer.
+
+    Codes that are kept on disk are memory-mapped, because transformers could not find them under these names.
+    """
+    names = stored_names(model)
+    if not names:
+        return None
+    state = model.state_dict()
+    codes = {key: stored_tensor(model.get_submodule(key.rpartition(".")[0]), "codes") for key in names}
+    return {names.get(key, key): codes.get(key, tensor) for key, tensor in state.items()}
+
+
+class CodesRenaming(WeightRenaming):
+    """Renames the codes of compressed layers from their names in a checkpoint to those in the model.
+
+    transformers has a rename for each pattern; this one looks all names up at once.
+    """
+
+    __slots__ = ("names", "prefix")
+
+    def __init__(self, names: dict[str, str], prefix: str) -> None:
+        super().__init__("^$", "^$")  # never matches
+        self.names, self.prefix = names, prefix
+
+    def rename_source_key(self, source_key: str) -> tuple[str, str | None]:
+        """Return the new name of a tensor, and None: no pattern is involved."""
+        for key in (source_key, f"{self.prefix}.{source_key}", source_key.removeprefix(f"{self.prefix}.")):
+            if key in self.names:
+                return self.names[key], None
+        return source_key, None
+
+    def reverse_transform(self) -> WeightRenaming:
+        """Return a renaming that does nothing: `state_to_store` already has the names of a checkpoint."""
+        return CodesRenaming({}, self.prefix)
+
+
+def renaming(model: Any) -> CodesRenaming:
+    """Return the renaming with which transformers loads the codes of the compressed layers of `model`."""
+    names = {stored: key for key, stored in stored_names(model).items()}
+    return CodesRenaming(names, model.base_model_prefix)
+
+
+def keep_layout(model: Any) -> None:
+    """Keep transformers from joining or splitting the tensors of compressed layers when it saves `model`."""
+    conversions = getattr(model, "_weight_conversions", None)
+    if conversions is None:
+        conversions = default_conversions(model)
+    names = stored_names(model).values()
+    kept = [each for each in conversions if not (isinstance(each, WeightConverter) and _touches(each, names))]
+    if len(kept) < len(conversions):
+        model._weight_conversions = kept
+
+
+def _touches(converter: WeightConverter, names: Any) -> bool:
+    """Return whether a converter would change tensors of these names when they are saved."""
+    back = converter.reverse_transform()
+    return any(back.rename_source_key(name)[1] is not None for name in names)
+
+
+def default_conversions(model: Any) -> list[Any]:
+    """Return the conversions with which transformers saves a model that was not loaded from a checkpoint."""
+    found = get_model_conversion_mapping(model, add_legacy=False)
+    return [each for each in found if type(each).__name__ != "PrefixChange"]  # as transformers does; absent in 5.0
+
+
+def converts(model: Any) -> bool:
+    """Return whether transformers joins or splits tensors of `model` when it saves it."""
+    return any(isinstance(each, WeightConverter) for each in getattr(model, "_weight_conversions", None) or ())
