@@ -164,9 +164,10 @@ def require_loaded(name: str, module: Any) -> None:
         return
     missing = [leaf for leaf, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)]
     if missing:
+        names = ", ".join(module.stored_name(name, leaf) for leaf in missing)
         raise CheckpointError(
-            f"the checkpoint must hold {', '.join(module.stored_name(name, leaf) for leaf in missing)}, which it lacks (or has in"
-            " another shape). It is incomplete: copy it again, or compress the model again."
+            f"the checkpoint must hold {names}, which it lacks (or has in another shape). It is incomplete: copy it"
+            " again, or compress the model again."
         )
     module.check(name)
 

@@ -4,17 +4,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from lpcompress.atomic import atomic_directory, remove_leftovers
-from lpcompress.checkpoints import companions
+from lpcompress.checkpoints import companions, verification
 from lpcompress.checkpoints.contents import foreign
 from lpcompress.checkpoints.files import CONFIG, STUB, directory_of, is_compressed, weight_files
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.tokenizers import has_vocabulary
+from lpcompress.checkpoints.verification import Probe, Verification
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
 from lpcompress.surgery.offloading import quiet_offloading
@@ -117,6 +119,22 @@ def new_checkpoint(out: str | Path, overwrite: bool = False, sources: Sequence[s
         raise CheckpointError(f"{out} cannot be written: {reason}. Nothing was left behind.") from error
 
 
+@dataclass(frozen=True)
+class Written:
+    """What `write` did besides writing the model.
+
+    Attributes
+    ----------
+    left_out : dict of str to str
+        File or folder of the source -> why it was not copied.
+    verification : Verification or None
+        None if the files were not checked.
+    """
+
+    left_out: dict[str, str]
+    verification: Verification | None
+
+
 def write(
     directory: Path,
     model: Any,
@@ -124,7 +142,8 @@ def write(
     max_shard_size: int | str | None = None,
     stub: bool = False,
     source: str | None = None,
-) -> dict[str, str]:
+    probe: Probe | None = None,
+) -> Written:
     """Write the files of a model and of its tokenizer into a directory.
 
     Parameters
@@ -141,16 +160,23 @@ def write(
         Directory or Hub id that the model came from. Its small files are copied as they are, those of the tokenizer
         too: other readers may read a tokenizer.json differently when it is written anew. Without it, or if it has no
         vocabulary, the tokenizer is written from memory.
+    probe : Probe, optional
+        Inputs for the model, found before it was changed. With them the files are checked before they are put in place:
+        see `verification.verify`.
 
     Returns
     -------
-    dict
-        File or folder of `source` -> why it was left out.
+    Written
 
     Warns
     -----
     UserWarning
         If something of `source` is left out.
+
+    Raises
+    ------
+    CheckpointError
+        If the check fails.
     """
     sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
     with quiet_offloading():
@@ -160,7 +186,7 @@ def write(
         tokenizer.save_pretrained(directory)
     if stub:
         write_stub(model, directory)
-    return left_out
+    return Written(left_out, verification.verify(directory, model, probe) if probe else None)
 
 
 def save(
@@ -179,7 +205,7 @@ def save(
     source : str, optional
         As for `write`. Its directory is never replaced.
     **options
-        `max_shard_size` and `stub`, as for `write`.
+        `max_shard_size`, `stub` and `probe`, as for `write`.
 
     Raises
     ------
@@ -226,7 +252,7 @@ def auto_classes(model: Any) -> list[str]:
     return found
 
 
-def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> None:
+def densify(source: str | Path, out: str | Path, overwrite: bool = False, verify: bool = True) -> None:
     """Write a plain checkpoint in which compressed layers are multiplied out; it loads without lpcompress.
 
     Small files beside the weights are copied; see `write`.
@@ -239,6 +265,8 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> Non
         Directory of the plain checkpoint.
     overwrite : bool, default=False
         See `new_checkpoint`.
+    verify : bool, default=True
+        Load the new checkpoint and compare it with the model in memory before it is put in place.
 
     Raises
     ------
@@ -249,7 +277,8 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> Non
     model, tokenizer = load(str(source))
     if not is_compressed(model.config):
         raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
+    probe = Probe.of(model) if verify else None
     model.dequantize()
     if STUB in str(getattr(model.config, "auto_map", None)):
         del model.config.auto_map  # it refers to the stub, which is not copied
-    save(model, tokenizer, out, overwrite, str(source))
+    save(model, tokenizer, out, overwrite, str(source), probe=probe)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes, largest_shard
+from lpcompress.checkpoints.verification import Probe
 from lpcompress.compression import whole_model
 from lpcompress.compression.card import model_card
 from lpcompress.compression.records import LayerPreview
@@ -83,6 +84,7 @@ class Conversion:
         loaded, tokenizer = (exam.model, exam.tokenizer) if exam else self._load()
         directory = directory_of(self.model)
         before = file_bytes(directory) if directory else 0
+        probe = None if how.no_verify else workers.main_alone(lambda: Probe.of(loaded))
         done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **self._common)
         scores = exam.after() if exam else None
         self.progress(f"saving {target}")
@@ -90,10 +92,10 @@ class Conversion:
         def save() -> CheckpointReport:
             with saving.new_checkpoint(target, how.overwrite, [self.model]) as directory:
                 largest = how.max_shard_size or largest_shard(self.model)
-                left_out = saving.write(directory, loaded, tokenizer, largest, how.stub, self.model)
+                written = saving.write(directory, loaded, tokenizer, largest, how.stub, self.model, probe)
                 sizes = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
-                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, left_out=left_out, **sizes)
+                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, written=written, **sizes)
                 report.write(directory)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
             return report

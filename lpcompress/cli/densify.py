@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lpcompress.cli.options import OverwriteOption
+from lpcompress.cli.options import NoVerifyOption, OverwriteOption
 from lpcompress.cli.terminal import Terminal
 
 
@@ -14,6 +14,7 @@ def densify(
     source: Annotated[str, typer.Argument(metavar="DIR", help="Compressed checkpoint: local directory or Hub id.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output directory.")],
     overwrite: OverwriteOption = False,
+    no_verify: NoVerifyOption = False,
 ) -> None:
     """Multiply the factors in DIR back into dense layers and save a checkpoint that loads without lpcompress.
 
@@ -22,5 +23,5 @@ def densify(
     terminal.quiet_libraries()
     from lpcompress.checkpoints import files, saving
 
-    saving.densify(source, out, overwrite)
+    saving.densify(source, out, overwrite, verify=not no_verify)
     terminal.show(f"{out}: {files.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")

@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lpcompress.cli.options import RUNNING, DeviceOption, JsonOption, ModelArgument, Only, OverwriteOption
+from lpcompress.cli.options import (
+    RUNNING,
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    NoVerifyOption,
+    Only,
+    OverwriteOption,
+)
 from lpcompress.cli.terminal import Terminal
 from lpcompress.config.recipe import DISTILLATION, TRAINING, Recipe
 from lpcompress.config.saving import OUTPUT
@@ -33,6 +41,7 @@ def finetune(
         bool, typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=RUNNING)
     ] = False,
     overwrite: OverwriteOption = False,
+    no_verify: NoVerifyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train MODEL, dense or compressed, on a GLUE task and save the result; a missing head is added.
@@ -45,6 +54,7 @@ def finetune(
     from lpcompress.processes import joined_processes
 
     where: dict[str, Any] = {"distill": distill, "device": device, "resume": resume, "overwrite": overwrite}
+    where["verify"] = not no_verify
     with terminal.progress() as progress, joined_processes():
         record = run.tune(model, task, out, recipe, scoring, progress=progress, **where)
     terminal.show(presentation.as_json(record) if as_json else report.finetuning_table(record))

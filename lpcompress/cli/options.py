@@ -25,6 +25,14 @@ JsonOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output if it exists.", rich_help_panel=OUTPUT)
 ]
+NoVerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify",
+        help="Do not load the result again to compare it with the model in memory.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(help="Device: cpu, cuda, cuda:1. Default: a GPU if there is one.", rich_help_panel=RUNNING),

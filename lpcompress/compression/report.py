@@ -10,6 +10,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from rich.table import Table
 
 from lpcompress.checkpoints.files import REPORT_FILE
+from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.reading import WAY_OUT, complaint, read_document
 from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
 from lpcompress.errors import CheckpointError
@@ -21,7 +22,7 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("finetuning", "glue", "left_out")  # left out where None
+OPTIONAL_KEYS = ("finetuning", "glue", "left_out", "verification")  # left out where None
 
 
 def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -59,6 +60,9 @@ class CheckpointReport:
         GLUE scores before and after, as `eval_glue` returns them.
     left_out : dict or None
         File or folder beside the compressed model's weights that was not copied -> why; None if all were.
+    verification : dict or None
+        Whether `outputs` were compared, and the `seconds` that loading and comparing the files took; None without the
+        check.
     """
 
     lpcompress_version: str = ""
@@ -78,6 +82,7 @@ class CheckpointReport:
     finetuning: str | None = None
     glue: dict[str, Any] | None = None
     left_out: dict[str, str] | None = None
+    verification: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -89,7 +94,7 @@ class CheckpointReport:
         before: int,
         after: int,
         glue: Any | None = None,
-        left_out: dict[str, str] | None = None,
+        written: Written | None = None,
     ) -> Self:
         """Return the report of a checkpoint whose weight files took `before` bytes and now take `after`."""
         return cls(
@@ -108,7 +113,8 @@ class CheckpointReport:
             skipped=done.skipped,
             warnings=done.warnings,
             glue=glue,
-            left_out=left_out or None,
+            left_out=(written and written.left_out) or None,
+            verification=asdict(written.verification) if written and written.verification else None,
         )
 
     @classmethod
@@ -170,7 +176,7 @@ def layer_table(report: CheckpointReport) -> Table:
     size = f"{megabytes(report.file_bytes_before)} -> {megabytes(report.file_bytes_after)}"
     table = plain_table(f"{report.model}: {size}")
     chosen = [_choice(layer) for layer in report.layers if len(layer.candidates) > 1]
-    notes = [CAPTION.format(error=kinds_of_error(report.layers)), *skipped_note(report)]
+    notes = [CAPTION.format(error=kinds_of_error(report.layers)), *skipped_note(report), *verification_note(report)]
     table.caption = "\n".join([*notes, *(chosen if len(chosen) <= MAX_CHOICES else [CANDIDATES])])
     for heading in ("layer", "shape", "method", "ranks"):
         table.add_column(heading, overflow="fold")
@@ -186,6 +192,16 @@ def layer_table(report: CheckpointReport) -> Table:
             *errors_of(layer),
         )
     return table
+
+
+def verification_note(report: CheckpointReport) -> list[str]:
+    """Return the sentence on how the files were checked, if they were."""
+    if not report.verification:
+        return []
+    seconds = report.verification["seconds"]
+    what = "tensors and outputs are" if report.verification["outputs"] else "tensors (it has no known inputs) are"
+    share = seconds / (seconds + report.seconds)
+    return [f"loaded again: {what} those of the model in memory ({seconds:.1f} s, {share:.0%} of the time)"]
 
 
 def preview_table(layers: Sequence[LayerPreview]) -> Table:

@@ -34,4 +34,9 @@ class Saving(Options):
         Field(description="Add a module that imports lpcompress when loaded with trust_remote_code=True"),
         Shown(OUTPUT),
     ] = False
+    no_verify: Annotated[
+        bool,
+        Field(description="Do not load the result again to compare it with the model in memory"),
+        Shown(OUTPUT),
+    ] = False
     overwrite: Annotated[bool, Field(description="Replace the output if it exists"), Shown(OUTPUT)] = False

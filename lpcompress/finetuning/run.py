@@ -9,6 +9,7 @@ from typing import Any
 from lpcompress import hub
 from lpcompress.checkpoints import saving
 from lpcompress.checkpoints.files import directory_of
+from lpcompress.checkpoints.verification import Probe
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.recipe import Recipe
 from lpcompress.config.scoring import HUB, Scoring
@@ -42,6 +43,7 @@ def finetune(
     device: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    verify: bool = True,
     progress: Callback | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -72,6 +74,8 @@ def finetune(
         Continue an interrupted run with the same settings.
     overwrite : bool, default=False
         Replace the checkpoint in `out`, and delete the state of an interrupted run.
+    verify : bool, default=True
+        Load the new checkpoint and compare it with the model in memory before it is put in place.
     progress : callable (description, done, total), optional
         `done` and `total` are None if unknown.
     **options
@@ -123,7 +127,7 @@ def finetune(
     to_score = {key: options.pop(key) for key in [*options] if key in Scoring.model_fields.keys() - Recipe.model_fields}
     recipe, scoring = Recipe.of(recipe, options), Scoring.of(scoring, to_score)
     where: dict[str, Any] = {"device": device, "resume": resume, "overwrite": overwrite, "progress": progress}
-    return tune(model, task, out, recipe, scoring, distill=distill, **where).document()
+    return tune(model, task, out, recipe, scoring, distill=distill, verify=verify, **where).document()
 
 
 def tune(
@@ -137,13 +141,14 @@ def tune(
     device: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    verify: bool = True,
     progress: Callback | None = None,
 ) -> Record:
     """Do the work of `finetune` and return its record as an object.
 
     Parameters
     ----------
-    model, task, out, recipe, scoring, distill, device, resume, overwrite, progress
+    model, task, out, recipe, scoring, distill, device, resume, overwrite, verify, progress
         As for `finetune`.
 
     Raises
@@ -202,7 +207,7 @@ def tune(
         versions=versions(),
         seconds=round(time.perf_counter() - began, 3),
     )
-    workers.main_alone(lambda: _save(record, classifier, report, target, overwrite, sources))
+    workers.main_alone(lambda: _save(record, classifier, report, target, overwrite, sources, verify))
     workers.main_alone(state.forget)
     return record
 
@@ -214,10 +219,12 @@ def _save(
     target: Path,
     overwrite: bool,
     sources: Sequence[str | Path],
+    verify: bool,
 ) -> None:
     """Write the checkpoint, its record and its card."""
+    probe = Probe.of(classifier.model) if verify else None
     with saving.new_checkpoint(target, overwrite, sources) as directory:
-        saving.write(directory, classifier.model, classifier.tokenizer, source=record.model)
+        saving.write(directory, classifier.model, classifier.tokenizer, source=record.model, probe=probe)
         write_companions(directory, record, report, classifier.model)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch._C import TensorBase
 
 from lpcompress.errors import LpCompressError
 
@@ -29,7 +30,7 @@ METADATA: frozenset[Any] = frozenset(
 )
 """Functions that a `ReadableWeight` answers without multiplying out."""
 
-SETTERS: frozenset[Any] = frozenset({Tensor.data.__set__, Tensor.grad.__set__, Tensor.requires_grad.__set__})  # type: ignore[attr-defined]
+SETTERS: frozenset[Any] = frozenset(getattr(TensorBase, name).__set__ for name in ("data", "requires_grad"))
 
 
 class ReadableWeight(Tensor):
@@ -64,9 +65,9 @@ class ReadableWeight(Tensor):
     def __new__(cls: Any, layer: "FactoredMatrix") -> "ReadableWeight":
         """Make a tensor without storage."""
         where: dict[str, Any] = {"dtype": layer.dtype, "device": layer.codes.device}
-        made = Tensor._make_wrapper_subclass(cls, layer.weight_shape, **where)  # type: ignore[attr-defined]
+        made = Tensor._make_wrapper_subclass(cls, layer.weight_shape, **where)
         made.layer = layer
-        return made  # type: ignore[no-any-return]
+        return made
 
     @classmethod
     def __torch_function__(
@@ -75,14 +76,17 @@ class ReadableWeight(Tensor):
         """Answer questions about shape and dtype; multiply out for all others; refuse to be written to."""
         if function in METADATA:
             return super().__torch_function__(function, types, args, kwargs or {})
-        name = getattr(function, "__name__", "")
-        if function in SETTERS or (_writes(name) and args and isinstance(args[0], ReadableWeight)):
+        named = kwargs or {}
+        first = next(iter([*args, *named.values()]), None)
+        written = [first if _writes(getattr(function, "__name__", "")) else None, named.get("out")]
+        if function in SETTERS or any(isinstance(each, ReadableWeight) for each in written):
             refuse_writing()
-        named = {key: multiplied_out(value) for key, value in (kwargs or {}).items()}
-        return function(*map(multiplied_out, args), **named)
+        return function(*map(multiplied_out, args), **{key: multiplied_out(value) for key, value in named.items()})
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Multiply out for operators that torch calls directly."""
         named = {key: multiplied_out(value) for key, value in (kwargs or {}).items()}
         return function(*map(multiplied_out, args), **named)

@@ -54,7 +54,7 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
     @property
     def weight_shape(self) -> tuple[int, int]:
         """(outputs, inputs), or (inputs, outputs) if `transposed`."""
-        return self.matrix_shape[::-1] if self.transposed else self.matrix_shape  # type: ignore[return-value]
+        return self.matrix_shape[::-1] if self.transposed else self.matrix_shape
 
     @staticmethod
     def refuse(like: nn.Module) -> None:

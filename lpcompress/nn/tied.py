@@ -143,7 +143,7 @@ class TiedEmbedding(Tied, nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows: `ids` of any shape to (*ids.shape, d)."""
-        return self.embedding(ids)  # type: ignore[no-any-return]
+        return self.embedding(ids)
 
     def plain(self, weight: nn.Parameter) -> nn.Embedding:
         """Return a plain embedding with `weight` (n, d)."""
@@ -154,5 +154,5 @@ class TiedEmbedding(Tied, nn.Embedding):
 
 def tied_to(embedding: CompressedEmbedding, plain: nn.Module) -> Tied:
     """Return the layer that takes the place of `plain`, a linear layer or an embedding, and uses `embedding`."""
-    made = TiedHead(embedding, plain.bias) if isinstance(plain, nn.Linear) else TiedEmbedding(embedding)  # type: ignore[arg-type]
+    made = TiedHead(embedding, plain.bias) if isinstance(plain, nn.Linear) else TiedEmbedding(embedding)
     return made.train(plain.training)

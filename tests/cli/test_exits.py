@@ -22,7 +22,7 @@ from lpcompress.errors import LpCompressError, PlanError
     ],
 )
 def test_exit_codes(run, monkeypatch, raised, code, line):
-    def fail(*_):
+    def fail(*_, **__):
         raise raised
 
     monkeypatch.setattr(saving, "densify", fail)
@@ -31,7 +31,7 @@ def test_exit_codes(run, monkeypatch, raised, code, line):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(saving, "densify", lambda *_: 1 / 0)
+    monkeypatch.setattr(saving, "densify", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["lpcompress", "densify", "a", "b"])
     with pytest.raises(ZeroDivisionError):
         app.main()

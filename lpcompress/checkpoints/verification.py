@@ -1,0 +1,169 @@
+"""Check a checkpoint before it is put in place: plain `from_pretrained` must give the model that was in memory."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpcompress.checkpoints.inputs import candidates
+from lpcompress.checkpoints.load_errors import LOAD_ERRORS, in_one_line
+from lpcompress.errors import CheckpointError, LpCompressError
+from lpcompress.presentation import short_list
+from lpcompress.surgery.layer import layers_of
+from lpcompress.surgery.offloading import quiet_offloading, stored_tensor
+
+TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}  # of the largest output; tensors that stay on disk may be
+TOLERANCE_ELSE = 1e-4  # aligned differently in memory, and are then summed in another order
+WAY_OUT = "Nothing was written. Please report this model; --no-verify skips the check."
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Small inputs with which a model runs, found before anything in it is changed.
+
+    Attributes
+    ----------
+    inputs : dict of str to Tensor, or None
+        Keyword arguments of `forward`; None if none of the known kinds of input works for the model.
+    """
+
+    inputs: dict[str, Tensor] | None
+
+    @classmethod
+    def of(cls, model: Any) -> "Probe":
+        """Return the first of the inputs that `inputs.candidates` suggests with which `model` runs."""
+        for inputs in candidates(model):
+            try:
+                outputs_of(model, inputs)
+            except Exception:  # models raise anything at all for inputs of another kind
+                continue
+            return cls(inputs)
+        return cls(None)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked, and how long it took.
+
+    Attributes
+    ----------
+    outputs : bool
+        Whether the outputs for drawn inputs were compared too; False if no inputs are known for the model.
+    seconds : float
+    """
+
+    outputs: bool
+    seconds: float
+
+
+def verify(directory: Path, model: Any, probe: Probe) -> Verification:
+    """Rebuild the checkpoint in `directory` as any user would, and compare it with `model`.
+
+    Parameters
+    ----------
+    directory : Path
+        A complete checkpoint.
+    model : PreTrainedModel
+        The model that was saved; its tensors may be kept on disk.
+    probe : Probe
+        Of the model before it was changed.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint cannot be loaded, a tensor differs in any bit, or the model does not run or gives other
+        outputs.
+    """
+    began = time.perf_counter()
+    try:
+        with quiet_offloading():
+            rebuilt = type(model).from_pretrained(directory, local_files_only=True)
+    except (*LOAD_ERRORS, LpCompressError) as error:
+        raise CheckpointError(f"the checkpoint cannot be loaded again: {in_one_line(error)} {WAY_OUT}") from error
+    different = list(differences(model, rebuilt))
+    if different:
+        raise CheckpointError(f"the checkpoint holds other values than the model: {short_list(different)}. {WAY_OUT}")
+    if probe.inputs is not None:
+        compare_outputs(model, rebuilt, probe.inputs)
+    return Verification(probe.inputs is not None, time.perf_counter() - began)
+
+
+def differences(model: nn.Module, rebuilt: nn.Module) -> Iterator[str]:
+    """Yield the names of the tensors of `model` that `rebuilt` lacks or has with other bits."""
+    others = layers_of(rebuilt)
+    for name, module in model.named_modules():
+        other = rebuilt if not name else others[name].holder if name in others else None
+        for leaf in own_tensors(module):
+            theirs = own_tensors(other).get(leaf) if other is not None else None
+            if theirs is None or not same_bits(stored_tensor(module, leaf), theirs):
+                yield f"{name}.{leaf}".lstrip(".")
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that a module itself, not a child, adds to a checkpoint."""
+    found = dict(module.named_parameters(recurse=False))
+    passing = module._non_persistent_buffers_set
+    return found | {key: value for key, value in module.named_buffers(recurse=False) if key not in passing}
+
+
+def same_bits(ours: Tensor, theirs: Tensor) -> bool:
+    """Return whether two tensors are equal to the bit, NaN included, once `theirs` has the dtype of `ours`."""
+    if ours.shape != theirs.shape:
+        return False
+    ours, theirs = ours.detach().cpu(), theirs.detach().to("cpu", ours.dtype)
+    return torch.equal(ours, theirs) or torch.equal(as_bytes(ours), as_bytes(theirs))
+
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor, shape (bytes,)."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless both models run and give the same outputs."""
+    try:
+        expected = outputs_of(model, inputs)
+        found = outputs_of(rebuilt.to(device_of(model), model.dtype), inputs)
+    except Exception as error:  # models raise anything at all
+        raise CheckpointError(f"the compressed model does not run: {in_one_line(error)} {WAY_OUT}") from error
+    tolerance = TOLERANCE.get(model.dtype, TOLERANCE_ELSE)
+    for ours, theirs in zip(expected, found, strict=True):
+        scale = max(1e-6, float(ours.abs().max())) if ours.numel() else 1.0
+        near: dict[str, Any] = {"rtol": 0, "atol": tolerance * scale, "equal_nan": True}
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, **near):
+            raise CheckpointError(f"the checkpoint gives other outputs than the model. {WAY_OUT}")
+
+
+@torch.no_grad()
+def outputs_of(model: Any, inputs: dict[str, Tensor]) -> list[Tensor]:
+    """Return the floating-point outputs of a model in evaluation mode, on the CPU in float32; draws are seeded."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            outputs = model(**{key: tensor.to(device_of(model)) for key, tensor in inputs.items()})
+    finally:
+        model.train(training)
+    return [tensor.detach().float().cpu() for tensor in tensors_in(outputs) if tensor.is_floating_point()]
+
+
+def device_of(model: Any) -> torch.device:
+    """Return the device on which a model computes; the CPU if its tensors are kept on disk."""
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested outputs."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from tensors_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors_in(each)
