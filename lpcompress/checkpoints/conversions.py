@@ -40,6 +40,22 @@ def state_to_store(model: nn.Module) -> dict[str, Tensor] | None:
     return {names.get(key, key): codes.get(key, tensor) for key, tensor in state.items()}
 
 
+def name_as_stored_in_composites(model: nn.Module) -> None:
+    """Make the state of a model that contains `model` have the names of a checkpoint.
+
+    Such a model, an `EncoderDecoderModel` for example, is saved without this package's help. With these names, loading
+    fails on a size mismatch where the layers are not rebuilt.
+    """
+    if _names_in_composite not in model._state_dict_hooks.values():
+        model.register_state_dict_post_hook(_names_in_composite)
+
+
+def _names_in_composite(model: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    if prefix:
+        for key, stored in stored_names(model).items():
+            state[prefix + stored] = state.pop(prefix + key)
+
+
 class CodesRenaming(WeightRenaming):
     """Renames the codes of compressed layers from their names in a checkpoint to those in the model.
 

@@ -62,6 +62,22 @@ class LpCompressConfig(QuantizationConfigMixin):
         self.lpcompress_version = lpcompress_version
         self.layers = layers or {}
 
+    def adopt_parts(self, model: Any) -> None:
+        """Take the layers from the configs of the model's parts, if it was put together from compressed models.
+
+        The config of an `EncoderDecoderModel` holds those of its encoder and its decoder, each with its own layers.
+        """
+        if any(swapping.locate(model, self.layers).values()):
+            return
+        adopted: dict[str, dict[str, Any]] = {}
+        for name, part in model.named_modules():
+            settings = getattr(getattr(part, "config", None), "quantization_config", None)
+            if name and isinstance(settings, dict) and settings.get("quant_method") == QUANT_METHOD:
+                specs = LpCompressConfig.from_dict(settings).layers
+                located = swapping.locate(part, specs).items()
+                adopted |= {f"{name}.{layer.name}": specs[key] for key, layer in located if layer}
+        self.layers = adopted or self.layers
+
     def refresh(self, model: nn.Module) -> None:
         """Update `layers` to the current sizes in `model`, and remove layers that are dense again."""
         present = {}
@@ -89,6 +105,7 @@ class LpCompressQuantizer(HfQuantizer):
         self.rebuilt: Any = None  # the model, while its weights are loaded
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        self.quantization_config.adopt_parts(model)
         layers = swapping.locate(model, self.quantization_config.layers)
         if layers and not any(layers.values()):
             raise CheckpointError(
@@ -114,6 +131,7 @@ class LpCompressQuantizer(HfQuantizer):
                 align(module)
         self.rebuilt = None
         conversions.keep_layout(model)
+        conversions.name_as_stored_in_composites(model)
         follow_resizing(model)
         model.is_quantized = False  # the layers are plain torch modules, for which .half() and the like work
         return model
@@ -211,6 +229,7 @@ def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix
         config.layers[swapping.relative_name(model, layer.name)] = {**provenance, **spec_of(module)}
     retie(model)
     conversions.keep_layout(model)
+    conversions.name_as_stored_in_composites(model)
     follow_resizing(model)
     model.tie_weights()
     model.config.quantization_config = config

@@ -8,7 +8,7 @@ from typing import Any
 
 from lpcompress.formats.module import FactoredMatrix, window_of
 from lpcompress.nn.convolution import CompressedConvolution
-from lpcompress.nn.einsum import FROM_HEADS, INTO_HEADS, BareWeight, CompressedBareWeight
+from lpcompress.nn.einsum import FROM_HEADS, INTO_HEADS, BareWeight, CompressedBareWeight, accept_stored_names
 from lpcompress.nn.embedding import CompressedEmbedding
 from lpcompress.nn.linear import CompressedLinear
 from lpcompress.nn.pairs import ClusteredLinear, SketchedConv1d, SketchedConv2d, SketchedLinear
@@ -39,6 +39,7 @@ __all__ = [
     "Tied",
     "TiedEmbedding",
     "TiedHead",
+    "accept_stored_names",
     "build",
     "from_factorization",
     "is_compressed_module",

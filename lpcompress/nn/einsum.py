@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.formats.module import FactoredMatrix
+from lpcompress.formats.module import FactoredMatrix, accept_stored_name
 from lpcompress.formats.sizes import Spec, read_shape
 
 INTO_HEADS, FROM_HEADS = "ibh,hnd->ibnd", "ibnd,hnd->ibh"
@@ -135,6 +135,17 @@ class CompressedBareWeight(FactoredMatrix):
     def plain(self) -> BareWeight:
         """Return the weight that this module replaces as a `BareWeight`, with the factors multiplied out."""
         return BareWeight(nn.Parameter(self.dense().detach()), self.equation)
+
+
+def accept_stored_names(owner: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Rename the codes of the bare weights of `owner` in `state_dict` from their names in a checkpoint.
+
+    A hook for `load_state_dict`, which Trainer calls with the file of its best checkpoint. It belongs to the owner,
+    because torch would report the bare weight's own name as unexpected before it gets to the module.
+    """
+    for name, child in owner.named_children():
+        if isinstance(child, CompressedBareWeight):
+            accept_stored_name(child, state_dict, f"{prefix}{name}.")
 
 
 def _multiplied_out(value: Any) -> Any:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import BareWeight, CompressedBareWeight, FactoredMatrix, Tied, is_compressed_module, role_of
+from lpcompress.nn import (
+    BareWeight,
+    CompressedBareWeight,
+    FactoredMatrix,
+    Tied,
+    accept_stored_names,
+    is_compressed_module,
+    role_of,
+)
 from lpcompress.surgery.architectures import bare_weights, in_head
 from lpcompress.surgery.offloading import in_memory, is_offloaded
 from lpcompress.surgery.sizes import stored
@@ -168,6 +176,8 @@ class Layer:
         """Replace the layer by `module`. A `BareWeight` is stored as a bare parameter again."""
         if isinstance(module, BareWeight | CompressedBareWeight):
             delattr(self.owner, self.leaf)  # torch does not let a module replace a parameter, or the reverse
+        if isinstance(module, CompressedBareWeight):
+            self.owner.register_load_state_dict_pre_hook(accept_stored_names)
         setattr(self.owner, self.leaf, module.weight if isinstance(module, BareWeight) else module)
 
 

@@ -1,7 +1,8 @@
 """`resize_token_embeddings` for models whose embedding is compressed.
 
-transformers reads the number of tokens from `weight.shape[0]`, which is correct for low-rank embeddings only. The
-method is therefore replaced on the *instance*; neither transformers' classes nor the model's class change.
+transformers makes a new embedding with more or fewer rows. A compressed one changes its own tensors instead, so the
+method that does this work is replaced on the *instance*; neither transformers' classes nor the model's class change,
+and what the model's class adds (a bias per token, in BART or LXMERT) still happens.
 """
 
 import weakref
@@ -12,9 +13,11 @@ from torch import nn
 from lpcompress.nn import CompressedEmbedding, Tied, TiedHead
 from lpcompress.surgery.layer import input_embedding
 
+METHOD = "_resize_token_embeddings"  # what `resize_token_embeddings` of every class calls
+
 
 class Resizer:
-    """Replacement for the `resize_token_embeddings` of one model; survives deepcopy and pickle."""
+    """Replacement for the `_resize_token_embeddings` of one model; survives deepcopy and pickle."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = weakref.ref(model)  # weak: a reference cycle would keep a discarded model in memory
@@ -25,11 +28,11 @@ class Resizer:
     def __call__(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
-        """Resize as `PreTrainedModel.resize_token_embeddings` does; new rows equal the mean row."""
+        """Resize the embedding and the heads; new rows equal the mean row."""
         model: Any = self.model()
         embedding = model.get_input_embeddings()
         if not isinstance(embedding, CompressedEmbedding):  # replaced in the meantime
-            return type(model).resize_token_embeddings(model, new_num_tokens, pad_to_multiple_of, mean_resizing)
+            return getattr(type(model), METHOD)(model, new_num_tokens, pad_to_multiple_of, mean_resizing)
         if new_num_tokens is None and pad_to_multiple_of is None:
             return embedding
         tokens = embedding.num_embeddings if new_num_tokens is None else new_num_tokens
@@ -39,10 +42,7 @@ class Resizer:
             if isinstance(head, TiedHead) and head.embedding is embedding:
                 head.follow()
         self.resize_untied_head(model, tokens, mean_resizing)
-        model.config.get_text_config().vocab_size = tokens
-        model.vocab_size = tokens
         model.config.quantization_config.refresh(model)
-        model.tie_weights()
         return embedding
 
     @staticmethod
@@ -56,13 +56,13 @@ class Resizer:
 def follow_resizing(model: nn.Module) -> None:
     """Install a `Resizer` on every (sub)model with a compressed word embedding."""
     for part in model.modules():
-        if not hasattr(type(part), "resize_token_embeddings"):
+        if not hasattr(type(part), METHOD):
             continue
         if isinstance(input_embedding(part), CompressedEmbedding):
-            part.resize_token_embeddings = Resizer(part)  # type: ignore[assignment]
+            setattr(part, METHOD, Resizer(part))
 
 
 def restore_resizing(model: nn.Module) -> None:
     """Undo `follow_resizing`."""
     for part in model.modules():
-        vars(part).pop("resize_token_embeddings", None)
+        vars(part).pop(METHOD, None)
