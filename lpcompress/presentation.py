@@ -8,6 +8,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from lpcompress.errors import LpCompressError
+
 MIN_WIDTH = 72  # of a table, so that its title fits on one line
 MOST_RANKS = 6  # listed in a table cell before the rest becomes "..."
 
@@ -19,7 +21,7 @@ def as_json(result: object) -> str:
 
     Raises
     ------
-    ValueError
+    LpCompressError
         If a number is NaN or infinite.
 
     Examples
@@ -29,7 +31,10 @@ def as_json(result: object) -> str:
       "layers": 2
     }
     """
-    return json.dumps(result, indent=2, allow_nan=False, default=_document)
+    try:
+        return json.dumps(result, indent=2, allow_nan=False, default=_document)
+    except ValueError:
+        raise LpCompressError("the result holds a number that is NaN or infinite, which JSON cannot express.") from None
 
 
 def _document(value: Any) -> Any:
