@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from lpcompress.checkpoints.files import CONFIG, find
 from lpcompress.checkpoints.load_errors import readable
+from lpcompress.checkpoints.precision import restore_precision
 from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
@@ -77,6 +78,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
         return load(model, dtype)
     loaded.scratch = scratch  # kept as long as the model
     refuse_random(model, loaded, missing)
+    restore_precision(loaded)
     return loaded, load_tokenizer(model, source)
 
 
