@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from lpcompress.checkpoints.files import CONFIG
 from lpcompress.errors import CheckpointError, LpCompressError, cut
 
+
 @contextmanager
 def readable(model: str) -> Iterator[None]:
     """Convert any exception while transformers reads `model` to a CheckpointError with a one-line message.

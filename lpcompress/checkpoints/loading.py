@@ -68,6 +68,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with readable(model), quiet_offloading():
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
+        refuse_shadowed(config, model)
         cls = class_of(config, model)
         loaded, info = cls.from_pretrained(
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
@@ -80,6 +81,13 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     refuse_random(model, loaded, missing)
     restore_precision(loaded)
     return loaded, load_tokenizer(model, source)
+
+
+def refuse_shadowed(config: Any, model: str) -> None:
+    """Raise CheckpointError if a key of a config took the place of one of its methods, which are needed to save it."""
+    taken = [key for key in vars(config) if callable(getattr(type(config), key, None))]
+    if taken:
+        raise CheckpointError(f"{model}: {CONFIG} must not have the key {taken[0]!r}. Remove it.")
 
 
 def class_of(config: Any, model: str) -> Any:

@@ -160,6 +160,7 @@ def write(
         tokenizer.save_pretrained(directory)
     if stub:
         write_stub(model, directory)
+    companions.drop_missing_code(directory)
     return left_out
 
 
@@ -250,6 +251,4 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False) -> Non
     if not is_compressed(model.config):
         raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
     model.dequantize()
-    if STUB in str(getattr(model.config, "auto_map", None)):
-        del model.config.auto_map  # it refers to the stub, which is not copied
     save(model, tokenizer, out, overwrite, str(source))

@@ -202,9 +202,7 @@ def _fit_all(
     return fitted, errors
 
 
-def _fit(
-    name: str, matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None
-) -> Factorization:
+def _fit(name: str, matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Factorization:
     """Return the least-squares fit of one method."""
     try:
         fitted: Factorization = resolve(METHODS[name].fit)(matrix, budget, settings, whitener)
@@ -216,4 +214,3 @@ def _fit(
 def _error(matrix: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
     dense = fitted.dense()
     return whitener.relative_error(matrix, dense) if whitener else relative_error(matrix, dense, p)
-

@@ -46,9 +46,7 @@ def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_we
         row_weights = times_power(row_weights, -excess_of(row_weights))
     error = size = 0.0
     for start in range(0, matrix.shape[0], CHUNK):
-        rows, fitted = (
-            times_power(each[start : start + CHUNK].to(work), -excess) for each in (matrix, approximation)
-        )
+        rows, fitted = (times_power(each[start : start + CHUNK].to(work), -excess) for each in (matrix, approximation))
         weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK]
         error += float((row_powers(rows - fitted, p) * weights).sum())
         size += float((row_powers(rows, p) * weights).sum())

@@ -209,7 +209,10 @@ LAUGHS = "layers: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         (LAUGHS, "references are not read"),
         ("layers: " + "[" * 5000, "not valid YAML"),
         ("seed: " + "9" * 5000, "not valid YAML"),  # Python refuses to read it
-        ("seed: 0x" + "f" * 5000, "seed must be from 0 to 9223372036854775807: random seed. Got a number of 20000 bits"),
+        (
+            "seed: 0x" + "f" * 5000,
+            "seed must be from 0 to 9223372036854775807: random seed. Got a number of 20000 bits",
+        ),
         ("ratio: 1e999999", "Got '1e999999'"),
         ("ratio: " + "1:" * 500 + "1.5", "not valid YAML"),  # sexagesimal, and larger than any float
         ("seed: 2024-99-99", "not valid YAML"),
