@@ -27,11 +27,11 @@ def briefly(value: object) -> str:
 
 
 def cut(text: str) -> str:
-    """Return a text that comes from elsewhere on one line, and no more than its beginning.
+    r"""Return a text that comes from elsewhere on one line, and no more than its beginning.
 
     Examples
     --------
-    >>> cut("not a\\nnumber"), len(cut("x" * 1000))
+    >>> cut("not a\nnumber"), len(cut("x" * 1000))
     ('not a number', 203)
     """
     line = " ".join(text[: 2 * LONGEST].split())

@@ -117,13 +117,13 @@ class Terminal:
 
 
 def printable(text: str) -> str:
-    """Return a text with a replacement character for each one that a terminal would obey instead of showing it.
+    r"""Return a text with a replacement character for each one that a terminal would obey instead of showing it.
 
     Names of layers, of files and in configs come from checkpoints, and so from anybody.
 
     Examples
     --------
-    >>> printable("red \\x1b[31m")
+    >>> printable("red \x1b[31m")
     'red �[31m'
     """
     return UNPRINTABLE.sub("�", text)

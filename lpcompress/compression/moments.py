@@ -95,12 +95,7 @@ def statistics_of(
             if output.requires_grad:
                 (output * signs).sum().backward()
     moments = {name: total.double() / counts[name] for name, total in totals.items()}
-    for name, moment in moments.items():
-        if not bool(torch.isfinite(moment).all()):
-            raise LpCompressError(
-                f"{name}: its inputs on the calibration text are not finite, or too large. Convert the model to"
-                " bfloat16 or float32, or leave calibration out."
-            )
+    refuse_not_finite(moments)
     if not sensitivities:
         return moments, {}
     spread = torch.cat(outputs)
@@ -124,6 +119,16 @@ def run(model: Any, text: Any) -> Tensor:
             f" calibration out. ({in_one_line(error)})"
         ) from error
     return output
+
+
+def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
+    """Raise LpCompressError if a moment is not finite."""
+    for name, moment in moments.items():
+        if not bool(torch.isfinite(moment).all()):
+            raise LpCompressError(
+                f"{name}: its inputs on the calibration text are not finite, or too large. Convert the model to"
+                " bfloat16 or float32, or leave calibration out."
+            )
 
 
 def refuse_other_shape(model: Any, outputs: Sequence[Tensor]) -> None:

@@ -135,7 +135,8 @@ def from_counts(file: Path, rows: int, exponent: float) -> RowWeights:
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise LpCompressError(
-            f"{file}: token counts must be non-negative and at most {MOST_TOKENS:g}. Got {float(values[first]):g} for token {first}."
+            f"{file}: token counts must be non-negative and at most {MOST_TOKENS:g}. Got {float(values[first]):g} for"
+            f" token {first}."
         )
     return RowWeights((values + 0.5).pow(exponent), f"counts ({file.name})")  # 0.5: a token with count 0 still occurs
 
