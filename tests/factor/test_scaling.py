@@ -146,7 +146,7 @@ def test_a_decomposition_that_does_not_converge_is_one_sentence(monkeypatch):
         raise torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge")
 
     monkeypatch.setattr("lpcompress.factor.choice.resolve", lambda home: failing)
-    with pytest.raises(UnsuitableError, match="method svd cannot factor this matrix: linalg.eigh"):
+    with pytest.raises(UnsuitableError, match=r"method svd cannot factor this matrix: linalg.eigh"):
         factorize(unit_matrix(), "svd")
 
 

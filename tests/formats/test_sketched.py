@@ -288,7 +288,7 @@ def test_compiles():
 
 @pytest.mark.parametrize("seed", [-1, 2**40 + 1, 2**5000, 0.5])
 def test_a_seed_out_of_range_is_refused_by_the_constructor(seed):
-    with pytest.raises(LpCompressError, match="seed must be an integer from 0 to 1099511627776. Got "):
+    with pytest.raises(LpCompressError, match=r"seed must be an integer from 0 to 1099511627776. Got "):
         SketchedLinear(20, 30, 3, seed=seed)
     with pytest.raises(LpCompressError, match="seed must be an integer"):
         sketched_like(nn.Linear(20, 30), 0.5, seed=seed)
