@@ -19,6 +19,7 @@ def power_sum_of_difference(matrix: Tensor, approximation: Tensor, p: float) -> 
     return sum(power_sum(rows - fitted, p) for rows, fitted in chunks)
 
 
+@torch.no_grad()
 def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_weights: Tensor | None = None) -> float:
     """Return (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p).
 

@@ -24,7 +24,7 @@ def excess_of(tensor: Tensor) -> int:
 
 def largest_of(tensor: Tensor) -> float:
     """Return the largest magnitude in a tensor, 0 if it is empty; no copy of the tensor is made."""
-    return max(abs(float(bound)) for bound in tensor.aminmax()) if tensor.numel() else 0.0
+    return max(abs(float(bound)) for bound in tensor.detach().aminmax()) if tensor.numel() else 0.0
 
 
 def halves(exponent: int) -> tuple[float, float]:

@@ -185,3 +185,10 @@ def test_a_form_without_a_basis_is_scaled_by_its_codes():
     scaled = factorize(unit_matrix().float() * 2.0**80, "sparse", 0.4)
     assert isinstance(scaled, Factorization) and not isinstance(scaled, LowRank)
     assert float(scaled.dense().abs().max()) > 2.0**79
+
+
+def test_parameters_are_fitted_without_a_warning():
+    parameter = torch.nn.Parameter(unit_matrix().float() * 1e30)
+    fitted = factorize(parameter, "svd", 0.4)
+    assert not any(tensor.requires_grad for tensor in fitted.tensors().values())
+    assert relative_error(parameter, fitted.dense()) < 0.2
