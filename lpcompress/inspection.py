@@ -15,6 +15,7 @@ from lpcompress.compression.reading import read_document
 from lpcompress.compression.report import CheckpointReport, layer_table
 from lpcompress.errors import CheckpointError
 from lpcompress.factor.linalg import gram
+from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.packing import CHUNK
 from lpcompress.nn import CompressedEmbedding, FactoredMatrix
 from lpcompress.presentation import dimensions, megabytes, plain_table
@@ -202,7 +203,7 @@ def spectrum(matrix: Tensor, name: str = "") -> Spectrum:
     >>> spectrum(torch.diag(torch.tensor([3.0, 1.0, 1.0, 1.0]))).energy
     {'0.10': 0.75, '0.25': 0.75, '0.50': 0.8333333333333334, '0.75': 0.9166666666666666}
     """
-    matrix = matrix.detach()
+    matrix = times_power(matrix.detach(), -excess_of(matrix))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     energies = torch.linalg.eigvalsh(gram(tall)).flip(0).clamp(min=0)  # squares of the singular values
     kept = energies.cumsum(0) / energies.sum().clamp(min=TINY)

@@ -1,6 +1,7 @@
 """Copy what lies beside a checkpoint's weights: tokenizer, pooling, image processor, chat templates, licence."""
 
 import filecmp
+import json
 import os
 import shutil
 import warnings
@@ -82,6 +83,28 @@ def copy(model: str, target: Path) -> dict[str, str]:
     if left_out:
         warnings.warn(f"{model}: not copied: {_sentence(left_out)}.", stacklevel=3)
     return left_out
+
+
+def drop_missing_code(directory: Path) -> None:
+    """Remove from the `auto_map` of `config.json` the classes whose code file is not in the directory.
+
+    With them, `trust_remote_code=True` would look for a file that is not there. Code in a repository of the Hub
+    (`repository--module.Class`) stays.
+    """
+    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    named = config.get("auto_map")
+    if not isinstance(named, dict):
+        return
+    kept = {auto: place for auto, place in named.items() if _is_there(str(place), directory)}
+    if kept != named:
+        config = {key: value for key, value in config.items() if key != "auto_map"} | (
+            {"auto_map": kept} if kept else {}
+        )
+        (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _is_there(place: str, directory: Path) -> bool:
+    return "--" in place or (directory / f"{place.split('.')[0]}.py").is_file()
 
 
 def same(copied: Path, original: Path) -> bool:

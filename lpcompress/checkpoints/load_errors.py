@@ -1,29 +1,26 @@
 """Convert the exceptions of transformers on bad checkpoints to CheckpointError."""
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-
 from lpcompress.checkpoints.files import CONFIG
-from lpcompress.errors import CheckpointError, LpCompressError
-
-LOAD_ERRORS = (
-    *(OSError, ValueError, RuntimeError, ImportError, KeyError),
-    *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
-)
+from lpcompress.errors import CheckpointError, LpCompressError, cut
 
 
 @contextmanager
 def readable(model: str) -> Iterator[None]:
-    """Convert any exception of transformers while it reads `model` to a CheckpointError with a one-line message."""
+    """Convert any exception while transformers reads `model` to a CheckpointError with a one-line message.
+
+    Any, because a damaged file takes transformers, torch, safetensors and tokenizers through code that expects a good
+    one. What fails there is up to chance: KeyError, TypeError, AttributeError, IndexError, AssertionError,
+    ZeroDivisionError, OverflowError, RecursionError, MemoryError and more were seen. The cause stays attached, for
+    `--debug`.
+    """
     try:
         yield
     except LpCompressError:
         raise
-    except LOAD_ERRORS as error:
+    except Exception as error:
         reason = in_one_line(error)
         if "ignore_mismatched_sizes" in reason:  # advice that would lead to random weights
             reason = f"The sizes of its weights differ from those in its {CONFIG}."
@@ -34,4 +31,4 @@ def in_one_line(error: Exception) -> str:
     """Return an error's class and the first line of its message, plus the next line if the first ends with a colon."""
     first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     message = " ".join([first, *rest[:1]]) if first.endswith(":") else first
-    return f"{type(error).__name__}: {message}"
+    return cut(f"{type(error).__name__}: {message}" if message else type(error).__name__)

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from lpcompress.checkpoints.files import CONFIG, find
 from lpcompress.checkpoints.load_errors import readable
+from lpcompress.checkpoints.precision import restore_precision
 from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
@@ -67,6 +68,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with readable(model), quiet_offloading():
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
+        refuse_shadowed(config, model)
         cls = class_of(config, model)
         loaded, info = cls.from_pretrained(
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
@@ -77,7 +79,15 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
         return load(model, dtype)
     loaded.scratch = scratch  # kept as long as the model
     refuse_random(model, loaded, missing)
+    restore_precision(loaded)
     return loaded, load_tokenizer(model, source)
+
+
+def refuse_shadowed(config: Any, model: str) -> None:
+    """Raise CheckpointError if a key of a config took the place of one of its methods, which are needed to save it."""
+    taken = [key for key in vars(config) if callable(getattr(type(config), key, None))]
+    if taken:
+        raise CheckpointError(f"{model}: {CONFIG} must not have the key {taken[0]!r}. Remove it.")
 
 
 def class_of(config: Any, model: str) -> Any:

@@ -56,6 +56,9 @@ class LpCompressConfig(QuantizationConfigMixin):
             )
         if not isinstance(layers, dict | None):
             raise CheckpointError(f"'layers' of the quantization_config must be a mapping. Got {layers!r}.")
+        taken = [key for key in extra if hasattr(type(self), key)]
+        if taken:  # it would take the place of the method
+            raise CheckpointError(f"the quantization_config must not have the key {taken[0]!r}. Remove it.")
         self.__dict__.update(extra)
         self.quant_method = QUANT_METHOD
         self.format_version = format_version

@@ -186,6 +186,7 @@ def write(
         tokenizer.save_pretrained(directory)
     if stub:
         write_stub(model, directory)
+    companions.drop_missing_code(directory)
     return Written(left_out, verification.verify(directory, model, probe) if probe else None)
 
 
@@ -279,6 +280,4 @@ def densify(source: str | Path, out: str | Path, overwrite: bool = False, verify
         raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
     probe = Probe.of(model) if verify else None
     model.dequantize()
-    if STUB in str(getattr(model.config, "auto_map", None)):
-        del model.config.auto_map  # it refers to the stub, which is not copied
     save(model, tokenizer, out, overwrite, str(source), probe=probe)

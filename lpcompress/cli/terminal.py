@@ -2,22 +2,28 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lpcompress.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
 
 DEBUG = "LPCOMPRESS_DEBUG"
 FILE_WIDTH = 160  # columns of a table written to a file or a pipe
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that command a terminal, reverse the text after them or cannot be encoded. DEL is not among them: it does
+no harm, and JSON writes it as it is."""
 
 
 @dataclass
@@ -50,20 +56,18 @@ class Terminal:
         """Write results to stdout: text unchanged, tables as wide as the terminal, or 160 columns without one."""
         if not self.prints:
             return
-        from rich.console import Console
-
         width = None if sys.stdout.isatty() else FILE_WIDTH
-        console = Console(width=width, markup=False, emoji=False)  # names are shown as they are
+        console = _safe_console(width=width, markup=False, emoji=False)  # names are shown as they are
         for result in results:
             if isinstance(result, str):
-                typer.echo(result.rstrip("\n"))
+                typer.echo(printable(result.rstrip("\n")))
             else:
                 console.print(result)
 
     def error(self, text: str) -> None:
         """Write an error to stderr, on one line."""
         if self.prints:
-            typer.echo(" ".join(text.split()), err=True)
+            typer.echo(printable(" ".join(text.split())), err=True)
 
     def note(self, text: str) -> None:
         """Write a warning or a message to stderr, on one line, unless quiet."""
@@ -103,14 +107,39 @@ class Terminal:
         if self.quiet or not self.prints:
             yield Progress()
             return
-        from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
-        console = Console(stderr=True)
+        console = _safe_console(stderr=True)
         columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
         with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             yield Progress(_Steps(self, bars, lines=not console.is_terminal))
+
+
+def printable(text: str) -> str:
+    r"""Return a text with a replacement character for each one that a terminal would obey instead of showing it.
+
+    Names of layers, of files and in configs come from checkpoints, and so from anybody.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m")
+    'red �[31m'
+    """
+    return UNPRINTABLE.sub("�", text)
+
+
+def _safe_console(**options: Any) -> "Console":
+    """Return a console of rich that shows texts as `printable` returns them, wherever they stand in a table or bar."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        def render(self, *args: Any, **kwargs: Any) -> "Iterator[Segment]":
+            for text, style, control in super().render(*args, **kwargs):
+                yield Segment(text if control else printable(text), style, control)  # control: rich's own codes
+
+    return SafeConsole(**options)
 
 
 class _Steps:
@@ -138,4 +167,4 @@ class _Handler(logging.Handler):
         if not record.exc_info:
             self._terminal.note(record.getMessage())
         elif self._terminal.prints:  # a bug; its traceback keeps its line breaks
-            typer.echo(self.format(record), err=True)
+            typer.echo(printable(self.format(record)), err=True)

@@ -9,7 +9,7 @@ from lpcompress.compression.calibration import Calibration, calibrate
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import LayerPlan, Plan
-from lpcompress.errors import LpCompressError, PlanError
+from lpcompress.errors import BudgetError, LpCompressError, PlanError
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
@@ -91,6 +91,11 @@ def assign(
     limit = None if plan.target_size is None else int(plan.target_size * whole)
     if plan.max_bytes is not None:
         limit = plan.max_bytes - header_bytes(model, found)
+        if limit <= 0:
+            raise BudgetError(
+                f"max_bytes must be more than the {header_bytes(model, found):,} bytes that names and sizes take in the"
+                f" weight file. Got {plan.max_bytes:,}."
+            )
     removed = DEFAULT_RATIO if plan.ratio is None else plan.ratio
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)

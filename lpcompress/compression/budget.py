@@ -8,8 +8,8 @@ from torch import Tensor
 from lpcompress.compression.records import Share
 from lpcompress.errors import BudgetError
 from lpcompress.factor.allocation import Curve, allocate
-from lpcompress.factor.choice import weighted
 from lpcompress.factor.curves import curves_of
+from lpcompress.factor.preparation import prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.surgery.layer import Layer
@@ -65,7 +65,7 @@ def layer_curves(
         With it, losses are those of the products with the layer's inputs.
     """
     matrix, beside = layer.matrix_to_fit(), layer.bytes_beside()
-    work = weighted(matrix, row_weights)[0]
+    work, _ = prepare(matrix, row_weights)
     budget = Budget(matrix.numel() * matrix.element_size(), matrix.element_size())
     found = curves_of(work, method, budget, settings, whitener)
     return LayerCurves(

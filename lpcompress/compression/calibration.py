@@ -1,6 +1,7 @@
 """Statistics of a model on unlabelled text: token counts, second moments of layer inputs, and sensitivities."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from lpcompress.surgery.architectures import longest_text
 from lpcompress.surgery.layer import Layer
 
 GLUE = "glue:"
+TOKENS = "input_ids"  # transformers' name for the main input of models of text
 MAX_TEXTS = 512
 MAX_TOKENS = 128  # per text
+MAX_CHARACTERS = 64 * MAX_TOKENS  # per text: tokenizers read a text to its end, however few tokens are asked for
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 PRIOR_TOKENS = 10_000  # pseudo-count: tokens of text that the prior is worth
 MIN_SENSITIVITY = 1e-4  # relative to the largest, so that no layer counts as free
 
@@ -96,14 +100,16 @@ def calibrate(
     Raises
     ------
     LpCompressError
-        If there is no text or no tokenizer.
+        If there is no text or no tokenizer, or the model cannot be run on text alone.
     """
+    refuse_other_inputs(model)
     texts, name = read_texts(source, data)
     tokenizer = tokenizer or tokenizer_beside(model)
     if tokenizer is None:
         raise LpCompressError("calibration needs the model's tokenizer, and none was found. Pass tokenizer.")
     longest = min(MAX_TOKENS, longest_text(model, tokenizer))
-    encoded = [tokenizer(text, truncation=True, max_length=longest, return_tensors="pt") for text in texts]
+    length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
+    encoded = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts]
     counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -116,6 +122,16 @@ def calibrate(
     floor = max(measured.values(), default=0.0) * MIN_SENSITIVITY or 1.0
     measured = {layer: max(value, floor) for layer, value in measured.items()}
     return Calibration(name, len(texts), counts, moments, measured)
+
+
+def refuse_other_inputs(model: Any) -> None:
+    """Raise LpCompressError if a model is made for something else than text."""
+    given = getattr(model, "main_input_name", TOKENS)
+    if given != TOKENS:
+        raise LpCompressError(
+            f"calibration runs texts through the model, but a {type(model).__name__} takes {given}. Leave calibration"
+            " out."
+        )
 
 
 def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str], str]:
@@ -146,6 +162,9 @@ def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str
     if not all(isinstance(text, str) for text in texts):
         raise LpCompressError(f"calibration must be a file, glue:TASK, or texts. Some entries of {name} are not text.")
     texts = [text for text in texts if text.strip()][:MAX_TEXTS]
+    for number, text in enumerate(texts, 1):
+        if HALF_CHARACTER.search(text):
+            raise LpCompressError(f"calibration {name}: text {number} holds half a character (a lone surrogate).")
     if not texts:
         raise LpCompressError(f"calibration {name} must hold text, one per line. It holds none.")
     return texts, name
@@ -165,5 +184,5 @@ def _texts_of(file: Path) -> list[Any]:
         return found
     try:
         return [json.loads(line)["text"] for line in found]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise LpCompressError(f"{file}: every line must be a JSON object with a field 'text'.") from None

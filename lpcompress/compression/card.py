@@ -1,6 +1,5 @@
 """Write the model card of a compressed checkpoint."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.compression.records import LayerRecord
 from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, skipped_note
 from lpcompress.nn import noun_of
-from lpcompress.presentation import dimensions, megabytes
+from lpcompress.presentation import dimensions, is_local, megabytes
 
 DATA_FREE = "No data was used."
 CALIBRATED = "{texts} unlabelled texts ({source}) were used for calibration."
@@ -63,7 +62,7 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         for layer in report.layers
     ]
     folder = Path(report.out).name
-    local = os.path.exists(report.model)  # the card's metadata may only name a Hub id
+    local = is_local(report.model)  # the card's metadata may only name a Hub id
     data = ModelCardData(
         base_model=None if local else report.model,
         library_name="transformers",

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lpcompress.checkpoints.load_errors import in_one_line
+from lpcompress.errors import LpCompressError
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.swapping import trained_as_before
@@ -84,16 +86,58 @@ def statistics_of(
     with observed(layers, observe), _derivatives_by_outputs(model) if sensitivities else torch.no_grad():
         for done, text in enumerate(encoded):
             tell("calibrating", done, len(encoded))
-            output = model(**text.to(model.device))[0].float()
+            output = run(model, text)
             output = output.mean(dim=1) if output.dim() == 3 else output
             signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             outputs.append(output.detach())
+            if sensitivities:
+                refuse_other_shape(model, outputs)
             if output.requires_grad:
                 (output * signs).sum().backward()
+    moments = {name: total.double() / counts[name] for name, total in totals.items()}
+    refuse_not_finite(moments)
+    if not sensitivities:
+        return moments, {}
     spread = torch.cat(outputs)
     variance = float((spread - spread.mean(dim=0)).square().sum(dim=1).mean()) or 1.0
-    moments = {name: total.double() / counts[name] for name, total in totals.items()}
     return moments, {name: total / len(encoded) / variance for name, total in changes.items()}
+
+
+def run(model: Any, text: Any) -> Tensor:
+    """Return the first output of a model for an encoded text, in float32.
+
+    Raises
+    ------
+    LpCompressError
+        If the model cannot be run on text alone; many need decoder inputs or pixels besides.
+    """
+    try:
+        output: Tensor = model(**text.to(model.device))[0].float()
+    except Exception as error:  # model code raises anything for an input that it lacks
+        raise LpCompressError(
+            f"calibration runs texts through the model, which a {type(model).__name__} does not take alone. Leave"
+            f" calibration out. ({in_one_line(error)})"
+        ) from error
+    return output
+
+
+def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
+    """Raise LpCompressError if a moment is not finite."""
+    for name, moment in moments.items():
+        if not bool(torch.isfinite(moment).all()):
+            raise LpCompressError(
+                f"{name}: its inputs on the calibration text are not finite, or too large. Convert the model to"
+                " bfloat16 or float32, or leave calibration out."
+            )
+
+
+def refuse_other_shape(model: Any, outputs: Sequence[Tensor]) -> None:
+    """Raise LpCompressError if the last of the outputs has another shape than the first: they cannot be compared."""
+    if outputs[-1].shape != outputs[0].shape:
+        raise LpCompressError(
+            f"a model size is shared out by how much each text changes the output, but that of a"
+            f" {type(model).__name__} has another shape for every text. Give ratio, or leave calibration out."
+        )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Fit one layer: its factors, the module that holds them, and the record for the report."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor
 
 from lpcompress.compression.records import LayerRecord, Task
-from lpcompress.errors import BudgetError, LpCompressError
+from lpcompress.errors import BudgetError, LpCompressError, UnsuitableError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
 from lpcompress.factor.norms import relative_error
+from lpcompress.factor.preparation import beyond
 from lpcompress.factor.problem import Settings, refuse_ratio
-from lpcompress.factor.whitening import Whitener
+from lpcompress.factor.whitening import Whitener, error_of_products
 from lpcompress.methods import METHODS, resolve
 from lpcompress.nn import FactoredMatrix, from_factorization
 from lpcompress.surgery.layer import Layer
@@ -47,6 +49,11 @@ class Errors:
     weighted: float
     calibrated: float | None
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of them are finite: whether the factors, multiplied out, are within the range of their dtype."""
+        return all(math.isfinite(each) for each in (self.frobenius, self.p, self.weighted, self.calibrated or 0.0))
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -56,13 +63,13 @@ class Measure:
     ----------
     p : float
     row_weights : Tensor of shape (n,) or None
-    whitener : Whitener or None
-        For the error of the products with the layer's inputs; None without calibration.
+    moment : Tensor of shape (d, d) or None
+        Second moment of the layer's inputs; None without calibration.
     """
 
     p: float
     row_weights: Tensor | None
-    whitener: Whitener | None
+    moment: Tensor | None
 
     def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
         """Return the errors of `fitted` as an approximation of `matrix`; the factors are multiplied out only once."""
@@ -71,7 +78,7 @@ class Measure:
             frobenius=relative_error(matrix, dense),
             p=relative_error(matrix, dense, self.p),
             weighted=relative_error(matrix, dense, 2.0, self.row_weights),
-            calibrated=self.whitener.relative_error(matrix.float(), dense.float()) if self.whitener else None,
+            calibrated=None if self.moment is None else error_of_products(matrix, dense, self.moment),
         )
 
 
@@ -114,14 +121,15 @@ def fit_layer(
     with layer.lend():
         matrix = layer.matrix_to_fit(device)
     share = share_of_matrix(layer, task.share.ratio)
-    whitener = None if task.moment is None else Whitener.of(task.moment.to(matrix.device))
-    measure = Measure(settings.p, task.weights.values, whitener)
+    measure = Measure(settings.p, task.weights.values, None if task.moment is None else task.moment.to(matrix.device))
     try:
         choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure, say)
+        errors = measure.errors(matrix, choice.factorization)
+        if not errors.finite:
+            raise beyond(matrix.dtype)
     except LpCompressError as error:
         raise type(error)(f"{layer.name}: {error}") from None
-    errors = measure.errors(matrix, choice.factorization)
-    if choice.method == "svd" and measure.row_weights is None and whitener is None:
+    if choice.method == "svd" and measure.row_weights is None and measure.moment is None:
         baseline: Errors | None = errors  # the fit is plain SVD itself
     else:
         baseline = errors_of_svd(matrix, share, measure, say) if compare else None
@@ -160,14 +168,16 @@ def fit_matrix(
     fit = METHODS[method].layer_fit if method in METHODS else ""
     if fit:
         return Choice(method, resolve(fit)(layer.name, layer.module, matrix, share, settings, say), {})
-    return choose(matrix, method, share, settings, measure.row_weights, say, measure.whitener)
+    whitener = None if measure.moment is None else Whitener.of(measure.moment)
+    return choose(matrix, method, share, settings, measure.row_weights, say, whitener)
 
 
 def errors_of_svd(matrix: Tensor, share: float, measure: Measure, say: Say) -> Errors | None:
     """Return the errors of plain SVD (no row weights, no whitening) at the same size; None if not even rank 1 fits."""
     say("fitting SVD for comparison")
-    with suppress(LpCompressError):
-        return measure.errors(matrix, factorize(matrix, "svd", share))
+    with suppress(UnsuitableError):
+        errors = measure.errors(matrix, factorize(matrix, "svd", share))
+        return errors if errors.finite else None
     return None
 
 

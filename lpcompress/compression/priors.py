@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.checkpoints.tokenizers import tokenizer_beside
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import LpCompressError, cut
 from lpcompress.surgery.layer import Layer
 
 
@@ -39,6 +39,7 @@ SPECIAL_SHARE = 10.0  # a hundred times the most frequent word: in every text, a
 SYMBOL_RANK = 30  # rank assigned to single ASCII characters: punctuation, digits, letters
 RARE = 1 / 3  # share of a single non-ASCII character, relative to the last rank's
 UNUSED = 1 / 30  # share of an unused token, relative to the last rank's
+MOST_TOKENS = 1e18  # a count; more than there is text in the world, and its square is finite
 UNUSED_NAME = re.compile(r"^[\[<]?(unused|reserved|madeupword|extra_id)[\w -]*[\]>]?$", re.IGNORECASE)
 WORD_MARKS = "##|▁|Ġ|</w>"  # word-boundary marks in pieces
 
@@ -121,20 +122,21 @@ def from_counts(file: Path, rows: int, exponent: float) -> RowWeights:
         text = file.read_text(encoding="utf-8")
         counts = json.loads(text) if text.lstrip().startswith("[") else [float(line) for line in text.split()]
         values = torch.tensor(counts, dtype=torch.float64)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:  # torch raises the last three on malformed entries
+    except (OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:  # torch: on malformed entries
         raise LpCompressError(
             f"row weights must be 'zipf', 'uniform' or a file of token counts, one number per token. "
-            f"{str(file)!r} cannot be read as one: {error}."
+            f"{str(file)!r} cannot be read as one: {cut(str(error))}."
         ) from error
     if values.shape != (rows,):
         raise LpCompressError(
             f"{file} must hold {rows} numbers, one for each row of the embedding. Got {_shape_in_words(values)}."
         )
-    wrong = ~(torch.isfinite(values) & (values >= 0))
+    wrong = ~((values >= 0) & (values <= MOST_TOKENS))
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise LpCompressError(
-            f"{file}: token counts must be finite and non-negative. Got {float(values[first]):g} for token {first}."
+            f"{file}: token counts must be non-negative and at most {MOST_TOKENS:g}. Got {float(values[first]):g} for"
+            f" token {first}."
         )
     return RowWeights((values + 0.5).pow(exponent), f"counts ({file.name})")  # 0.5: a token with count 0 still occurs
 

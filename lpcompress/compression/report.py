@@ -1,5 +1,6 @@
 """Report on a compressed checkpoint: `lpcompress.json`, and tables for the terminal."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.reading import WAY_OUT, complaint, read_document
 from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
 from lpcompress.errors import CheckpointError
-from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, short_list
+from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, published, short_list
 from lpcompress.version import __version__
 
 CAPTION = "error: relative, {error}; removed: share of stored bytes"
@@ -40,9 +41,9 @@ class CheckpointReport:
     ----------
     lpcompress_version : str
     model : str
-        The compressed model, as the user named it.
+        The compressed model, as the user named it; in the file, `./` and the last part of a local path.
     out : str
-        Directory of the result.
+        Directory of the result; in the file, its name after `./`.
     seed : int
     seconds : float
     peak_rss_bytes : int
@@ -154,8 +155,9 @@ class CheckpointReport:
         return {key: value for key, value in asdict(self).items() if key not in OPTIONAL_KEYS or value is not None}
 
     def write(self, directory: Path) -> None:
-        """Write `lpcompress.json` into a directory."""
-        (directory / REPORT_FILE).write_text(as_json(self) + "\n", encoding="utf-8")
+        """Write `lpcompress.json` into a directory, without the paths of this machine."""
+        text = as_json(published(json.loads(as_json(self))))
+        (directory / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 _REPORT = TypeAdapter(CheckpointReport)

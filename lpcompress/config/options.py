@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from lpcompress.errors import PlanError, as_per_cent, nearest
+from lpcompress.errors import PlanError, as_per_cent, briefly, cut, nearest
 
 BOUNDS = {"gt": "above", "lt": "below", "ge": "at least", "le": "at most"}
 """Words for the bounds of a field, by pydantic's names for them."""
@@ -240,14 +240,14 @@ def sentence(kind: type[BaseModel], error: ValidationError) -> str:
         return str(cause)
     owner, field = _at(kind, first["loc"])
     if field is None:
-        known, where = sorted(owner.model_fields), f" at {'.'.join(place[:-1])}" if place[1:] else ""
-        return f"unknown key {place[-1]!r}{where}{nearest(place[-1], known)} Known keys: {', '.join(known)}."
-    where = ".".join(str(each) for each in first["loc"] if isinstance(each, str) and each)
+        known, where = sorted(owner.model_fields), f" at {cut('.'.join(place[:-1]))}" if place[1:] else ""
+        return f"unknown key {briefly(place[-1])}{where}{nearest(place[-1], known)} Known keys: {', '.join(known)}."
+    where = cut(".".join(str(each) for each in first["loc"] if isinstance(each, str) and each))
     about = field.description or ""
     about = about if about[1:2].isupper() else about[:1].lower() + about[1:]  # GLUE keeps its capitals
     if first["type"] == "missing":
         return f"{where} must be given: {about}."
-    value = f"{first['input']:g}" if isinstance(first["input"], float) else repr(first["input"])
+    value = f"{first['input']:g}" if isinstance(first["input"], float) else briefly(first["input"])
     return f"{where} must be {_rule(first['type'], field)}: {about}. Got {value}{_hint(first, field)}"
 
 
@@ -283,7 +283,7 @@ def _hint(complaint: Mapping[str, Any], field: FieldInfo) -> str:
     if words and isinstance(value, str):
         return (", which is not a file" if words.file else "") + nearest(value, words.words)
     if bounds(field) == "above 0 and below 1" and complaint["type"] == "less_than":
-        return as_per_cent(float(value))
+        return as_per_cent(value if isinstance(value, int) else float(value))
     if shown and shown.default and field.default is None:
         return f"; if left out, it is {shown.default}."
     return "."

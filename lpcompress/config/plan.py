@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from lpcompress.config.options import OneOf, Options, Shown
 from lpcompress.config.sizes import Bytes
 from lpcompress.config.yaml_file import read_yaml
-from lpcompress.errors import PlanError
+from lpcompress.errors import PlanError, briefly
 from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 
 NAMES = (AUTO, *METHODS)
@@ -194,7 +194,8 @@ class Plan(Options):
     def _clusters_need_a_clustering(self) -> Self:
         if self.method != AUTO and METHODS[self.method].one_subspace and self.clusters not in (None, 1):
             raise PlanError(
-                f"method {self.method!r} has one subspace, so clusters must be 1 or left out. Got {self.clusters}."
+                f"method {self.method!r} has one subspace, so clusters must be 1 or left out. Got"
+                f" {briefly(self.clusters)}."
                 " Leave clusters out, or choose a method with several subspaces."
             )
         return self

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lpcompress.checkpoints import files, loading
+from lpcompress.checkpoints.precision import restore_precision
 from lpcompress.errors import CheckpointError
 from lpcompress.glue.tasks import Task
 from lpcompress.surgery.architectures import longest_text
@@ -90,6 +91,7 @@ def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Clas
             f"{name}: the number of outputs must be {task.n_outputs} for {task.key} ({wanted}). It is"
             f" {model.config.num_labels}: the model was fine-tuned on another task."
         )
+    restore_precision(model)
     tokenizer = loading.load_tokenizer(str(directory), {"local_files_only": True})
     if tokenizer is None or tokenizer.pad_token_id is None:
         raise CheckpointError(f"{name} has no tokenizer with a padding token. Copy the tokenizer's files into it.")

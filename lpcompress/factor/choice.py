@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
-from lpcompress.factor.arguments import refuse_matrix, refuse_method, refuse_row_weights
+from lpcompress.errors import UnsuitableError
+from lpcompress.factor.arguments import checked_row_weights, refuse_matrix, refuse_method
 from lpcompress.factor.norms import relative_error
+from lpcompress.factor.preparation import beyond, prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
+from lpcompress.factor.scaling import largest_of
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.base import Factorization
 from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, candidates, resolve
-
-LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 
 ROBUST_GAIN = 1.5
 """Largest factor by which the l_p loop has been seen to lower an error. Candidates whose least-squares fit is farther
@@ -24,6 +24,8 @@ behind than this are dropped."""
 NEGLIGIBLE = 0.01
 """Relative error at which "auto" tries no further candidate: there is nothing left to gain. At .003 (60 % removed from
 MiniLM's embedding) six classifiers changed a handful of their predictions."""
+
+NEAR_LIMIT = 0.1  # share of the largest number of a dtype: entries of smaller matrices stay within it
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def factorize(
     Raises
     ------
     LpCompressError
-        If an argument is out of range, the matrix is not finite, or the size cannot be reached (`BudgetError`).
+        If an argument is out of range, the matrix or its factorization is not finite, or the size cannot be reached
+        (`BudgetError`).
 
     References
     ----------
@@ -128,8 +131,8 @@ def choose(
 ) -> Choice:
     """Fit a method, or all candidates of "auto", and keep the one with the least weighted error.
 
-    Row weights are applied by scaling rows by w^(1/p), which leaves each row in its subspace; p < 2 is handled by the
-    outer loop `robust`. A candidate of "auto" that cannot reach the size is dropped.
+    `prepare` scales the matrix and its rows; p < 2 is handled by the outer loop `robust`. A candidate of "auto" that
+    cannot reach the size is dropped.
 
     Parameters
     ----------
@@ -147,11 +150,11 @@ def choose(
     """
     refuse_matrix(matrix)
     refuse_method(method)
-    refuse_row_weights(row_weights, matrix)
+    row_weights = checked_row_weights(row_weights, matrix)
     budget = Budget.of(matrix, ratio)
     names = candidates() if method == AUTO else (method,)
     p = settings.p if any(METHODS[name].honours_p for name in names) else 2.0
-    plain, lengths = weighted(matrix, row_weights, p)
+    plain, scale = prepare(matrix, row_weights, p)
     with torch.no_grad():
         fitted, errors = _fit_all(plain, names, budget, settings, whitener, p, progress)
         for name in (name for name in fitted if p < 2 and METHODS[name].honours_p):
@@ -162,8 +165,11 @@ def choose(
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
         kept = fitted[best]
         del plain, fitted  # frees memory before the next step
-        kept = kept if lengths is None else kept.scale_rows(1 / lengths)
-    return Choice(best, kept.to(matrix.dtype), errors)
+        restored = scale.undo(kept, matrix.dtype)
+        limit = torch.finfo(matrix.dtype).max
+        if largest_of(matrix) > NEAR_LIMIT * limit and not largest_of(restored.dense()) <= limit:
+            raise beyond(matrix.dtype)
+    return Choice(best, restored, errors)
 
 
 def _fit_all(
@@ -181,8 +187,8 @@ def _fit_all(
     for name in names:
         progress(f"fitting {name}")
         try:
-            fitted[name] = resolve(METHODS[name].fit)(matrix, budget, settings, whitener)
-        except LpCompressError:
+            fitted[name] = _fit(name, matrix, budget, settings, whitener)
+        except UnsuitableError:  # other errors are faults of the input, which no other candidate mends
             if name == names[-1] and not fitted:
                 raise
             continue
@@ -196,16 +202,15 @@ def _fit_all(
     return fitted, errors
 
 
+def _fit(name: str, matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Factorization:
+    """Return the least-squares fit of one method."""
+    try:
+        fitted: Factorization = resolve(METHODS[name].fit)(matrix, budget, settings, whitener)
+    except torch.linalg.LinAlgError as error:  # an eigenvalue decomposition that does not converge
+        raise UnsuitableError(f"method {name} cannot factor this matrix: {error}. Choose another method.") from error
+    return fitted
+
+
 def _error(matrix: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
     dense = fitted.dense()
     return whitener.relative_error(matrix, dense) if whitener else relative_error(matrix, dense, p)
-
-
-def weighted(matrix: Tensor, row_weights: Tensor | None, p: float = 2.0) -> tuple[Tensor, Tensor | None]:
-    """Return the matrix in float32 or better with rows multiplied by (w / max w)^(1/p), and these factors (n,)."""
-    work = matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32))
-    if row_weights is None:
-        return work, None
-    shares = row_weights.to(work.device, torch.float64) / float(row_weights.max())
-    lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(work.dtype)
-    return work * lengths.unsqueeze(1), lengths

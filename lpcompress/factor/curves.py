@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import UnsuitableError
 from lpcompress.factor.allocation import Curve
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
@@ -29,7 +29,7 @@ def fitted_curve(method: Callable[[Tensor, Budget, Settings], Factorization]) ->
             size = int(share * budget.n_bytes)
             try:
                 fitted = method(matrix, Budget(size, budget.item), settings)
-            except LpCompressError:  # too small for this method
+            except UnsuitableError:  # too small for this method
                 continue
             points.append((size, relative_error(matrix, fitted.dense()) ** 2))
         return Curve.through(points)

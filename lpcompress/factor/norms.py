@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.packing import CHUNK
 
 
@@ -18,6 +19,7 @@ def power_sum_of_difference(matrix: Tensor, approximation: Tensor, p: float) -> 
     return sum(power_sum(rows - fitted, p) for rows, fitted in chunks)
 
 
+@torch.no_grad()
 def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_weights: Tensor | None = None) -> float:
     """Return (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p).
 
@@ -32,22 +34,29 @@ def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_we
     Returns
     -------
     float
-        0 for an exact copy, also of a matrix of zeros.
+        As for `quotient`; not finite if the approximation is not.
 
     Examples
     --------
     >>> relative_error(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]]))  # 1 / 5
     0.2
     """
-    work = torch.promote_types(matrix.dtype, torch.float32)
+    work, excess = torch.promote_types(matrix.dtype, torch.float32), excess_of(matrix)
+    if row_weights is not None:
+        row_weights = row_weights.to(matrix.device, torch.float64)
+        row_weights = times_power(row_weights, -excess_of(row_weights))
     error = size = 0.0
     for start in range(0, matrix.shape[0], CHUNK):
-        rows = matrix[start : start + CHUNK].to(work)
-        residual = rows - approximation[start : start + CHUNK].to(work)
-        weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK].to(rows.device, torch.float64)
-        error += float((row_powers(residual, p) * weights).sum())
+        rows, fitted = (times_power(each[start : start + CHUNK].to(work), -excess) for each in (matrix, approximation))
+        weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK]
+        error += float((row_powers(rows - fitted, p) * weights).sum())
         size += float((row_powers(rows, p) * weights).sum())
-    return (error / size) ** (1 / p) if error != 0 else 0.0
+    return quotient(error, size) ** (1 / p)
+
+
+def quotient(error: float, size: float) -> float:
+    """Return error / size: 0 for an exact copy, also of a matrix of zeros, and 1 for any other copy of zeros."""
+    return error / size if size else float(error != 0)
 
 
 def row_powers(rows: Tensor, p: float = 2.0) -> Tensor:

@@ -98,7 +98,7 @@ class Bound:
 BOUNDS = {
     "p": Bound(Real, least=1, most=2),
     "clusters": Bound(Integral, least=1, optional=True),
-    "seed": Bound(Integral),
+    "seed": Bound(Integral, least=-(2**63), most=2**63 - 1),  # what torch's generators take
     "starts": Bound(Integral, least=1),
     "distance_power": Bound(Real, least=1, most=2),
 }

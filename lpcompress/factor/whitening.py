@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
-from lpcompress.factor.norms import relative_error
+from lpcompress.errors import UnsuitableError
+from lpcompress.factor.norms import quotient, relative_error
 from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.base import Factorization
+from lpcompress.formats.packing import CHUNK
 
 Fitted = TypeVar("Fitted", bound=Factorization)
 
@@ -65,17 +67,45 @@ class Whitener:
         return (matrix.double() @ self.root).to(matrix.dtype)
 
     def relative_error(self, matrix: Tensor, dense: Tensor) -> float:
-        """Return the relative error of the products with inputs when `dense` replaces `matrix`."""
+        """Return the relative error of the products with inputs of the damped moment, which the fit minimises."""
         return relative_error(self(matrix), self(dense))
 
     def undo(self, fitted: Fitted) -> Fitted:
         """Return the factorization of A L^-1, given that of A: only the basis changes."""
         field = fitted.directions
         if field is None:
-            raise LpCompressError(f"a {type(fitted).__name__} has no basis, so it cannot be fitted to inputs.")
+            raise UnsuitableError(f"a {type(fitted).__name__} has no basis, so it cannot be fitted to inputs.")
         rows: Tensor = getattr(fitted, field)
         changed: dict[str, Any] = {field: (rows.double() @ self.inverse).to(rows.dtype)}
         return replace(fitted, **changed)
+
+
+def error_of_products(matrix: Tensor, dense: Tensor, moment: Tensor) -> float:
+    """Return the relative error of products with inputs of a second moment C: (tr E C E^T / tr A C A^T)^(1/2).
+
+    Unlike `Whitener.relative_error`, this is the error on the text itself: C is not damped.
+
+    Parameters
+    ----------
+    matrix, dense : Tensor of shape (n, d)
+        A, and B = A - E.
+    moment : Tensor of shape (d, d)
+        C.
+
+    Examples
+    --------
+    >>> moment = torch.tensor([[1.0, 0.0], [0.0, 0.0]])  # the second input is always 0
+    >>> error_of_products(torch.tensor([[4.0, 9.0]]), torch.tensor([[3.0, 0.0]]), moment)
+    0.25
+    """
+    inputs, excess = times_power(moment.double(), -excess_of(moment)), excess_of(matrix)
+    error = size = 0.0
+    for start in range(0, matrix.shape[0], CHUNK):
+        rows, fitted = (times_power(each[start : start + CHUNK].double(), -excess) for each in (matrix, dense))
+        residual = rows - fitted
+        error += float((residual @ inputs * residual).sum())
+        size += float((rows @ inputs * rows).sum())
+    return quotient(max(error, 0.0), max(size, 0.0)) ** 0.5  # rounding may make either negative
 
 
 def whitened(fit: Callable[[Tensor, Budget, Settings], Fitted]) -> Callable[..., Fitted]:

@@ -33,7 +33,8 @@ class Record:
     Attributes
     ----------
     model, task, out : str
-        The model that was trained, its GLUE task, and the directory of the checkpoint.
+        The model that was trained, its GLUE task, and the directory of the checkpoint. In the file, `./` and the last
+        part of local paths.
     head : str
         "kept", or "new" if the model had none.
     distill : str or None

@@ -12,7 +12,7 @@ from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
-from lpcompress.presentation import as_json, plain_table, points
+from lpcompress.presentation import as_json, plain_table, points, published
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which is installed with torch
 
@@ -29,7 +29,7 @@ def write_companions(directory: Path, record: Record, before: CheckpointReport |
         Report of the model that was trained, if that is compressed. It is updated and written.
     model : PreTrainedModel
     """
-    (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
+    (directory / RECORD_FILE).write_text(as_json(published(record.document())) + "\n", encoding="utf-8")
     card = _card(record)
     if before:
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}

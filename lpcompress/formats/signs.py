@@ -3,10 +3,12 @@
 torch's generators guarantee neither, so the signs come from splitmix64, a counter hashed by integer operations.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import LpCompressError, briefly
 from lpcompress.formats.packing import unpack_bits
 
 LARGEST_SEED = 2**40
@@ -56,13 +58,18 @@ def splitmix64(seed: int, start: int, count: int, device: torch.device | str = "
     ----------
     Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; constants of Vigna's C code.
     """
-    if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
-        raise LpCompressError(f"seed must be an integer from 0 to {LARGEST_SEED}. Got {seed!r}.")
+    refuse_seed(seed)
     counter = torch.arange(start + 1, start + count + 1, dtype=torch.int64, device=device)
     words = counter * signed(GAMMA) + seed  # products wrap around, as in unsigned arithmetic
     words = (words ^ shift_right(words, 30)) * signed(FIRST)
     words = (words ^ shift_right(words, 27)) * signed(SECOND)
     return words ^ shift_right(words, 31)
+
+
+def refuse_seed(seed: Any) -> None:
+    """Raise LpCompressError unless `seed` is in the range of seeds for signs."""
+    if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+        raise LpCompressError(f"seed must be an integer from 0 to {LARGEST_SEED}. Got {briefly(seed)}.")
 
 
 def shift_right(words: Tensor, places: int) -> Tensor:

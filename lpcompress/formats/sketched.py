@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from lpcompress.formats.base import Factorization
 from lpcompress.formats.module import FactoredMatrix, recomputed, window_of
-from lpcompress.formats.signs import sign_matrix
+from lpcompress.formats.signs import refuse_seed, sign_matrix
 from lpcompress.formats.sizes import Spec, positive_int, size
 
 OUTPUTS, INPUTS = 0, 1  # the two sides of a matrix, and the streams of their signs
@@ -131,6 +131,7 @@ class SketchedMatrix(FactoredMatrix):
 
     def allocate(self, rows: int, columns: int, *, sketch_size: int, repetitions: int, seed: int, **where: Any) -> None:
         """Register sketches of zeros."""
+        refuse_seed(seed)
         self.sketch_size, self.repetitions, self.seed = sketch_size, repetitions, seed
         width = sketch_size * repetitions
         self.codes = nn.Parameter(torch.zeros(rows, width * window_of(self), **where))

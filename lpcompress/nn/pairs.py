@@ -65,7 +65,7 @@ class SketchedLinear(SketchedMatrix, CompressedLinear):
     Raises
     ------
     LpCompressError
-        If the seed is out of range; raised by the first product.
+        If the seed is out of range.
 
     References
     ----------

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -108,6 +109,15 @@ def stored_tensor(module: Any, name: str) -> Tensor:
     """Return a tensor of `module`, memory-mapped from its file if it is kept on disk."""
     tensor = module.state_dict()[name]
     return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
+
+
+def change_stored_dtype(module: Any, name: str, dtype: torch.dtype) -> None:
+    """Convert a parameter of `module` that is kept on disk whenever it is read from there."""
+    tensors = module._hf_hook.weights_map
+    prefix, index = getattr(tensors, "prefix", ""), getattr(tensors, "dataset", tensors).index
+    index[f"{prefix}{name}"]["dtype"] = str(dtype).removeprefix("torch.")
+    parameter = module.get_parameter(name)
+    parameter.data = parameter.data.to(dtype)
 
 
 def misshapen(model: Any) -> list[str]:

@@ -226,3 +226,23 @@ def test_copied_files_do_not_keep_a_result_from_being_replaced(tiny_model, tmp_p
     (out / "notes.md").write_text("my own")
     with pytest.raises(CheckpointError, match=r"nothing but a checkpoint.*notes\.md"):
         saving.refuse_existing(out, overwrite=True, sources=[source])
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        ({"AutoModel": "modeling_x.X", "AutoConfig": "configuration_x.X"}, {"AutoModel": "modeling_x.X"}),
+        ({"AutoConfig": "configuration_x.X"}, None),
+        ({"AutoModel": "org/repository--modeling_y.Y"}, {"AutoModel": "org/repository--modeling_y.Y"}),
+        (None, None),
+    ],
+)
+def test_no_config_names_code_that_is_not_there(tmp_path, named, kept):
+    model = BertModel(BertConfig(**SIZES))
+    if named:
+        model.config.auto_map = named
+    model.save_pretrained(tmp_path / "dense")
+    (tmp_path / "dense" / "modeling_x.py").write_text("")
+    loaded, _ = loading.load(str(tmp_path / "dense"))
+    saving.save(loaded, None, tmp_path / "out", source=str(tmp_path / "dense"))
+    assert json.loads((tmp_path / "out" / "config.json").read_text()).get("auto_map") == kept

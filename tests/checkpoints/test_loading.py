@@ -247,3 +247,47 @@ def test_the_language_model_shares_its_factors_after_loading(compressed, tmp_pat
     assert not any(key.startswith("lm_head.decoder") for key in load_file(tmp_path / "a" / "model.safetensors"))
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "a")
     assert model.get_output_embeddings().embedding is model.get_input_embeddings()
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError, ZeroDivisionError, AssertionError, RecursionError, MemoryError, TypeError]
+)
+def test_whatever_a_loader_raises_is_one_sentence(tiny_model, tmp_path, monkeypatch, error):
+    def failing(*args, **kwargs):
+        raise error(*["first line\nsecond line"][: error is not MemoryError])
+
+    tiny_model().save_pretrained(tmp_path)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", failing)
+    with pytest.raises(CheckpointError) as refused:
+        loading.load(str(tmp_path))
+    reason = error.__name__ if error is MemoryError else f"{error.__name__}: first line"
+    assert str(refused.value) == f"{tmp_path} cannot be loaded. {reason}"
+
+
+def test_ctrl_c_while_loading_is_no_error_of_the_checkpoint(tiny_model, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    tiny_model().save_pretrained(tmp_path)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loading.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["refresh", "to_dict"])
+def test_a_key_that_takes_the_place_of_a_method_is_refused(compressed, tmp_path, key):
+    saving.save(compressed(), None, tmp_path / "small")
+    file = tmp_path / "small" / "config.json"
+    config = json.loads(file.read_text())
+    config["quantization_config"][key] = 1
+    file.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"quantization_config must not have the key '{key}'. Remove it."):
+        loading.load(str(tmp_path / "small"))
+
+
+def test_the_same_at_the_top_of_the_config(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"save_pretrained": 1}))
+    with pytest.raises(CheckpointError, match=r"config\.json must not have the key 'save_pretrained'\. Remove it\."):
+        loading.load(str(tmp_path))

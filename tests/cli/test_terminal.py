@@ -1,12 +1,14 @@
 """Tests of what is printed, on which stream and by which process."""
 
+import io
+import json
 import logging
 import warnings
 
 import pytest
 
-from lpcompress.cli.terminal import DEBUG, Terminal
-from lpcompress.presentation import plain_table
+from lpcompress.cli.terminal import DEBUG, Terminal, _safe_console
+from lpcompress.presentation import as_json, plain_table
 
 
 @pytest.fixture
@@ -78,3 +80,40 @@ def test_warnings_and_the_log_are_lines(printed, terminal, lines):
 def test_the_environment_turns_tracebacks_on(monkeypatch, value, debug):
     monkeypatch.setenv(DEBUG, value)
     assert Terminal.of_process().debug is debug
+
+
+HOSTILE = "layer\x1b[2J\x9b31m\x07\u202e\ud800"
+HARMLESS = "layer�[2J�31m���"
+
+
+def test_no_name_commands_the_terminal(printed):
+    table = plain_table(HOSTILE, HOSTILE)
+    table.caption = HOSTILE
+    table.add_row(HOSTILE)
+    terminal = Terminal()
+    terminal.show(HOSTILE, table)
+    terminal.note(HOSTILE)
+    with terminal.progress() as progress:
+        progress(HOSTILE)
+    with terminal.capturing():
+        logging.getLogger("lpcompress").warning(HOSTILE)
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            logging.getLogger("lpcompress").exception("a bug")
+    out, err = printed()
+    assert not set("\x1b\x9b\x07\u202e\ud800") & set(out + err)
+    assert out.count("layer�[2J�31m") == 5 and err.count(HARMLESS) == 4
+
+
+def test_rich_keeps_its_own_codes():
+    console = _safe_console(file=io.StringIO(), force_terminal=True, width=60, markup=False)
+    console.print(HOSTILE, style="bold", highlight=False)
+    written = console.file.getvalue()
+    assert "layer�[2J" in written and "\x1b[1m" in written  # rich's own codes remain
+
+
+def test_json_is_not_changed(printed):
+    document = {"name": "a\x7f\x1b é\t\n"}
+    Terminal().show(as_json(document))
+    assert json.loads(printed()[0]) == document

@@ -8,7 +8,7 @@ import torch
 from lpcompress.compression.calibration import MAX_TEXTS, read_texts
 from lpcompress.compression.whole_model import compress, preview
 from lpcompress.config.plan import METHODS, Plan
-from lpcompress.errors import LpCompressError, PlanError
+from lpcompress.errors import BudgetError, LpCompressError, PlanError
 from lpcompress.surgery.sizes import tensor_bytes
 
 WIDE = {"hidden_size": 32, "intermediate_size": 64}
@@ -153,3 +153,8 @@ def test_calibration_counts_tokens(tiny_model, word_tokenizer):
     assert layer.row_weights == "calibration (texts)"
     with pytest.raises(LpCompressError, match="calibration is for p = 2"):
         compress(tiny_model(), calibration=["word7"], tokenizer=word_tokenizer, p=1.0)
+
+
+def test_a_size_below_that_of_the_file_s_header_is_refused(tiny_model):
+    with pytest.raises(BudgetError, match=r"max_bytes must be more than the [\d,]+ bytes that names .* Got 100\."):
+        compress(tiny_model(), max_bytes=100, layers=["all"])

@@ -214,8 +214,8 @@ def test_calibrated_low_rank_is_the_best_on_the_calibration_inputs(
         lost[given is not None] = moment_of_change(moment, matrix - fitted)
     best = float(energies[records[True].ranks[0] :].sum())
     assert best <= lost[True] < min(1.2 * best, lost[False])  # damping costs a little
-    assert records[True].error_calibrated == pytest.approx((lost[True] / float(energies.sum())) ** 0.5, rel=0.1)
-    assert records[True].svd_error_calibrated == pytest.approx((lost[False] / float(energies.sum())) ** 0.5, rel=0.1)
+    assert records[True].error_calibrated == pytest.approx((lost[True] / float(energies.sum())) ** 0.5, rel=1e-4)
+    assert records[True].svd_error_calibrated == pytest.approx((lost[False] / float(energies.sum())) ** 0.5, rel=1e-4)
 
 
 def test_a_calibrated_convolution_has_a_smaller_error_on_the_calibration_text(word_tokenizer, texts):

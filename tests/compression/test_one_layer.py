@@ -1,15 +1,21 @@
 """Fitting one layer: the model is not changed, and plain SVD is fitted for comparison at most once."""
 
+import json
+
 import pytest
 import torch
+from torch import nn
 
 from lpcompress.compression import one_layer
 from lpcompress.compression.one_layer import fit_layer
 from lpcompress.compression.priors import RowWeights
 from lpcompress.compression.records import Share, Task
-from lpcompress.errors import LpCompressError
+from lpcompress.errors import LpCompressError, UnsuitableError
 from lpcompress.factor.problem import Settings
+from lpcompress.methods import METHODS
+from lpcompress.presentation import as_json
 from lpcompress.surgery.finding import find_layers
+from lpcompress.surgery.layer import Layer
 
 
 @pytest.fixture
@@ -54,3 +60,43 @@ def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compa
     assert (record.svd_error_fro is None) == (not compare)
     if method == "svd" and not weighted:
         assert record.svd_error_fro == record.error_fro
+
+
+PLAIN = {
+    "embedding": lambda: nn.Embedding(120, 16, padding_idx=0),
+    "linear": lambda: nn.Linear(16, 40),
+    "conv": lambda: nn.Conv2d(8, 24, 3),
+}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("role", list(PLAIN))
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        (torch.float32, 1e-40),
+        (torch.float32, 1e-24),
+        (torch.float32, 0.0),
+        (torch.float32, 1e20),
+        (torch.float32, 3e38),
+        (torch.float16, 6e-8),
+        (torch.float16, 65_504.0),
+        (torch.bfloat16, 1e30),
+        (torch.float64, 1e300),
+    ],
+)
+def test_a_layer_of_any_size_is_fitted_or_refused_in_one_sentence(method, role, dtype, scale):
+    owner = nn.ModuleDict({"layer": PLAIN[role]()}).double()
+    with torch.no_grad():
+        for parameter in owner.parameters():
+            parameter.uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).mul_(scale)
+    layer = Layer("layer", owner.to(dtype), "layer")
+    try:
+        done = fit_layer(layer, task(method), Settings(clusters=2 if method == "messi" else None), None, lambda _: None)
+    except UnsuitableError as error:
+        assert method == "sketch" or "beyond" in str(error)
+        assert str(error).startswith("layer: ") and "\n" not in str(error)
+        return
+    assert json.loads(as_json(done.record))["error_fro"] <= 1.0
+    assert bool(torch.isfinite(done.module.dense()).all())
+    assert done.record.svd_error_fro is None or done.record.svd_error_fro <= 1.0

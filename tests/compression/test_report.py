@@ -303,3 +303,25 @@ def test_the_model_card_of_a_local_model_names_no_path(done, tmp_path):
 def test_a_long_list_is_cut():
     assert presentation.short_list([1, 2, 3]) == "1, 2, 3"
     assert presentation.short_list(list(range(9))) == "0, 1, 2, 3, 4, 5, ... (9)"
+
+
+def test_the_report_in_a_checkpoint_names_no_path(done, tmp_path, monkeypatch):
+    (tmp_path / "mrpc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    home = str(tmp_path)
+    scores = {"model": f"{home}/mrpc", "settings": {"data": "C:\\\\glue", "row_weights": f"{home}/counts.txt"}}
+    summary = of(done, model="mrpc", out=tmp_path / "small", glue={"tasks": {"mrpc": scores}, "baseline": "org/mrpc"})
+    summary.write(tmp_path)
+    text = (tmp_path / "lpcompress.json").read_text()
+    assert home not in text
+    document = json.loads(text)
+    assert (document["model"], document["out"]) == ("./mrpc", "./small")
+    settings = {"data": "./glue", "row_weights": "./counts.txt"}
+    assert document["glue"] == {"tasks": {"mrpc": {"model": "./mrpc", "settings": settings}}, "baseline": "org/mrpc"}
+    again = CheckpointReport.read(tmp_path)
+    monkeypatch.chdir("/")
+    card = model_card(again, "BertModel")  # as after finetune, which reads the report
+    assert "# small\n" in card and "`mrpc` with" in card and "base_model" not in card
+    assert json.loads(presentation.as_json(summary))["out"] == str(
+        tmp_path / "small"
+    )  # what is printed is for the user

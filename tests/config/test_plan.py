@@ -1,6 +1,7 @@
 """Tests of `Plan`: values, files, schema and the plans of an evaluation."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -189,6 +190,12 @@ def test_overrides_win_over_the_file(tmp_path):
     assert (plan.ratio, plan.p) == (0.6, 1.0)
 
 
+# 300 bytes that stand for a list of ten to the power nine entries
+LAUGHS = "layers: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{key}: &{key} [{','.join([f'*{before}'] * 10)}]\n" for before, key in pairwise("abcdefghi")
+)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -198,6 +205,23 @@ def test_overrides_win_over_the_file(tmp_path):
         ("1: 2\n", "must hold keys and values"),
         ("ratio: 0.3\nlayers: [\n", "line 3: not valid YAML"),
         ("ratio: 0.3\np: 1\nratio: 0.9\n", "line 3: 'ratio' is given twice. Remove one."),
+        ("layers: &some [a, b]\nmethod: *some\n", "line 2: references are not read. Write the value of '*some'."),
+        (LAUGHS, "references are not read"),
+        ("layers: " + "[" * 5000, "not valid YAML"),
+        ("seed: " + "9" * 5000, "not valid YAML"),  # Python refuses to read it
+        (
+            "seed: 0x" + "f" * 5000,
+            "seed must be from 0 to 9223372036854775807: random seed. Got a number of 20000 bits",
+        ),
+        ("ratio: 1e999999", "Got '1e999999'"),
+        ("ratio: " + "1:" * 500 + "1.5", "not valid YAML"),  # sexagesimal, and larger than any float
+        ("seed: 2024-99-99", "not valid YAML"),
+        ("seed: !!int", "not valid YAML"),
+        ("layers: !!set {a, b}", "line 1: not valid YAML"),
+        ('layers: ["\\ud800*"]', r"line 1: '\ud800*' holds half a character. Write it whole."),
+        ('"\\ud800": 1', "holds half a character"),
+        ("method: " + "x" * 100_000, "Got 'xxxxxx"),
+        ("x" * 900 + ": 1", "unknown key 'xxxxxx"),
     ],
 )
 def test_an_error_in_a_file_names_the_file(tmp_path, text, sentence):
@@ -207,6 +231,14 @@ def test_an_error_in_a_file_names_the_file(tmp_path, text, sentence):
         Plan.from_yaml(path)
     assert str(refused.value).startswith(str(path))
     assert sentence in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_file_that_is_no_plan_is_not_parsed(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("x" * 5_000_000)
+    with pytest.raises(PlanError, match=r"must be at most 4,000,000 characters\. It has 5,000,000"):
+        Plan.from_yaml(path)
 
 
 def test_an_override_does_not_hide_an_error_in_the_file(tmp_path):

@@ -284,3 +284,11 @@ def test_compiles():
     inputs = torch.randn(4, 12, requires_grad=True)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(inputs), layer(inputs))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40 + 1, 2**5000, 0.5])
+def test_a_seed_out_of_range_is_refused_by_the_constructor(seed):
+    with pytest.raises(LpCompressError, match=r"seed must be an integer from 0 to 1099511627776. Got "):
+        SketchedLinear(20, 30, 3, seed=seed)
+    with pytest.raises(LpCompressError, match="seed must be an integer"):
+        sketched_like(nn.Linear(20, 30), 0.5, seed=seed)

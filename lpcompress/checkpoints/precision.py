@@ -1,0 +1,53 @@
+"""Return tensors to the dtype in which their checkpoint stores them.
+
+transformers loads some tensors of half-precision checkpoints in float32: those that its model code creates as such
+(XLNet's attention), and those that it prefers in float32 (T5's `wo`). Saved like that they take twice the space, and
+the share that compression removes would not be one of stored bytes.
+"""
+
+from typing import Any
+
+import torch
+
+from lpcompress.surgery.offloading import change_stored_dtype, stored_tensor
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def restore_precision(model: Any) -> None:
+    """Convert the float32 tensors of a half-precision model to its dtype where no value changes.
+
+    A tensor that the checkpoint does store in float32 has digits that half precision lacks, and stays as it is.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Just loaded; tensors may be kept on disk.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 12}
+    >>> model = transformers.BertModel(transformers.BertConfig(vocab_size=50, dtype="float16", **sizes)).half()
+    >>> dense = model.pooler.dense.float()
+    >>> dense.bias.data.fill_(0.1)[0]  # not a number of half precision
+    tensor(0.1000)
+    >>> restore_precision(model)
+    >>> dense.weight.dtype, dense.bias.dtype
+    (torch.float16, torch.float32)
+    """
+    wanted = model.config.dtype
+    if wanted not in HALF:
+        return
+    for module in model.modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if parameter.dtype != torch.float32:
+                continue
+            stored = stored_tensor(module, leaf)
+            narrow = stored.to(wanted)
+            if not torch.equal(narrow.float(), stored):
+                continue
+            if parameter.is_meta:
+                change_stored_dtype(module, leaf, wanted)
+            else:
+                parameter.data = narrow

@@ -1,0 +1,47 @@
+"""Tensors of a half-precision checkpoint keep the precision in which they are stored."""
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from lpcompress.checkpoints.loading import load
+from lpcompress.checkpoints.saving import save
+from lpcompress.compression.whole_model import compress
+
+T5 = {"vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+
+
+def dtypes(model):
+    return {parameter.dtype for parameter in model.parameters()}
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_removed_is_a_share_of_stored_bytes(tiny_model, tmp_path, dtype, on_disk, ids):
+    dense = tiny_model("xlnet", "lm").to(dtype)
+    dense.save_pretrained(tmp_path / "dense")
+    model, _ = load(str(tmp_path / "dense"), on_disk=on_disk)
+    assert dtypes(model) == {dtype}
+    record = compress(model, layers=["*.q"], method="svd", ratio=0.4).layers[0]
+    assert record.bytes_before == 2 * dense.transformer.layer[0].rel_attn.q.numel()
+    save(model, None, tmp_path / "small")
+    tensors = load_file(tmp_path / "small" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {dtype}
+    assert sum(t.numel() * 2 for name, t in tensors.items() if "layer.0" in name and ".q" in name) == record.bytes_after
+    again, _ = load(str(tmp_path / "small"))
+    assert dtypes(again) == {dtype}
+    assert bool(torch.isfinite(again(ids).logits).all())
+
+
+def test_weights_that_are_stored_in_float32_stay_so(tmp_path):
+    dense = transformers.T5EncoderModel(transformers.T5Config(**T5)).half()
+    wo = dense.encoder.block[0].layer[1].DenseReluDense.wo
+    wo.float()
+    with torch.no_grad():
+        wo.weight.fill_(0.1)
+    dense.save_pretrained(tmp_path / "mixed")
+    model, _ = load(str(tmp_path / "mixed"))
+    assert model.encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
+    dense.half().save_pretrained(tmp_path / "half")
+    assert dtypes(load(str(tmp_path / "half"))[0]) == {torch.float16}

@@ -1,0 +1,89 @@
+"""Calibration text that cannot be read, and models that cannot be run on it: one sentence before the work."""
+
+import time
+
+import pytest
+import torch
+import transformers
+
+from lpcompress.compression import calibration
+from lpcompress.compression.calibration import read_texts
+from lpcompress.compression.moments import statistics_of
+from lpcompress.compression.whole_model import compress
+from lpcompress.errors import LpCompressError
+from lpcompress.progress import silent
+from lpcompress.surgery.finding import find_layers
+
+T5 = {"vocab_size": 200, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 8}
+TEXTS = ["word1 word2 word3", "word4 word5"]
+
+
+def calibrated(model, tokenizer, texts=TEXTS, **options):
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    options = {"layers": ["linear"], "method": "svd", "ratio": 0.3} | options
+    return compress(model, calibration=texts, tokenizer=tokenizer, **options)
+
+
+def test_a_model_of_images_is_refused_before_the_text_is_read(word_tokenizer, monkeypatch):
+    monkeypatch.setattr(calibration, "read_texts", None)
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(patch_size=4, **VIT))
+    with pytest.raises(LpCompressError, match=r"a ViTForImageClassification takes pixel_values\. Leave calibration"):
+        calibrated(model, word_tokenizer)
+
+
+def test_a_model_that_needs_more_than_text_is_refused(word_tokenizer):
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=0, **T5))
+    sentence = r"a T5ForConditionalGeneration does not take alone\. Leave calibration out\. \(ValueError: You must spec"
+    with pytest.raises(LpCompressError, match=sentence):
+        calibrated(model, word_tokenizer)
+
+
+def test_outputs_of_a_shape_of_their_own_set_no_sensitivities(tiny_model, word_tokenizer):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    made = transformers.BertForQuestionAnswering(transformers.BertConfig(vocab_size=203, **sizes))
+    with pytest.raises(LpCompressError, match=r"another shape for every text\. Give ratio"):
+        calibrated(made, word_tokenizer, ratio=None, target_size=0.8)
+    assert calibrated(made, word_tokenizer).calibration["texts"] == 2
+
+
+def test_inputs_beyond_the_range_are_refused(tiny_model, ids):
+    model = tiny_model()
+    layers = find_layers(model, ["*.query"])
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(torch.inf)
+    with pytest.raises(LpCompressError, match=r"query: its inputs on the calibration text are not finite"):
+        statistics_of(model, layers, [transformers.BatchEncoding({"input_ids": ids})], 0, False, silent)
+
+
+def test_a_long_line_is_cut_before_it_is_tokenized(tiny_model, word_tokenizer):
+    seen, began = [], time.perf_counter()
+    encode = type(word_tokenizer).__call__
+
+    class Counting(type(word_tokenizer)):
+        def __call__(self, text, **options):
+            seen.append(len(text))
+            return encode(self, text, **options)
+
+    word_tokenizer.__class__ = Counting
+    calibrated(tiny_model(), word_tokenizer, ["word1 " * 2_500_000], layers=["ffn"])
+    assert seen == [calibration.MAX_CHARACTERS]
+    assert time.perf_counter() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("[" * 20_000, "every line must be a JSON object with a field 'text'"),
+        ('{"text": ' + "9" * 5000 + "}", "every line must be a JSON object"),
+        ('"text"', "every line must be a JSON object"),
+        ("[1]", "every line must be a JSON object"),
+        ('{"text": null}', r"Some entries of t\.jsonl are not text"),
+        ('{"text": "rain \\ud800"}', r"calibration t\.jsonl: text 1 holds half a character"),
+    ],
+)
+def test_nonsense_in_jsonl(tmp_path, line, sentence):
+    file = tmp_path / "t.jsonl"
+    file.write_text(line)
+    with pytest.raises(LpCompressError, match=sentence):
+        read_texts(str(file))
