@@ -150,7 +150,7 @@ class Conversion:
 
     def _load(self) -> tuple[Any, Any]:
         """Return model and tokenizer; tensors stay on disk unless calibration must run the model."""
-        return self._workers.together(lambda: loading.load(self.model, on_disk=self.plan.calibration is None))
+        return self._workers.together(lambda: loading.load(self.model, on_disk=self.plan.text is None))
 
 
 def _refuse_existing_file(path: Path, overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 """Choose the method, size, row weights and input statistics of every layer, before anything is fitted."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
-from lpcompress.config.plan import LayerPlan, Plan
+from lpcompress.config.plan import DRAWN, LayerPlan, Plan
 from lpcompress.errors import BudgetError, LpCompressError, PlanError
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
@@ -17,6 +18,8 @@ from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import header_bytes, tensor_bytes
+
+log = logging.getLogger(__name__)
 
 EMBEDDING_SENSITIVITY = 10.0
 """Default sensitivity of the output to the word embedding, relative to 1 for a linear layer.
@@ -41,7 +44,7 @@ class Assignment:
     settled : bool
         Whether a model size or a plan's allocation fixes the size of each layer; every task must then succeed.
     calibration : dict or None
-        `source` of the calibration text and number of `texts`; None without calibration.
+        `source` of the calibration text, number of `texts` and `digest`; None without calibration.
     """
 
     tasks: dict[str, Task]
@@ -106,7 +109,14 @@ def assign(
     def look() -> tuple[Calibration | None, dict[str, RowWeights]]:
         measured = None
         if text is not None:
-            measured = calibrate(model, found, text, data, tokenizer, settings.seed, limit is not None, tell)
+            frequencies = plan.row_weights if plan.row_weights != "uniform" else "zipf"
+            asked = tokenizer, frequencies, settings.seed, limit is not None
+            try:
+                measured = calibrate(model, found, text, data, *asked, tell)
+            except LpCompressError as error:
+                if plan.calibration is not None or text != DRAWN:
+                    raise
+                log.warning("Not calibrated on drawn text: %s", error)  # the default, for which nobody asked
         return measured, {
             name: _weights(model, layer, measured, plan.row_weights, tokenizer, power) for name, layer in found.items()
         }
@@ -126,8 +136,7 @@ def assign(
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
     dense = tuple(name for name in found if name not in tasks)
     settled = limit is not None or plan.allocation is not None
-    source = {"source": measured.source, "texts": measured.texts} if measured else None
-    return Assignment(tasks, dense, power, settled, source)
+    return Assignment(tasks, dense, power, settled, measured.record() if measured else None)
 
 
 def _within(
@@ -173,7 +182,7 @@ def _weights(
     model: Any, layer: Layer, measured: Calibration | None, wish: str, tokenizer: Any | None, exponent: float
 ) -> RowWeights:
     """Return the row weights of a layer; calibration counts replace the Zipf prior, but not the user's own counts."""
-    if measured and wish == "zipf" and layer.is_word_embedding:
+    if measured and not measured.is_drawn and wish == "zipf" and layer.is_word_embedding:
         prior = weights_of(model, layer, wish, tokenizer, 1.0)
         return measured.row_weights(prior, layer.matrix().shape[0], exponent)
     return weights_of(model, layer, wish, tokenizer, exponent)

@@ -1,10 +1,14 @@
-"""Statistics of a model on unlabelled text: token counts, second moments of layer inputs, and sensitivities."""
+"""Statistics of a model on text: token counts, second moments of layer inputs, and sensitivities.
+
+The text is the user's, or is drawn from the tokenizer's own statistics (see `drawn`), so that no data is used.
+"""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,10 @@ import torch
 from torch import Tensor
 
 from lpcompress.checkpoints.tokenizers import tokenizer_beside
-from lpcompress.compression.moments import statistics_of
-from lpcompress.compression.priors import RowWeights
+from lpcompress.compression import drawn
+from lpcompress.compression.moments import Statistics, statistics_of
+from lpcompress.compression.priors import RowWeights, row_weights
+from lpcompress.config.plan import DRAWN
 from lpcompress.errors import LpCompressError, PlanError
 from lpcompress.glue.tasks import chosen
 from lpcompress.progress import Progress
@@ -40,20 +46,35 @@ class Calibration:
     source : str
         Name of the text, for the report.
     texts : int
-        Number of texts read.
+        Number of texts read or drawn.
+    digest : str
+        SHA-256 of the token ids, hexadecimal: with equal digests, plans give equal results.
     counts : mapping of int to int
         Token id -> number of occurrences.
     moments : dict of str to Tensor of shape (d, d)
         Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name.
     sensitivities : dict of str to float
-        Sensitivity of the output to each layer (see `statistics_of`); empty if not measured.
+        Sensitivity of the output to each layer (see `Statistics`); empty if not measured.
+    slopes : dict of str to Tensor
+        See `Statistics`; empty if not measured.
     """
 
     source: str
     texts: int
+    digest: str
     counts: Mapping[int, int]
     moments: dict[str, Tensor]
     sensitivities: dict[str, float]
+    slopes: dict[str, Tensor]
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether no data was used."""
+        return self.source == DRAWN
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of the report."""
+        return {"source": self.source, "texts": self.texts, "digest": self.digest}
 
     def row_weights(self, prior: RowWeights, rows: int, exponent: float) -> RowWeights:
         """Return row weights: token counts of the text plus a prior of shape (rows,), to the power `exponent`."""
@@ -70,6 +91,7 @@ def calibrate(
     source: str | Iterable[str],
     data: str,
     tokenizer: Any | None,
+    frequencies: str,
     seed: int,
     sensitivities: bool,
     tell: Progress,
@@ -82,13 +104,15 @@ def calibrate(
     layers : mapping of str to Layer
         Layers to compress, by name. Second moments are measured for all but embeddings.
     source : str or iterable of str
-        A file, `glue:TASK`, or the texts themselves; the first `MAX_TEXTS` are used.
+        `drawn`, a file, `glue:TASK`, or the texts themselves; the first `MAX_TEXTS` are used.
     data : str
         Where GLUE is: the Hub or a directory.
     tokenizer : PreTrainedTokenizerBase or None
         None means the tokenizer stored with the model's checkpoint.
+    frequencies : str
+        Where the frequencies of drawn tokens come from, as for `priors.row_weights`: `zipf` or a file of counts.
     seed : int
-        Seed of the random signs in `statistics_of`.
+        Seed of the drawn text, and of the random signs in `statistics_of`.
     sensitivities : bool
         Whether to measure sensitivities too.
     tell : Progress
@@ -103,25 +127,45 @@ def calibrate(
         If there is no text or no tokenizer, or the model cannot be run on text alone.
     """
     refuse_other_inputs(model)
-    texts, name = read_texts(source, data)
     tokenizer = tokenizer or tokenizer_beside(model)
-    if tokenizer is None:
-        raise LpCompressError("calibration needs the model's tokenizer, and none was found. Pass tokenizer.")
-    longest = min(MAX_TOKENS, longest_text(model, tokenizer))
-    length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
-    encoded = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts]
+    if source == DRAWN:
+        refuse_no_tokenizer(tokenizer)
+        rows = model.get_input_embeddings().num_embeddings
+        encoded, name = drawn.draw(tokenizer, row_weights(frequencies, rows, tokenizer, 1.0), rows, seed), DRAWN
+    else:
+        texts, name = read_texts(source, data)
+        refuse_no_tokenizer(tokenizer)
+        longest = min(MAX_TOKENS, longest_text(model, tokenizer))
+        length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
+        encoded = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts]
     counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         no_inputs = all(layer.role == "embedding" for layer in layers.values())  # token counts suffice then
-        moments, measured = ({}, {}) if no_inputs else statistics_of(model, layers, encoded, seed, sensitivities, tell)
+        found = Statistics({}, {}, {})
+        if sensitivities or not no_inputs:
+            found = statistics_of(model, layers, encoded, seed, sensitivities, tell)
     finally:
         for module, training in modes.items():
             module.training = training
-    floor = max(measured.values(), default=0.0) * MIN_SENSITIVITY or 1.0
-    measured = {layer: max(value, floor) for layer, value in measured.items()}
-    return Calibration(name, len(texts), counts, moments, measured)
+    floor = max(found.sensitivities.values(), default=0.0) * MIN_SENSITIVITY or 1.0
+    sensitivity = {layer: max(value, floor) for layer, value in found.sensitivities.items()}
+    return Calibration(name, len(encoded), _digest(encoded), counts, found.moments, sensitivity, found.slopes)
+
+
+def refuse_no_tokenizer(tokenizer: Any | None) -> None:
+    """Raise LpCompressError if there is no tokenizer."""
+    if tokenizer is None:
+        raise LpCompressError("calibration needs the model's tokenizer, and none was found. Pass tokenizer.")
+
+
+def _digest(encoded: Iterable[Any]) -> str:
+    """Return the SHA-256 of the token ids of all texts."""
+    digest = sha256()
+    for each in encoded:
+        digest.update(each["input_ids"].to(torch.int64).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def refuse_other_inputs(model: Any) -> None:

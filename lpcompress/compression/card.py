@@ -9,10 +9,15 @@ from huggingface_hub import ModelCardData
 from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.compression.records import LayerRecord
 from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, skipped_note
+from lpcompress.config.plan import DRAWN
 from lpcompress.nn import noun_of
 from lpcompress.presentation import dimensions, is_local, megabytes
 
 DATA_FREE = "No data was used."
+DATA_FREE_DRAWN = (
+    "No data was used: statistics come from {texts} sequences of tokens drawn at random, each as often as the tokenizer"
+    " suggests."
+)
 CALIBRATED = "{texts} unlabelled texts ({source}) were used for calibration."
 UNTRAINED = "The model was not fine-tuned."
 BEFORE_TRAINING = " before that training"
@@ -76,7 +81,7 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         before=megabytes(report.file_bytes_before),
         after=megabytes(report.file_bytes_after),
         rows="\n".join(rows),
-        data=CALIBRATED.format(**report.calibration) if report.calibration else DATA_FREE,
+        data=used_data(report),
         training=report.finetuning or UNTRAINED,
         when=BEFORE_TRAINING if report.finetuning else "",
         error=kinds_of_error(report.layers),
@@ -88,6 +93,13 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         report_file=REPORT_FILE,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
+
+
+def used_data(report: CheckpointReport) -> str:
+    """Return the sentence on the data that were used."""
+    if not report.calibration:
+        return DATA_FREE
+    return (DATA_FREE_DRAWN if report.calibration["source"] == DRAWN else CALIBRATED).format(**report.calibration)
 
 
 def _counted(layers: Sequence[LayerRecord]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,9 +19,35 @@ Observer = Callable[[Layer, Tensor, Tensor], None]
 """Callback type: takes a layer, its input and its output."""
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of a model's layers on text.
+
+    Attributes
+    ----------
+    moments : dict of str to Tensor of shape (d, d)
+        Second moments C = E[x x^T] over the inputs x of every linear layer, convolution and bare weight, float64, in
+        the order of the columns of the layer's matrix W. The expected squared error of the outputs of a replacement W'
+        is E ||(W - W') x||^2 = tr((W - W') C (W - W')^T).
+    sensitivities : dict of str to float
+        Sensitivity of the output to each layer, embeddings included; empty if not measured. It is the squared change of
+        the output, as a share of the output's variance over texts, per unit of the layer's relative squared error: to
+        first order, and for independent errors of the products.
+    slopes : dict of str to Tensor
+        Squared change of the output, as a share of its variance, per squared error of the products of a text; empty if
+        not measured. Shape (n,) for a layer with a moment: by output i, so that an error e_i of row i of the matrix
+        changes the output by slopes_i e_i^T C e_i. Shape (d, d) for an embedding: an error e of the rows of all tokens
+        changes it by e^T slopes e. Float64.
+    """
+
+    moments: dict[str, Tensor]
+    sensitivities: dict[str, float]
+    slopes: dict[str, Tensor]
+
+
 def statistics_of(
     model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, sensitivities: bool, tell: Progress
-) -> tuple[dict[str, Tensor], dict[str, float]]:
+) -> Statistics:
     """Measure second moments of layer inputs and, on request, the sensitivity of the output to each layer.
 
     Sensitivities need a backward pass. The output is the first item the model returns: logits, or hidden states
@@ -46,14 +73,7 @@ def statistics_of(
 
     Returns
     -------
-    moments : dict of str to Tensor of shape (d, d)
-        Second moments C = E[x x^T] over the inputs x of every linear layer, convolution and bare weight, float64, in
-        the order of the columns of the layer's matrix W. The expected squared error of the outputs of a replacement W'
-        is E ||(W - W') x||^2 = tr((W - W') C (W - W')^T).
-    sensitivities : dict of str to float
-        Sensitivity of the output to each layer, embeddings included; empty if not measured. It is the squared change of
-        the output, as a share of the output's variance over texts, per unit of the layer's relative squared error: to
-        first order, and for independent errors of the products.
+    Statistics
 
     References
     ----------
@@ -64,6 +84,7 @@ def statistics_of(
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     changes: dict[str, float] = {}
+    slopes: dict[str, Tensor] = {}
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
         name = layer.name
@@ -77,8 +98,11 @@ def statistics_of(
         energies = (products if bias is None else products - bias.float()).square().sum(dim=1)
 
         def add_change(gradient: Tensor) -> None:
-            slopes = layer.outputs_of(gradient).float().square().mean(dim=1)
-            changes[name] = changes.get(name, 0.0) + float(slopes @ energies)
+            by_product = layer.outputs_of(gradient).float()
+            changes[name] = changes.get(name, 0.0) + float(by_product.square().mean(dim=1) @ energies)
+            is_table = layer.role == "embedding"
+            slope = by_product.T @ by_product if is_table else by_product.square().sum(dim=0)
+            slopes[name] = slope.double() + slopes.get(name, 0.0)
 
         output.register_hook(add_change)
 
@@ -97,10 +121,15 @@ def statistics_of(
     moments = {name: total.double() / counts[name] for name, total in totals.items()}
     refuse_not_finite(moments)
     if not sensitivities:
-        return moments, {}
+        return Statistics(moments, {}, {})
     spread = torch.cat(outputs)
     variance = float((spread - spread.mean(dim=0)).square().sum(dim=1).mean()) or 1.0
-    return moments, {name: total / len(encoded) / variance for name, total in changes.items()}
+    scale = 1 / len(encoded) / variance
+    return Statistics(
+        moments,
+        {name: total * scale for name, total in changes.items()},
+        {name: total * scale for name, total in slopes.items()},
+    )
 
 
 def run(model: Any, text: Any) -> Tensor:

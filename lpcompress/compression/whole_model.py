@@ -200,7 +200,7 @@ def _plan_and_text(
     """Return the plan and the calibration text; texts given directly are not part of a plan."""
     if calibration is None or isinstance(calibration, str | Path):
         plan = Plan.of(plan, dict(options) | ({} if calibration is None else {"calibration": calibration}))
-        return plan, plan.calibration
+        return plan, plan.text
     return Plan.of(plan, options), calibration
 
 

@@ -18,6 +18,7 @@ SIZES = ("ratio", "target_size", "max_bytes", "allocation")
 """Fields that set the size of the result; a plan has one of them."""
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
+DRAWN, NONE = "drawn", "none"  # values of `calibration` that name no text
 SIZE, WHAT, FIT = "How small", "What to compress", "How to fit"  # groups of the command line's help
 
 
@@ -118,8 +119,11 @@ class Plan(Options):
     ] = None
     calibration: Annotated[
         str | None,
-        Field(description="Unlabelled text to fit to, in a file with one text per line or .jsonl, or from a GLUE task"),
-        Shown(FIT, metavar="FILE|glue:TASK"),
+        Field(
+            description="Text to fit to: drawn from the tokenizer's statistics (no data is used), none, unlabelled text"
+            " in a file with one text per line or .jsonl, or from a GLUE task"
+        ),
+        Shown(FIT, metavar="drawn|none|FILE|glue:TASK", default="drawn for a size of the model, none for a ratio"),
     ] = None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="Random seed"), Shown(FIT)] = 0
 
@@ -130,6 +134,14 @@ class Plan(Options):
             options = {key: value for key, value in given.given().items() if key not in SIZES} | dict(options)
             given = None
         return super().of(given, options)
+
+    @property
+    def text(self) -> str | None:
+        """Source of the calibration text, None for none: what `calibration` says, or the default for the size."""
+        if self.calibration is None:
+            sized = self.target_size is not None or self.max_bytes is not None
+            return DRAWN if sized and self.p == 2 and self.method != "sketch" else None
+        return None if self.calibration == NONE else self.calibration
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:

@@ -50,7 +50,7 @@ def quiet(description, done, total):
 
 def moments_of_texts(model, texts, tokenizer):
     encoded = [tokenizer(text, return_tensors="pt") for text in texts]
-    return statistics_of(model, finding.find_layers(model, ["linear"]), encoded, 0, True, quiet)[0]
+    return statistics_of(model, finding.find_layers(model, ["linear"]), encoded, 0, True, quiet).moments
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def texts():
 
 
 def moments_of(model, layers, encoded):
-    return statistics_of(model, layers, encoded, 0, True, quiet)[0]
+    return statistics_of(model, layers, encoded, 0, True, quiet).moments
 
 
 def moment_of_change(moment, change):
@@ -129,7 +129,8 @@ def test_embeddings_and_layers_that_do_not_run_have_no_moment(tiny_model, ids):
     model = tiny_model()
     idle = Layer("idle", nn.ModuleDict({"idle": nn.Linear(3, 3)}), "idle")
     layers = finding.find_layers(model, ["embedding"]) | {"idle": idle}
-    moments, sensitivities = statistics_of(model, layers, [Given(input_ids=ids)], 0, True, quiet)
+    found = statistics_of(model, layers, [Given(input_ids=ids)], 0, True, quiet)
+    moments, sensitivities = found.moments, found.sensitivities
     assert moments == {} and list(sensitivities) == ["bert.embeddings.word_embeddings"]
     assert not any(module._forward_hooks for module in [*model.modules(), idle.module])
 
@@ -142,7 +143,7 @@ def test_sensitivity_is_the_change_of_the_output(tiny_model, ids, architecture):
     layers = finding.find_layers(model, ["ffn"])
     name = [name for name in layers if name.startswith(tuple(layers)[-1][:-8])][-1]
     encoded = [Given(input_ids=row[None]) for row in ids]
-    _, sensitivities = statistics_of(model, layers, encoded, 0, True, quiet)
+    sensitivities = statistics_of(model, layers, encoded, 0, True, quiet).sensitivities
     layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
     matrix = layer.matrix()
     hooks = [
@@ -175,9 +176,11 @@ def test_sensitivity_is_the_change_of_the_output(tiny_model, ids, architecture):
 def test_moments_are_the_same_with_and_without_sensitivities(tiny_model, ids):
     model = tiny_model("xlnet")
     layers, encoded = finding.find_layers(model, ["all"]), [Given(input_ids=row[None]) for row in ids]
-    (first, some), (second, none) = (statistics_of(model, layers, encoded, 0, asked, quiet) for asked in (True, False))
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-    assert (some.keys(), none) == (layers.keys(), {})
+    some, none = (statistics_of(model, layers, encoded, 0, asked, quiet) for asked in (True, False))
+    assert some.moments.keys() == none.moments.keys()
+    assert all(torch.equal(moment, none.moments[name]) for name, moment in some.moments.items())
+    assert some.sensitivities.keys() == some.slopes.keys() == layers.keys()
+    assert none.sensitivities == none.slopes == {}
 
 
 def test_hooks_are_removed_when_the_model_fails(tiny_model):

@@ -1,0 +1,67 @@
+"""Text drawn from the tokenizer's own statistics: calibration without data.
+
+Token ids are drawn independently, each as often as `priors` expects it in running text; special tokens stand where the
+tokenizer puts them. Such text has no grammar and no meaning, but it has the right words, and most of what layers do
+with their inputs depends on the words.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchEncoding
+
+from lpcompress.compression.priors import RowWeights
+from lpcompress.errors import LpCompressError
+
+TEXTS = 256
+TOKENS = 40  # in a text, special tokens included
+FILLER = "a "  # encoded to see where special tokens stand; every vocabulary has it
+
+
+def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = TEXTS) -> list[BatchEncoding]:
+    """Draw model inputs, one text each; every second one is a pair where the tokenizer distinguishes pairs.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+    prior : RowWeights
+        Share of each token in running text, shape (rows,), as from `priors.weights_of` with exponent 1; equal shares if
+        it has no values.
+    rows : int
+        Number of rows of the model's embedding.
+    seed : int
+    texts : int, default=256
+
+    Raises
+    ------
+    LpCompressError
+        If the tokenizer has no ordinary token.
+    """
+    shares = torch.ones(rows, dtype=torch.float64) if prior.values is None else prior.values.clone()
+    shares[[i for i in tokenizer.all_special_ids if 0 <= i < rows]] = 0
+    shares[len(tokenizer) :] = 0
+    if not float(shares.sum()) > 0:
+        raise LpCompressError("calibration cannot be drawn: the tokenizer has no token that is not special.")
+    generator = torch.Generator().manual_seed(seed)
+    kinds = [_frame(tokenizer, pair=False), _frame(tokenizer, pair=True)]
+    drawn = []
+    for number in range(texts):
+        frame, special = kinds[number % 2]
+        count = int((~special).sum())
+        ids = frame["input_ids"].clone()
+        ids[~special] = torch.multinomial(shares, count, replacement=True, generator=generator)
+        drawn.append(BatchEncoding({**frame, "input_ids": ids}))
+    return drawn
+
+
+def _frame(tokenizer: Any, pair: bool) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the encoding of a text (or of a pair of texts) of `TOKENS` tokens, and which of them are special."""
+    longest = min(TOKENS, tokenizer.model_max_length)
+    parts = [FILLER * longest] * (2 if pair else 1)
+    limits: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
+    encoded = tokenizer(*parts, **limits)
+    ids = encoded["input_ids"]
+    special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, dtype=ids.dtype))
+    unknown = tokenizer.unk_token_id
+    return dict(encoded), special if unknown is None else special & (ids != unknown)
