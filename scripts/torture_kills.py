@@ -2,9 +2,9 @@
 
     python scripts/torture_kills.py --data DIR [--kills 100] [--seed 0] [--out kills.json]
 
---data is a GLUE directory with RTE, such as tests/data/glue. Each kill has a directory and a TMPDIR of its own. A run is
-forked from this process, which has imported everything, so that moments fall into the work and not into imports. Every
-second kill waits until the run has begun to write its result. After each kill:
+--data is a GLUE directory with RTE, such as tests/data/glue. Each kill has a directory and a TMPDIR of its own. A run
+is forked from this process, which has imported everything, so that moments fall into the work and not into imports.
+Every second kill waits until the run has begun to write its result. After each kill:
 
 - a checkpoint or results file that can be seen is, byte for byte, that of an undisturbed run (or the one to replace);
 - the same command, repeated to the end, gives the same result as an undisturbed run;
@@ -77,7 +77,9 @@ EVALUATE = ("eval-glue", "SOURCE", "--tasks", "rte", "--data", "DATA", "--method
 RUNS = (
     Run("compress", COMPRESS, "out", "--overwrite"),
     Run("compress, empty directory", COMPRESS, "out", "--overwrite", lambda out, _: out.mkdir()),
-    Run("compress --overwrite", (*COMPRESS, "--overwrite"), "out", "", lambda out, source: shutil.copytree(source, out)),
+    Run(
+        "compress --overwrite", (*COMPRESS, "--overwrite"), "out", "", lambda out, source: shutil.copytree(source, out)
+    ),
     Run("eval-glue --resume", (*EVALUATE, "--device", "cpu", "--resume"), "out.json", ""),
     Run("finetune --resume", (*FINETUNE, "--device", "cpu", "--resume"), "out", "--overwrite"),
 )
@@ -111,7 +113,9 @@ def main() -> None:
 
 def make_checkpoint(target: Path) -> None:
     """Write a random classifier with a tokenizer."""
-    core = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1} | {f"word{i}": i + 2 for i in range(WORDS - 2)}, "[UNK]"))
+    core = Tokenizer(
+        models.WordLevel({"[PAD]": 0, "[UNK]": 1} | {f"word{i}": i + 2 for i in range(WORDS - 2)}, "[UNK]")
+    )
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(target)
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 128}

@@ -2,9 +2,9 @@
 
     python scripts/torture_memory.py --data DIR [--compressions 200] [--finetunes 15] [--out memory.json]
 
---data is a GLUE directory with RTE, such as tests/data/glue. The checkpoint is random and tiny, so that what is not given
-back shows. The first quarter of the runs is left out: libraries fill their caches then. The slope of the least-squares
-line through the rest is compared with what a run may keep; exits with 1 if it is more.
+--data is a GLUE directory with RTE, such as tests/data/glue. The checkpoint is random and tiny, so that what is not
+given back shows. The first half of the runs is left out: libraries fill their caches then. The slope of the
+least-squares line through the rest is compared with what a run may keep; exits with 1 if it is more.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from lpcompress.finetuning.run import finetune
 
 WORDS = 5000
 METHODS = ("svd", "messi", "sparse", "adaptive")
-ALLOWED = {"memory": 0.02, "descriptors": 0.01, "threads": 0.01, "files": 0.0}  # a compression; memory in MB
+ALLOWED = {"memory": 0.05, "descriptors": 0.01, "threads": 0.01, "files": 0.0}  # a run; memory in MB
 ALLOWED_FINETUNE = ALLOWED | {"memory": 0.5}  # fifteen runs are too few for a finer measure
 
 
@@ -68,7 +68,9 @@ def main() -> None:
 
 def make_checkpoint(target: Path) -> None:
     """Write a random classifier with a tokenizer."""
-    core = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1} | {f"word{i}": i + 2 for i in range(WORDS - 2)}, "[UNK]"))
+    core = Tokenizer(
+        models.WordLevel({"[PAD]": 0, "[UNK]": 1} | {f"word{i}": i + 2 for i in range(WORDS - 2)}, "[UNK]")
+    )
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(target)
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 128}
@@ -114,8 +116,8 @@ def in_use(home: Path) -> dict[str, float]:
 
 
 def slope(values: list[float]) -> float:
-    """Return the growth a run, after the first quarter."""
-    steady = values[len(values) // 4 :]
+    """Return the growth a run, after the first half."""
+    steady = values[len(values) // 2 :]
     return float(np.polyfit(range(len(steady)), steady, 1)[0]) if len(steady) > 1 else 0.0
 
 
@@ -125,10 +127,10 @@ def show(
     allowed: dict[str, dict[str, float]],
 ) -> None:
     """Print a table."""
-    table = Table("command", "runs", "in use", "first", "after a quarter", "last", "growth a run", "allowed")
+    table = Table("command", "runs", "in use", "first", "half-way", "last", "growth a run", "allowed")
     for name, series in measured.items():
         for key, values in series.items():
-            shown = (values[0], values[len(values) // 4], values[-1])
+            shown = (values[0], values[len(values) // 2], values[-1])
             numbers = [f"{value:.1f}" for value in shown] + [f"{slopes[name][key]:.4f}", f"{allowed[name][key]:g}"]
             table.add_row(name, str(len(values)), key, *numbers)
     Console().print(table)

@@ -214,7 +214,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, 
     steps = []
     record = lambda what, done, total: steps.append((what, done))  # noqa: E731
     resumed = finetune(small, "mrpc", out, resume=True, progress=record, **settings)
-    assert resumed["trained"] == whole["trained"]  # its loss is that of all steps
+    assert resumed["train_loss"] == whole["train_loss"]  # its loss is that of all steps
     assert [done for what, done in steps if what == "training"] == [7, 8, 9, 10]  # saved after step 6
     first, second = weights(tmp_path / "whole"), weights(out)
     assert all(torch.equal(first[name], second[name]) for name in first)
