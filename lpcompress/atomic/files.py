@@ -18,19 +18,19 @@ def refuse_unwritable(path: Path, overwrite: bool = True) -> None:
         Whether an existing file may be replaced.
     """
     try:
-        path = path.resolve()
-        if path.is_dir():
+        real = path.resolve()
+        if real.is_dir():
             raise LpCompressError(f"{path} must be a file for the results. It is a directory.")
-        if path.exists() and not path.is_file():
+        if real.exists() and not real.is_file():
             raise LpCompressError(f"{path} must be a file for the results. It is a device or a pipe.")
-        if path.exists() and not overwrite:
+        if real.exists() and not overwrite:
             raise FileExistsError
-        parent = next(each for each in path.parents if each.exists())
+        parent = next(each for each in real.parents if each.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise LpCompressError(f"{path} cannot be written: {parent} is not a directory you may write to.")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise LpCompressError(f"{path} cannot be written: you may not change it. Name another file.")
-        with claimed(beside(path)) as workspace:
+        if real.exists() and not os.access(real, os.W_OK):
+            raise LpCompressError(f"{path} cannot be written: you may not change it. Choose another file.")
+        with claimed(beside(real)) as workspace:
             probe(workspace)
     except OSError as error:
         raise _refusal(path, error) from error
@@ -61,22 +61,22 @@ def write_atomically(path: Path, text: str, overwrite: bool = True) -> None:
     ['results.json']
     """
     try:
-        path = path.resolve()
-        with claimed(beside(path)) as workspace:
+        real = path.resolve()
+        with claimed(beside(real)) as workspace:
             new = workspace / "new"
             new.write_text(text, encoding="utf-8")
-            if path.exists():
+            if real.exists():
                 if not overwrite:
                     raise FileExistsError
-                shutil.copymode(path, new)
+                shutil.copymode(real, new)
             flush(new)
-            new.replace(path)
-            flush(path.parent)
+            new.replace(real)
+            flush(real.parent)
     except OSError as error:
         raise _refusal(path, error) from error
 
 
 def _refusal(path: Path, error: OSError) -> LpCompressError:
     if isinstance(error, FileExistsError):
-        return LpCompressError(f"{path} exists. Name another file, or pass --overwrite to replace it.")
-    return LpCompressError(f"{path} cannot be written: {error.strerror}. Name another file.")
+        return LpCompressError(f"{path} exists. Choose another file, or pass --overwrite to replace it.")
+    return LpCompressError(f"{path} cannot be written: {error.strerror}. Choose another file.")

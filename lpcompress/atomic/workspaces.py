@@ -130,7 +130,7 @@ def _lock(descriptor: int, wait: bool, new: bool) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether a path is still that of an open file: the owner that we waited for may have removed it."""
+    """Return whether a path is still that of an open file: an owner that was waited for may have removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

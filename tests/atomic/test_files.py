@@ -33,7 +33,7 @@ def test_a_failed_write_keeps_the_old_text(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "flush", full)
     for each in (path, tmp_path / "deep" / "b.json"):
-        with pytest.raises(LpCompressError, match=r"cannot be written: No space left on device\. Name another file"):
+        with pytest.raises(LpCompressError, match=r"cannot be written: No space left on device\. Choose another file"):
             write_atomically(each, "new")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.json", "old")]
 
@@ -52,7 +52,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     refuse_unwritable(path, overwrite=False)
     path.write_text("theirs")
     for act in (refuse_unwritable, lambda *args: write_atomically(path, "mine", args[1])):
-        with pytest.raises(LpCompressError, match=r"exists\. Name another file, or pass --overwrite"):
+        with pytest.raises(LpCompressError, match=r"exists\. Choose another file, or pass --overwrite"):
             act(path, False)
     assert path.read_text() == "theirs" and os.listdir(tmp_path) == ["plan.yaml"]
 
