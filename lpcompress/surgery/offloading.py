@@ -5,10 +5,8 @@ tensors of one module into memory temporarily, and moves the tensors of new modu
 """
 
 import logging
-import shutil
 import tempfile
 import warnings
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +16,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lpcompress.atomic import ScratchDirectory
 from lpcompress.errors import CheckpointError
 
 ON_DISK = {"": "disk"}
 """The `device_map` that keeps every tensor on disk."""
-
-
-class ScratchDirectory:
-    """A directory for temporary files (under TMPDIR), removed when this object is garbage-collected."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="lpcompress-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def is_offloaded(module: nn.Module) -> bool:
@@ -86,8 +77,8 @@ def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
         raise CheckpointError(
-            f"{file.parent.parent} cannot hold the temporary files: {error}. Free some space there, or set TMPDIR to a"
-            " directory with room for the compressed layers."
+            f"{tempfile.gettempdir()} cannot hold the temporary files: {error}. Free some space there, or set TMPDIR to"
+            " a directory with room for the compressed layers."
         ) from error
 
 
