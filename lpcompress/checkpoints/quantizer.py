@@ -13,12 +13,13 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from lpcompress.checkpoints import digests
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import BareWeight, FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.surgery import swapping
 from lpcompress.surgery.folding import fold_permutations
 from lpcompress.surgery.layer import Layer
-from lpcompress.surgery.offloading import stored_tensor
+from lpcompress.surgery.offloading import in_memory, is_stored, stored_tensor
 from lpcompress.surgery.resizing import follow_resizing, restore_resizing
 from lpcompress.version import __version__
 
@@ -74,7 +75,7 @@ class LpCompressConfig(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class LpCompressQuantizer(HfQuantizer):
-    """Rebuilds compressed layers before the weights are loaded, and checks them afterwards."""
+    """Rebuilds compressed layers and checks the files before the weights are loaded, and checks layers afterwards."""
 
     quantization_config: LpCompressConfig
 
@@ -87,13 +88,16 @@ class LpCompressQuantizer(HfQuantizer):
         super().__init__(quantization_config, **kwargs)
         self.bare: list[str] = []  # relative names of the rebuilt bare weights
 
-    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+    def _process_model_before_weight_loading(
+        self, model: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
+    ) -> Any:
         layers = swapping.locate(model, self.quantization_config.layers)
         if layers and not any(layers.values()):
             raise CheckpointError(
                 f"the checkpoint's compressed layers {', '.join(layers)} must be layers of the model."
                 f" This {type(model).__name__} has none of them. Load the checkpoint with the class in its config.json."
             )
+        plains: dict[str, nn.Module] = {}
         for name, layer in layers.items():
             if layer is None:
                 continue
@@ -105,8 +109,17 @@ class LpCompressQuantizer(HfQuantizer):
             layer.replace(module)
             if isinstance(plain, BareWeight):
                 self.bare.append(name)
+            plains[name] = plain
         swapping.retie(model)
+        self._check_files(checkpoint_files or [], plains)
         return model
+
+    def _check_files(self, files: list[str], plains: Mapping[str, nn.Module]) -> None:
+        """Raise CheckpointError if weight files or layer map are damaged; `plains` are the layers that were replaced."""
+        if not digests.wanted() or digests.check(files, self.quantization_config.layers):
+            return
+        for name, plain in plains.items():  # without digests, a wrong padding row would go unnoticed
+            require_padding(name, self.quantization_config.layers[name], plain)
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         for name, module in model.named_modules():
@@ -125,18 +138,24 @@ class LpCompressQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Update the sizes in the config and return the state to save; called by `save_pretrained`.
+        """Update the sizes in the config; return the state and the digests to save; called by `save_pretrained`.
 
         The codes of a bare weight are stored under the weight's own name, so that loading without this package fails on
         a size mismatch there too.
         """
         model.config.quantization_config.refresh(model)
+        state = self._state_to_save(model)
+        layers = model.config.quantization_config.layers
+        return state, digests.metadata(model, model.state_dict() if state is None else state, layers)
+
+    @staticmethod
+    def _state_to_save(model: Any) -> dict[str, torch.Tensor] | None:
+        """Return the state under the names on disk; None if these are the names in the model."""
         codes = {f"{name}.weight": name for name in swapping.bare_names(model)}
         if not codes:
-            return None, {}
+            return None
         state = {codes.get(key, key): tensor for key, tensor in model.state_dict().items()}
-        bare = {name: stored_tensor(model.get_submodule(name), "weight") for name in codes.values()}
-        return state | bare, {}
+        return state | {name: stored_tensor(model.get_submodule(name), "weight") for name in codes.values()}
 
     def get_weight_conversions(self) -> list[Any]:
         """Return the renamings that load the codes of bare weights from the weights' own names."""
@@ -165,21 +184,34 @@ class LpCompressQuantizer(HfQuantizer):
         return True
 
 
+def require_padding(name: str, spec: Mapping[str, Any], plain: nn.Module) -> None:
+    """Raise CheckpointError if a layer's spec stores the padding row of another token than the plain layer has."""
+    expected = getattr(plain, "padding_idx", None)
+    if spec.get("padding_idx") != expected:
+        raise CheckpointError(
+            f"config.json, quantization_config.layers[{name!r}]: 'padding_idx' must be that of the model's layer,"
+            f" {expected}. Got {spec['padding_idx']!r}. Restore the config (was its pad_token_id edited?), or compress"
+            " the model again."
+        )
+
+
 def require_loaded(name: str, module: Any) -> None:
     """Raise CheckpointError unless the checkpoint held every tensor of a compressed layer, undamaged.
 
-    transformers only warns about missing tensors and leaves random values in them. Offloaded tensors are not checked.
+    transformers only warns about missing tensors and leaves random values in them.
     """
     tensors = module.state_dict(keep_vars=True)
-    if hasattr(module, "_hf_hook") or any(tensor.is_meta for tensor in tensors.values()):
-        return
-    missing = [leaf for leaf, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)]
+    if hasattr(module, "_hf_hook"):  # accelerate has replaced the tensors, so that they have lost the mark below
+        missing = [leaf for leaf, tensor in tensors.items() if tensor.is_meta and not is_stored(module, leaf)]
+    else:
+        missing = [leaf for leaf, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)]
     if missing:
         raise CheckpointError(
             f"the checkpoint must hold {', '.join(f'{name}.{leaf}' for leaf in missing)}, which it lacks (or has in"
             " another shape). It is incomplete: copy it again, or compress the model again."
         )
-    module.check(name)
+    with in_memory(module):
+        module.check(name)
 
 
 def align(module: nn.Module) -> None:

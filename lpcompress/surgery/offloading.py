@@ -110,6 +110,12 @@ def stored_tensor(module: Any, name: str) -> Tensor:
     return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
 
 
+def is_stored(module: Any, name: str) -> bool:
+    """Return whether a file holds the tensor `name` of an offloaded module, in the right shape."""
+    stored = module._hf_hook.weights_map if is_offloaded(module) else {}
+    return name in stored and stored[name].shape == module.state_dict()[name].shape
+
+
 def misshapen(model: Any) -> list[str]:
     """Return the names of offloaded tensors whose shape on disk differs from their shape in the model."""
     return [
