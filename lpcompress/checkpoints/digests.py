@@ -8,7 +8,8 @@ they have no key. `docs/signing.md` shows how to sign a checkpoint.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ SWITCH = "LPCOMPRESS_VERIFY"
 """Environment variable that switches the check on loading off if it is "0"."""
 
 REMEDY = "Copy the checkpoint again, or compress the model again."
+CHANGED = "is damaged or was changed"
+THREADS = min(4, max(1, (os.cpu_count() or 1) // 2))  # beside the loader's own; more would wait for memory
 LENGTH = 8  # bytes of the number that begins a safetensors file: the length of its header
 
 
@@ -96,7 +99,7 @@ def of_tensor(tensor: Tensor) -> str:
     """
     tensor = tensor.detach().cpu().contiguous()
     digest = xxh3_64(f"{tensor.dtype} {list(tensor.shape)}".encode())
-    digest.update(tensor.view(-1).view(torch.uint8).numpy())
+    digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return str(digest.hexdigest())
 
 
@@ -142,8 +145,10 @@ def wanted() -> bool:
     return os.environ.get(SWITCH) != "0"
 
 
-def check(files: Sequence[str | Path], layers: Mapping[str, Any]) -> bool:
-    """Raise CheckpointError unless weight files and layer map are what was saved.
+class Check:
+    """The comparison of a checkpoint with its digests, which goes on in threads while the checkpoint loads.
+
+    The files themselves are read, so what the loader does with the tensors (another dtype, offloading) does not matter.
 
     Parameters
     ----------
@@ -152,79 +157,119 @@ def check(files: Sequence[str | Path], layers: Mapping[str, Any]) -> bool:
     layers : mapping
         The layer map in its `config.json`.
 
-    Returns
-    -------
-    bool
-        Whether the files carry digests; those that lpcompress 0.1 wrote do not.
+    Attributes
+    ----------
+    possible : bool
+        Whether the files carry digests; those that earlier versions wrote do not.
 
     Raises
     ------
     CheckpointError
-        At the first tensor or file that differs.
+        If names or layers differ. Numbers that differ are reported by `finish`.
     """
-    files = [Path(file) for file in files if str(file).endswith(".safetensors")]
-    table = table_in(files)
-    if table is None:
-        return False
-    escape = f" If you changed it yourself, set {SWITCH}=0 to load it, then save it again."
-    for damage in damages(files, table):
-        raise CheckpointError(f"{files[0].parent / str(damage)}. {REMEDY}{escape}")
-    if of_layers(layers) != table.layers:
-        raise CheckpointError(
-            f"{files[0].parent / 'config.json'}: the layers of quantization_config must be those that were saved with"
-            f" the weights. They are damaged or were changed. {REMEDY}{escape}"
-        )
-    return True
+
+    def __init__(self, files: Sequence[str | Path], layers: Mapping[str, Any]) -> None:
+        weights = Weights([Path(file) for file in files if str(file).endswith(".safetensors")])
+        table = weights.table()
+        self._changed: Iterator[Damage] = iter(())
+        self.possible = table is not None
+        if table is None:
+            return
+        self._directory = weights.files[0].parent
+        self._refuse(weights.misplaced(table))
+        if of_layers(layers) != table.layers:
+            self._refuse([Damage("config.json", "the layers of quantization_config are damaged or were changed")])
+        self._changed = weights.changed(table)
+
+    def finish(self) -> None:
+        """Wait for the threads; raise CheckpointError if a tensor differs."""
+        self._refuse(self._changed)
+
+    def _refuse(self, damages: Iterable[Damage]) -> None:
+        for damage in damages:
+            raise CheckpointError(
+                f"{self._directory / str(damage)}. {REMEDY} If you changed it yourself, set {SWITCH}=0 to load it, then"
+                " save it again."
+            )
 
 
-def table_in(files: Sequence[Path]) -> Table | None:
-    """Return the table that weight files carry; None if no file has one.
+class Weights:
+    """The open weight files of a checkpoint.
+
+    Parameters
+    ----------
+    files : sequence of Path
 
     Raises
     ------
     CheckpointError
-        If a file cannot be read or its table is damaged, or if the tables differ.
+        If one cannot be read.
     """
-    texts = {}
-    for file in files:
-        with _opened(file) as content:
-            text = (content.metadata() or {}).get(KEY)
-        if text is not None:
-            texts[file] = text
-    if len(set(texts.values())) > 1:
-        raise CheckpointError(
-            f"{short_list(list(texts))} must belong to one checkpoint. Their digests differ: they were saved at"
-            f" different times, or are damaged. {REMEDY}"
-        )
-    return next((Table.from_text(text, file) for file, text in texts.items()), None)
 
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self._contents = {file: _opened(file) for file in files}
+        self._names = {file: content.keys() for file, content in self._contents.items()}
+        self._places = {name: file for file, names in self._names.items() for name in names}
 
-def damages(files: Sequence[Path], table: Table) -> Iterator[Damage]:
-    """Yield what differs from the table: names first, then digests.
+    def table(self) -> Table | None:
+        """Return the table that the files carry; None if they carry none.
 
-    Raises
-    ------
-    CheckpointError
-        If a file cannot be read.
-    """
-    places: dict[str, Path] = {}
-    for file in files:
-        with _opened(file) as content:
-            for name in content.keys():  # noqa: SIM118  # not a dict
-                if name in places:
-                    yield Damage(file.name, f"is in {places[name].name} too", name)
-                places[name] = file
-    expected = table.nearest(places)
-    yield from (Damage(places[name].name, "does not belong there", name) for name in places.keys() - expected.keys())
-    if lost := sorted(expected.keys() - places.keys()):
-        yield Damage(short_list([file.name for file in files]), "is missing", lost[0])
-    if files:
-        yield from _misplaced(files[0].parent, places)
-    for file in files:
-        with _opened(file) as content:
-            for name in content.keys():  # noqa: SIM118
-                if name in expected and of_tensor(content.get_tensor(name)) != expected[name]:
-                    yield Damage(file.name, "is damaged or was changed", name)
+        Raises
+        ------
+        CheckpointError
+            If a table is damaged, or if the tables differ.
+        """
+        texts = {file: (content.metadata() or {}).get(KEY) for file, content in self._contents.items()}
+        texts = {file: text for file, text in texts.items() if text is not None}
+        if len(set(texts.values())) > 1:
+            raise CheckpointError(
+                f"{short_list(list(texts))} must belong to one checkpoint. Their digests differ: they were saved at"
+                f" different times, or are damaged. {REMEDY}"
+            )
+        return next((Table.from_text(text, file) for file, text in texts.items() if text), None)
+
+    def misplaced(self, table: Table) -> Iterator[Damage]:
+        """Yield the tensors that are missing, that do not belong there, or that the index seeks elsewhere."""
+        expected, where = table.nearest(self._places), short_list([file.name for file in self.files])
+        for file, names in self._names.items():
+            for name in names:
+                if name not in expected:
+                    yield Damage(file.name, "does not belong there", name)
+                elif file != self._places[name]:
+                    yield Damage(file.name, f"is in {self._places[name].name} too", name)
+        yield from (Damage(where, "is missing", name) for name in expected if name not in self._places)
+        for index in self.files[0].parent.glob("*.safetensors.index.json") if self.files else ():
+            yield from self._misplaced_by(index)
+
+    def changed(self, table: Table) -> Iterator[Damage]:
+        """Start to compare tensors in threads; return an iterator that waits for those that differ.
+
+        The threads run beside Python's own: xxhash releases the interpreter's lock.
+        """
+        expected = table.nearest(self._places)
+        names = [name for name in self._places if name in expected]
+
+        def differing(share: list[str]) -> list[str]:
+            tensors = ((name, self._contents[self._places[name]].get_tensor(name)) for name in share)
+            return [name for name, tensor in tensors if of_tensor(tensor) != expected[name]]
+
+        pool = ThreadPoolExecutor(max_workers=THREADS)
+        found = [pool.submit(differing, names[start::THREADS]) for start in range(THREADS)]
+        pool.shutdown(wait=False)  # the threads end with their work
+        return (Damage(self._places[name].name, CHANGED, name) for part in found for name in part.result())
+
+    def _misplaced_by(self, index: Path) -> Iterator[Damage]:
+        """Yield the tensors that are not where the index of a sharded checkpoint says."""
+        try:
+            listed = dict(json.loads(index.read_bytes())["weight_map"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            yield Damage(index.name, "is damaged")
+            return
+        if set(listed.values()) & {file.name for file in self.files}:  # else the index of another variant
+            for name in sorted(listed.keys() | self._places.keys()):
+                if name not in self._places or listed.get(name) != self._places[name].name:
+                    yield Damage(index.name, "is not where this index says", name)
 
 
 def of_file(path: Path) -> str:
@@ -284,21 +329,8 @@ def _stored(model: Any, name: str) -> Tensor:
     return load_offloaded_parameter(model, name)
 
 
-def _misplaced(directory: Path, places: Mapping[str, Path]) -> Iterator[Damage]:
-    """Yield what the index of a sharded checkpoint says of its tensors and is not so."""
-    for index in directory.glob("*.safetensors.index.json"):
-        try:
-            listed = dict(json.loads(index.read_bytes())["weight_map"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            yield Damage(index.name, "is damaged")
-            continue
-        if set(listed.values()) & {file.name for file in places.values()}:  # else the index of another variant
-            for name in listed.keys() | places.keys():
-                if name not in places or listed.get(name) != places[name].name:
-                    yield Damage(index.name, "is not where the index says", name)
-
-
 def _opened(file: Path) -> Any:
+    """Return an open weight file; raise CheckpointError if it is not one."""
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:

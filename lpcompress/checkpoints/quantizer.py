@@ -87,6 +87,7 @@ class LpCompressQuantizer(HfQuantizer):
             )
         super().__init__(quantization_config, **kwargs)
         self.bare: list[str] = []  # relative names of the rebuilt bare weights
+        self.check: digests.Check | None = None  # of the files, while they load
 
     def _process_model_before_weight_loading(
         self, model: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
@@ -115,13 +116,20 @@ class LpCompressQuantizer(HfQuantizer):
         return model
 
     def _check_files(self, files: list[str], plains: Mapping[str, nn.Module]) -> None:
-        """Raise CheckpointError if weight files or layer map are damaged; `plains` are the layers that were replaced."""
-        if not digests.wanted() or digests.check(files, self.quantization_config.layers):
+        """Start to compare files and layer map with their digests; `plains` are the layers that were replaced."""
+        if not digests.wanted():
+            return
+        check = digests.Check(files, self.quantization_config.layers)
+        if check.possible:
+            self.check = check
             return
         for name, plain in plains.items():  # without digests, a wrong padding row would go unnoticed
             require_padding(name, self.quantization_config.layers[name], plain)
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        if self.check:
+            self.check.finish()
+            self.check = None
         for name, module in model.named_modules():
             if is_compressed_module(module):
                 require_loaded(name, module)

@@ -1,8 +1,9 @@
 """Report on a compressed checkpoint: `lpcompress.json`, and tables for the terminal."""
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.compression.reading import WAY_OUT, complaint, read_document
 from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
+from lpcompress.compression.seal import Seal, with_own_digest
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, short_list
 from lpcompress.version import __version__
@@ -21,7 +23,7 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("finetuning", "glue", "left_out")  # left out where None
+OPTIONAL_KEYS = ("finetuning", "glue", "left_out", "digests")  # left out where None
 
 
 def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -59,6 +61,8 @@ class CheckpointReport:
         GLUE scores before and after, as `eval_glue` returns them.
     left_out : dict or None
         File or folder beside the compressed model's weights that was not copied -> why; None if all were.
+    digests : Seal or None
+        Digests of all other files of the checkpoint; None until the report is written.
     """
 
     lpcompress_version: str = ""
@@ -78,6 +82,7 @@ class CheckpointReport:
     finetuning: str | None = None
     glue: dict[str, Any] | None = None
     left_out: dict[str, str] | None = None
+    digests: Seal | None = None
 
     @classmethod
     def of(
@@ -147,9 +152,14 @@ class CheckpointReport:
         """Return the report as a dictionary with stable keys, ready for JSON."""
         return {key: value for key, value in asdict(self).items() if key not in OPTIONAL_KEYS or value is not None}
 
-    def write(self, directory: Path) -> None:
-        """Write `lpcompress.json` into a directory."""
-        (directory / REPORT_FILE).write_text(as_json(self) + "\n", encoding="utf-8")
+    def write(self, directory: Path) -> Self:
+        """Write `lpcompress.json` into a directory, with the digests of all that is there; return what was written.
+
+        It must be the last file that is written.
+        """
+        text = with_own_digest(as_json(replace(self, digests=Seal.of(directory))) + "\n")
+        (directory / REPORT_FILE).write_text(text, encoding="utf-8", newline="\n")
+        return replace(self, digests=Seal(**json.loads(text)["digests"]))
 
 
 _REPORT = TypeAdapter(CheckpointReport)
