@@ -67,8 +67,8 @@ class Hang(BaseException):
     """A load that took too long; no `except Exception` catches it."""
 
 
-def make(directory: Path) -> list[Path]:
-    """Write compressed checkpoints of every method, single and sharded; return their directories."""
+def make(directory: Path, methods: list[str]) -> list[Path]:
+    """Write compressed checkpoints of these methods, single and sharded; return their directories."""
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *(f"w{i}" for i in range(2, TOKENS))])}
     core = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -84,7 +84,7 @@ def make(directory: Path) -> list[Path]:
         dense = directory / family
         model.save_pretrained(dense)
         tokenizer.save_pretrained(dense)
-        for method in METHODS if family == "Bert" else ("svd",):
+        for method in methods if family == "Bert" else methods[:1]:
             layers = ["linear"] if METHODS[method].needs_training else ["all"]
             for shard in (None, SHARD):
                 out = directory / f"{family}-{method}{'-shards' * bool(shard)}"
@@ -211,16 +211,12 @@ def main() -> None:
     """Parse the command line, run, print and exit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the counts as JSON")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    signal.signal(signal.SIGALRM, _hang)
-    logging.disable(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
-        found = torture(make(Path(folder)), arguments.count, arguments.seed)
+    with tempfile.TemporaryDirectory() as folder, guarded():
+        found = torture(make(Path(folder), arguments.methods), arguments.count, arguments.seed)
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     console = Console()
@@ -228,6 +224,23 @@ def main() -> None:
     for line in found["wrong"]:
         console.print(line, markup=False)
     sys.exit(bool(found["wrong"]))
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Limit time and memory, and silence logs and warnings, while the block runs."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, limits[1]))
+    handler = signal.signal(signal.SIGALRM, _hang)
+    logging.disable(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def _hang(*_: object) -> None:

@@ -126,6 +126,7 @@ def metadata(model: Any, state: Mapping[str, Tensor], layers: Mapping[str, Any])
         model of which only the adapter is saved.
     """
     spread = any(hasattr(tensor, "full_tensor") for tensor in state.values())  # a DTensor
+    spread = spread or getattr(model, "_tp_size", None) is not None  # made one while it is saved
     if spread or getattr(model, "_hf_peft_config_loaded", False):
         return {}
     sets, origins = _as_written(model, state)
@@ -254,7 +255,7 @@ class Weights:
             tensors = ((name, self._contents[self._places[name]].get_tensor(name)) for name in share)
             return [name for name, tensor in tensors if of_tensor(tensor) != expected[name]]
 
-        pool = ThreadPoolExecutor(max_workers=THREADS)
+        pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="lpcompress")
         found = [pool.submit(differing, names[start::THREADS]) for start in range(THREADS)]
         pool.shutdown(wait=False)  # the threads end with their work
         return (Damage(self._places[name].name, CHANGED, name) for part in found for name in part.result())
