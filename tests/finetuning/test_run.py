@@ -13,8 +13,8 @@ from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import CARD_FILE
 from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
-from lpcompress.compression.whole_model import compress
 from lpcompress.compression.verification import verify
+from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
 from lpcompress.evaluation.examination import Examination
 from lpcompress.finetuning.run import finetune
