@@ -13,7 +13,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from lpcompress.checkpoints import digests
+from lpcompress.checkpoints import digests, integrity
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import BareWeight, FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.surgery import swapping
@@ -87,7 +87,7 @@ class LpCompressQuantizer(HfQuantizer):
             )
         super().__init__(quantization_config, **kwargs)
         self.bare: list[str] = []  # relative names of the rebuilt bare weights
-        self.check: digests.Check | None = None  # of the files, while they load
+        self.check: integrity.Check | None = None  # of the files, while they load
 
     def _process_model_before_weight_loading(
         self, model: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
@@ -117,9 +117,9 @@ class LpCompressQuantizer(HfQuantizer):
 
     def _check_files(self, files: list[str], plains: Mapping[str, nn.Module]) -> None:
         """Start to compare files and layer map with their digests; `plains` are the layers that were replaced."""
-        if not digests.wanted():
+        if not integrity.wanted():
             return
-        check = digests.Check(files, self.quantization_config.layers)
+        check = integrity.Check(files, self.quantization_config.layers)
         if check.possible:
             self.check = check
             return
@@ -198,8 +198,8 @@ def require_padding(name: str, spec: Mapping[str, Any], plain: nn.Module) -> Non
     if spec.get("padding_idx") != expected:
         raise CheckpointError(
             f"config.json, quantization_config.layers[{name!r}]: 'padding_idx' must be that of the model's layer,"
-            f" {expected}. Got {spec['padding_idx']!r}. Restore the config (was its pad_token_id edited?), or compress"
-            " the model again."
+            f" {expected}. Got {spec.get('padding_idx')!r}. Restore the config (was its pad_token_id edited?), or"
+            " compress the model again."
         )
 
 

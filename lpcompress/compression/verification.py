@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from lpcompress.checkpoints.digests import CHANGED, REMEDY, Damage, Weights, of_file, of_layers
+from lpcompress.checkpoints.digests import REMEDY, of_file, of_layers
 from lpcompress.checkpoints.digests import Table as WeightTable
 from lpcompress.checkpoints.files import CONFIG, REPORT_FILE, weight_files
+from lpcompress.checkpoints.integrity import CHANGED, Damage, Weights
 from lpcompress.compression.reading import read_document
 from lpcompress.compression.seal import Seal, names_in, own_digest
 from lpcompress.errors import CheckpointError
