@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from lpcompress.atomic import atomic_directory, entries, refuse_unwritable_directory, remove_leftovers
 from lpcompress.checkpoints import companions, verification
 from lpcompress.checkpoints.contents import foreign, has_weights
+from lpcompress.checkpoints.digests import sort_metadata
 from lpcompress.checkpoints.files import CONFIG, STUB, directory_of, is_compressed
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.tokenizers import has_vocabulary
@@ -180,6 +181,8 @@ def write(
     sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
     with quiet_offloading():
         model.save_pretrained(directory, **sharding)
+    for file in directory.glob("*.safetensors"):
+        sort_metadata(file)
     left_out = companions.copy(source, directory) if source else {}
     if tokenizer is not None and not (source and has_vocabulary(directory, tokenizer)):
         _save_tokenizer(tokenizer, directory)

@@ -96,9 +96,8 @@ class Conversion:
                 sizes = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
                 report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, written=written, **sizes)
-                report.write(directory)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
-            return report
+                return report.write(directory)
 
         return workers.from_main(workers.main_alone(save)), scores
 

@@ -111,6 +111,12 @@ def change_stored_dtype(module: Any, name: str, dtype: torch.dtype) -> None:
     parameter.data = parameter.data.to(dtype)
 
 
+def is_stored(module: Any, name: str) -> bool:
+    """Return whether a file holds the tensor `name` of an offloaded module, in the right shape."""
+    stored = module._hf_hook.weights_map if is_offloaded(module) else {}
+    return name in stored and stored[name].shape == module.state_dict()[name].shape
+
+
 def misshapen(model: Any) -> list[str]:
     """Return the names of offloaded tensors whose shape on disk differs from their shape in the model."""
     return [

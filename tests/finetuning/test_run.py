@@ -14,6 +14,7 @@ from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import CARD_FILE
 from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
+from lpcompress.compression.verification import verify
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
 from lpcompress.evaluation.examination import Examination
@@ -87,6 +88,7 @@ def test_record_report_and_card_describe_the_run(compressed_classifier, glue_dir
     assert json.loads((tmp_path / "out/finetuning.json").read_text()) == published(done)
     report = json.loads((tmp_path / "out/lpcompress.json").read_text())
     assert report["warnings"] == [] and "Fine-tuned on" in report["finetuning"]
+    assert verify(tmp_path / "out").sound and verify(tmp_path / "out").files > 4
     card = (tmp_path / "out/README.md").read_text()
     assert report["finetuning"] in card and "not trained yet" not in card and "nothing was fine-tuned" not in card
     assert "not trained yet" in (small / "README.md").read_text()

@@ -134,6 +134,13 @@ def test_the_whole_command(run):
     assert re.search(r"compress --ratio 0\.5 --method svd: \d+ s, .* [\d.]+ x the checkpoint; method svd", text)
 
 
+def test_files_are_tortured(run, tmp_path):
+    run("torture_files", "--count", 40, "--methods", "svd", "--out", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert sum(sum(counts.values()) for counts in found["parts"].values()) == 40 and found["wrong"] == []
+    assert set(found["parts"]["weights"]) == {"loud"}
+
+
 def test_memory_is_printed_with_its_limit(run):
     sizes = ("--blocks", 2, "--width", 64, "--tokens", 4000, "--shard", "500KB", "--layers", "embedding", "linear")
     text = run("bench_memory", *sizes, "--method", "svd", "lp")
