@@ -43,7 +43,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from lpcompress.cli import app
 
 WORDS = 2000
-TIMES = re.compile(r'"(date|seconds|peak_rss_bytes|out)": [^,\n}]+')  # differ from run to run
+TIMES = re.compile(r'"(date|seconds|peak_rss_bytes|out|report)": [^,\n}]+')  # differ from run to run
 LONGEST = 300  # seconds of a run that is not killed
 
 

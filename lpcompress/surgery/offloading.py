@@ -63,6 +63,14 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
 
 
+def follow_offloading(module: nn.Module, plain: nn.Module) -> None:
+    """Keep the tensors of `module` on disk where those of `plain` are, whose place it takes."""
+    from accelerate.hooks import add_hook_to_module
+
+    if is_offloaded(plain):
+        add_hook_to_module(module, plain._hf_hook)
+
+
 def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
     """Write tensors, contiguous or not, to a temporary safetensors file.
 
