@@ -85,7 +85,7 @@ COMMANDS = {  # output -> what follows `python -m lpcompress`; run in this order
     "command-plan": "compress dense --out command-plan --config plan.yaml",
     "command-densify": "densify command-plan command-densify",
 }
-UNLIKE = ("seconds", "peak_rss_bytes", "lpcompress_version")  # keys that are not compared
+UNLIKE = ("seconds", "peak_rss_bytes", "lpcompress_version", "digests")  # keys that are not compared
 
 
 def make(name: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -149,9 +149,19 @@ def without(document: Any, keys: tuple[str, ...]) -> Any:
     return [without(each, keys) for each in document] if isinstance(document, list) else document
 
 
+def without_metadata(file: Path) -> bytes:
+    """Return the content of a weight file without its metadata, which safetensors writes in an order that it draws."""
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header.pop("__metadata__", None)
+    return json.dumps(header).encode() + content[end:]
+
+
 def digests(directory: Path) -> dict[str, str]:
     """Return the digests of a checkpoint: its weight files, the format's part of config.json, and the report."""
-    found = {file.name: sha256(file.read_bytes()) for file in sorted(directory.glob("model*.safetensors*"))}
+    found = {file.name: sha256(file.read_bytes()) for file in sorted(directory.glob("model*.json"))}
+    found |= {file.name: sha256(without_metadata(file)) for file in sorted(directory.glob("model*.safetensors"))}
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     documents = {"config.json": config.get("quantization_config")}
     report = directory / "lpcompress.json"

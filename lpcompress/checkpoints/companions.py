@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lpcompress import hub
-from lpcompress.checkpoints.files import CARD_FILE, CONFIG, RECORD_FILE, REPORT_FILE, STUB, WEIGHTS, directory_of
+from lpcompress.checkpoints.files import CARD_FILE, CONFIG, INDEX, RECORD_FILE, REPORT_FILE, STUB, WEIGHTS, directory_of
 
 LARGEST = 100_000_000  # bytes of a file, or of all files in a folder
 SHOWN = 8  # names for each reason in the warning
@@ -28,7 +28,7 @@ TRAINING = "state of a training run"
 NOT_COPIED = (
     HIDDEN,
     ((CONFIG, CARD_FILE.lower(), REPORT_FILE, RECORD_FILE, f"{STUB}.py"), ""),
-    ((*WEIGHTS, "model*.index.json", "pytorch_model*.index.json"), ""),
+    ((*WEIGHTS, *WEIGHTS.values(), *(f"{name}{INDEX}" for name in WEIGHTS)), ""),
     (("adapter_*",), "an adapter, which is not part of the model"),
     (("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*.pth", "events.out.*"), TRAINING),
     (("checkpoint-*", "runs", "wandb", "*.training"), TRAINING),

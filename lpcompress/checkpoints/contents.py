@@ -3,6 +3,7 @@
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lpcompress.atomic import entries
 from lpcompress.checkpoints.files import CARD_FILE, CONFIG, RECORD_FILE, REPORT_FILE, STUB
 
 # Names and shell wildcards, by what they are: all that lpcompress, `save_pretrained` and sentence-transformers write.
@@ -38,6 +39,11 @@ FOLDERS = {
 _FILES = tuple(pattern for patterns in FILES.values() for pattern in patterns)
 
 
+def has_weights(directory: Path) -> bool:
+    """Return whether a directory holds a weight file of a checkpoint, even of a damaged one."""
+    return any(_is_file_of(each, FILES["weights"]) for each in directory.iterdir())
+
+
 def foreign(directory: Path) -> list[str]:
     """Return the names of what is in a directory and not of a checkpoint, sorted; folders end with a slash.
 
@@ -62,7 +68,7 @@ def foreign(directory: Path) -> list[str]:
     ['.git/', 'thesis.tex']
     """
     found = []
-    for entry in sorted(directory.iterdir()):
+    for entry in entries(directory):
         inside = next((names for folder, names in FOLDERS.items() if fnmatchcase(entry.name, folder)), None)
         if entry.is_symlink() or not entry.is_dir():
             found += [] if _is_file_of(entry, _FILES) else [entry.name]

@@ -1,18 +1,24 @@
 """Files of a checkpoint: names, sizes and locations."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from lpcompress import hub
 from lpcompress.checkpoints.quantizer import QUANT_METHOD
 from lpcompress.errors import CheckpointError, MissingCheckpointError
+from lpcompress.presentation import short_list
 
 CONFIG = "config.json"
 REPORT_FILE = "lpcompress.json"
 RECORD_FILE = "finetuning.json"
 CARD_FILE = "README.md"
 STUB = "modeling_lpcompress"  # module of the code file that `trust_remote_code=True` imports
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first pattern that matches is used
+INDEX = ".index.json"  # follows the name of the file that its shards replace
+WEIGHTS = {  # the first that is there, whole or in shards with an index, is loaded
+    "model.safetensors": "model-*-of-*.safetensors",
+    "pytorch_model.bin": "pytorch_model-*-of-*.bin",
+}
 
 
 def find(model: str) -> dict[str, Any]:
@@ -54,7 +60,10 @@ def refuse_unreadable(path: Path) -> None:
         hint = " It holds a PEFT adapter: merge it into its base model first." * (path / "adapter_config.json").exists()
         raise CheckpointError(f"{path} must hold {CONFIG}, which it lacks.{hint}")
     if not weight_files(path):
-        raise CheckpointError(f"{path} must hold weights ({' or '.join(WEIGHTS)}). It has none.")
+        raise CheckpointError(f"{path} must hold weights ({' or '.join(WEIGHTS)}, whole or sharded). It has none.")
+    lost = [file.name for file in weight_files(path) if not file.is_file()]
+    if lost:
+        raise CheckpointError(f"{path} must hold every weight file that its index names. It lacks {short_list(lost)}.")
 
 
 def directory_of(model: str) -> Path | None:
@@ -66,8 +75,39 @@ def directory_of(model: str) -> Path | None:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the weight files of a checkpoint."""
-    return next((files for pattern in WEIGHTS if (files := sorted(directory.glob(pattern)))), [])
+    """Return the weight files that `from_pretrained` reads, whether they are there or only named by an index.
+
+    Copies beside them, such as `model.fp16.safetensors` or a pickle of the same weights, are not read.
+
+    Raises
+    ------
+    CheckpointError
+        If an index is damaged.
+    """
+    named = _setting(directory / CONFIG, "transformers_weights")
+    for name in [str(named)] if named else WEIGHTS:
+        whole, index = directory / name, directory / f"{name}{INDEX}"
+        if name.endswith(INDEX) or (index.is_file() and not whole.is_file()):
+            return _shards(whole if name.endswith(INDEX) else index)
+        if whole.is_file():
+            return [whole]
+    return []
+
+
+def _shards(index: Path) -> list[Path]:
+    """Return the files that an index names."""
+    names = _setting(index, "weight_map")
+    if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names.values())):
+        raise CheckpointError(f"{index} must say which file holds which tensor. It is damaged: copy it again.")
+    return [index.parent / name for name in sorted({*names.values()})]
+
+
+def _setting(file: Path, key: str) -> Any:
+    """Return a value of a JSON object; None if it, or the object, cannot be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
 
 
 def file_bytes(directory: str | Path) -> int:

@@ -8,6 +8,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints.files import CONFIG, find
 from lpcompress.checkpoints.load_errors import readable
 from lpcompress.checkpoints.precision import restore_precision
@@ -15,7 +16,7 @@ from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import in_body, input_embedding
-from lpcompress.surgery.offloading import ON_DISK, ScratchDirectory, misshapen, quiet_offloading
+from lpcompress.surgery.offloading import ON_DISK, misshapen, quiet_offloading
 
 SPARE = ("masked_spec_embed", "num_batches_tracked")  # only training reads them; published checkpoints lack them
 

@@ -13,12 +13,13 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from lpcompress.checkpoints import conversions
+from lpcompress.checkpoints import conversions, digests, integrity
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.surgery import swapping
 from lpcompress.surgery.folding import fold_permutations
 from lpcompress.surgery.layer import Layer
+from lpcompress.surgery.offloading import in_memory, is_stored
 from lpcompress.surgery.resizing import follow_resizing, restore_resizing
 from lpcompress.surgery.tying import retie
 from lpcompress.version import __version__
@@ -94,7 +95,7 @@ class LpCompressConfig(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class LpCompressQuantizer(HfQuantizer):
-    """Rebuilds compressed layers before the weights are loaded, and checks them afterwards."""
+    """Rebuilds compressed layers and checks the files before the weights are loaded, and checks layers afterwards."""
 
     quantization_config: LpCompressConfig
 
@@ -106,8 +107,11 @@ class LpCompressQuantizer(HfQuantizer):
             )
         super().__init__(quantization_config, **kwargs)
         self.rebuilt: Any = None  # the model, while its weights are loaded
+        self.check: integrity.Check | None = None  # of the files, while they load
 
-    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+    def _process_model_before_weight_loading(
+        self, model: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
+    ) -> Any:
         self.quantization_config.adopt_parts(model)
         layers = swapping.locate(model, self.quantization_config.layers)
         if layers and not any(layers.values()):
@@ -115,19 +119,37 @@ class LpCompressQuantizer(HfQuantizer):
                 f"the checkpoint's compressed layers {', '.join(layers)} must be layers of the model."
                 f" This {type(model).__name__} has none of them. Load the checkpoint with the class in its config.json."
             )
+        plains: dict[str, nn.Module] = {}
         for name, layer in layers.items():
             if layer is None:
                 continue
+            plain = layer.module
             try:
-                module = build(self.quantization_config.layers[name], layer.module)
+                module = build(self.quantization_config.layers[name], plain)
             except LpCompressError as error:
                 raise CheckpointError(f"config.json, quantization_config.layers[{name!r}]: {error}") from None
             layer.replace(module)
+            plains[name] = plain
         retie(model)
         self.rebuilt = model
+        self._check_files(checkpoint_files or [], plains)
         return model
 
+    def _check_files(self, files: list[str], plains: Mapping[str, nn.Module]) -> None:
+        """Start to compare files and layer map with their digests; `plains` are the layers that were replaced."""
+        if not integrity.wanted():
+            return
+        check = integrity.Check(files, self.quantization_config.layers)
+        if check.possible:
+            self.check = check
+            return
+        for name, plain in plains.items():  # without digests, a wrong padding row would go unnoticed
+            require_padding(name, self.quantization_config.layers[name], plain)
+
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        if self.check:
+            self.check.finish()
+            self.check = None
         for name, module in model.named_modules():
             if is_compressed_module(module):
                 require_loaded(name, module)
@@ -147,9 +169,11 @@ class LpCompressQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Update the sizes in the config and return the state to save; called by `save_pretrained`."""
+        """Update the sizes in the config; return the state and the digests to save; called by `save_pretrained`."""
         model.config.quantization_config.refresh(model)
-        return conversions.state_to_store(model), {}
+        state = conversions.state_to_store(model)
+        layers = model.config.quantization_config.layers
+        return state, digests.metadata(model, model.state_dict() if state is None else state, layers)
 
     def get_weight_conversions(self) -> list[Any]:
         """Return the renaming that loads codes from the names under which they are stored."""
@@ -175,22 +199,35 @@ class LpCompressQuantizer(HfQuantizer):
         return True
 
 
+def require_padding(name: str, spec: Mapping[str, Any], plain: nn.Module) -> None:
+    """Raise CheckpointError if a layer's spec stores the padding row of another token than the plain layer has."""
+    expected = getattr(plain, "padding_idx", None)
+    if spec.get("padding_idx") != expected:
+        raise CheckpointError(
+            f"config.json, quantization_config.layers[{name!r}]: 'padding_idx' must be that of the model's layer,"
+            f" {expected}. Got {spec.get('padding_idx')!r}. Restore the config (was its pad_token_id edited?), or"
+            " compress the model again."
+        )
+
+
 def require_loaded(name: str, module: Any) -> None:
     """Raise CheckpointError unless the checkpoint held every tensor of a compressed layer, undamaged.
 
-    transformers only warns about missing tensors and leaves random values in them. Offloaded tensors are not checked.
+    transformers only warns about missing tensors and leaves random values in them.
     """
     tensors = module.state_dict(keep_vars=True)
-    if hasattr(module, "_hf_hook") or any(tensor.is_meta for tensor in tensors.values()):
-        return
-    missing = [leaf for leaf, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)]
+    if hasattr(module, "_hf_hook"):  # accelerate has replaced the tensors, so that they have lost the mark below
+        missing = [leaf for leaf, tensor in tensors.items() if tensor.is_meta and not is_stored(module, leaf)]
+    else:
+        missing = [leaf for leaf, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)]
     if missing:
         names = ", ".join(module.stored_name(name, leaf) for leaf in missing)
         raise CheckpointError(
             f"the checkpoint must hold {names}, which it lacks (or has in another shape). It is incomplete: copy it"
             " again, or compress the model again."
         )
-    module.check(name)
+    with in_memory(module):
+        module.check(name)
 
 
 def align(module: nn.Module) -> None:

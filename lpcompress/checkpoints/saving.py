@@ -1,7 +1,6 @@
 """Write checkpoints atomically: complete, or not at all."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lpcompress.atomic import atomic_directory, remove_leftovers
+from lpcompress.atomic import atomic_directory, entries, refuse_unwritable_directory, remove_leftovers
 from lpcompress.checkpoints import companions, verification
-from lpcompress.checkpoints.contents import foreign
-from lpcompress.checkpoints.files import CONFIG, STUB, directory_of, is_compressed, weight_files
+from lpcompress.checkpoints.contents import foreign, has_weights
+from lpcompress.checkpoints.digests import sort_metadata
+from lpcompress.checkpoints.files import CONFIG, STUB, directory_of, is_compressed
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.tokenizers import has_vocabulary
 from lpcompress.checkpoints.verification import Probe, Verification
@@ -25,8 +25,8 @@ from lpcompress.surgery.offloading import quiet_offloading
 def refuse_existing(out: str | Path, overwrite: bool = False, sources: Sequence[str | Path] = ()) -> None:
     """Raise CheckpointError if `save` cannot write to `out`; call this before the long computation.
 
-    Temporary directories of killed runs next to `out` are removed first. An empty directory is accepted. With
-    `overwrite`, an existing checkpoint is accepted too, but nothing else.
+    What killed runs left in or beside `out` is removed first. An empty directory is accepted. With `overwrite`, an
+    existing checkpoint is accepted too, but nothing else.
 
     Parameters
     ----------
@@ -36,29 +36,29 @@ def refuse_existing(out: str | Path, overwrite: bool = False, sources: Sequence[
         The models (directories or Hub ids) that the result is made from. Their directories are never replaced.
     """
     out = Path(out).resolve()
-    parent = next(p for p in (*out.parents, out) if p.exists())  # the root has no parents
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise CheckpointError(f"{out} cannot be written: {parent} is not a directory you may write to.")
-    remove_leftovers(out)
-    _refuse_occupied(out, overwrite, sources)
+    try:
+        remove_leftovers(out, last=CONFIG)
+        _refuse_occupied(out, overwrite, sources)
+        refuse_unwritable_directory(out)
+    except BlockingIOError as error:
+        raise CheckpointError(f"{out} is being written to by another run. Choose another directory.") from error
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror}. Choose another directory.") from error
 
 
 def _refuse_occupied(out: Path, overwrite: bool, sources: Sequence[str | Path]) -> None:
-    """Raise CheckpointError if something at `out` must be kept."""
-    try:
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            return
-        if not overwrite:
-            raise CheckpointError(f"{out} exists. Choose another directory, or pass --overwrite to replace it.")
-        missing = CONFIG if not (out / CONFIG).is_file() else "weights" if not weight_files(out) else None
-        if missing:
-            raise CheckpointError(f"{out} is not a checkpoint (no {missing}), so --overwrite does not replace it.")
-        origins = {source: found for source in sources if (found := directory_of(str(source)))}
-        others = [
-            name for name in foreign(out) if not any(companions.same(out / name, at / name) for at in origins.values())
-        ]
-    except OSError as error:
-        raise CheckpointError(f"{out} cannot be read: {error.strerror}. Choose another directory.") from error
+    """Raise CheckpointError if something at `out` must be kept; OSError if that cannot be found out."""
+    if not out.exists() or (out.is_dir() and not entries(out)):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{out} exists. Choose another directory, or pass --overwrite to replace it.")
+    missing = CONFIG if not (out / CONFIG).is_file() else "weights" if not has_weights(out) else None
+    if missing:
+        raise CheckpointError(f"{out} is not a checkpoint (no {missing}), so --overwrite does not replace it.")
+    origins = {source: found for source in sources if (found := directory_of(str(source)))}
+    others = [
+        name for name in foreign(out) if not any(companions.same(out / name, at / name) for at in origins.values())
+    ]
     if others:
         raise CheckpointError(
             f"{out} must hold nothing but a checkpoint to be replaced. It also holds {short_list(others)}. Move that"
@@ -85,9 +85,9 @@ def _refuse_source(out: Path, source: str | Path, directory: Path) -> None:
 
 @contextmanager
 def new_checkpoint(out: str | Path, overwrite: bool = False, sources: Sequence[str | Path] = ()) -> Iterator[Path]:
-    """Yield a temporary directory that becomes the checkpoint `out` when the block succeeds.
+    """Yield a temporary directory whose content becomes the checkpoint `out` when the block succeeds.
 
-    Temporary directories of killed runs next to `out` are removed first.
+    While another process writes to `out`, this waits. What a killed one left there is removed first.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ def new_checkpoint(out: str | Path, overwrite: bool = False, sources: Sequence[s
         If `out` exists, or cannot be written.
     """
     out = Path(out).resolve()
-    refuse_existing(out, overwrite, sources)
     try:
-        with atomic_directory(out) as directory:
+        with atomic_directory(out, last=CONFIG) as directory:
+            _refuse_occupied(out, overwrite, sources)
             yield directory
             _refuse_occupied(out, overwrite, sources)  # somebody may have put something there meanwhile
     except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
@@ -181,13 +181,24 @@ def write(
     sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
     with quiet_offloading():
         model.save_pretrained(directory, **sharding)
+    for file in directory.glob("*.safetensors"):
+        sort_metadata(file)
     left_out = companions.copy(source, directory) if source else {}
     if tokenizer is not None and not (source and has_vocabulary(directory, tokenizer)):
-        tokenizer.save_pretrained(directory)
+        _save_tokenizer(tokenizer, directory)
     if stub:
         write_stub(model, directory)
     companions.drop_missing_code(directory)
     return Written(left_out, verification.verify(directory, model, probe) if probe else None)
+
+
+def _save_tokenizer(tokenizer: Any, directory: Path) -> None:
+    try:
+        tokenizer.save_pretrained(directory)
+    except Exception as error:
+        if type(error) is Exception:  # what the tokenizers library raises when it cannot write
+            raise OSError(str(error)) from error
+        raise
 
 
 def save(

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpcompress.atomic import refuse_unwritable, write_atomically
 from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes, largest_shard
 from lpcompress.checkpoints.verification import Probe
@@ -15,7 +16,6 @@ from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.plan import Plan
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
-from lpcompress.errors import LpCompressError
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
 
@@ -96,9 +96,8 @@ class Conversion:
                 sizes = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
                 report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, written=written, **sizes)
-                report.write(directory)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
-            return report
+                return report.write(directory)
 
         return workers.from_main(workers.main_alone(save)), scores
 
@@ -119,15 +118,15 @@ class Conversion:
         Raises
         ------
         LpCompressError
-            If the model cannot be loaded, or the file exists.
+            If the model cannot be loaded, or the file exists or cannot be written.
         """
         if out:
-            self._workers.main_alone(lambda: _refuse_existing_file(out, overwrite))
+            self._workers.main_alone(lambda: refuse_unwritable(out, overwrite))
         self.progress(f"loading {self.model}")
         loaded, tokenizer = self._load()
         found = whole_model.preview(loaded, self.plan, tokenizer=tokenizer, **self._common)
         if out:
-            self._workers.main_alone(lambda: out.write_text(found.plan.to_yaml(), encoding="utf-8"))
+            self._workers.main_alone(lambda: write_atomically(out, found.plan.to_yaml(), overwrite))
         return found.layers
 
     @staticmethod
@@ -151,8 +150,3 @@ class Conversion:
     def _load(self) -> tuple[Any, Any]:
         """Return model and tokenizer; tensors stay on disk unless calibration must run the model."""
         return self._workers.together(lambda: loading.load(self.model, on_disk=self.plan.text is None))
-
-
-def _refuse_existing_file(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise LpCompressError(f"{path} exists. Choose another file, or pass --overwrite to replace it.")

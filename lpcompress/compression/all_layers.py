@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from lpcompress.atomic import ScratchDirectory
 from lpcompress.compression.one_layer import Replacement, fit_layer
 from lpcompress.compression.records import LayerRecord, Task
 from lpcompress.errors import LpCompressError, UnsuitableError
@@ -18,7 +19,7 @@ from lpcompress.nn import build, spec_of
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
-from lpcompress.surgery.offloading import ScratchDirectory, offload, save_tensors
+from lpcompress.surgery.offloading import offload, save_tensors
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -14,6 +14,7 @@ from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.reading import WAY_OUT, complaint, read_document
 from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
+from lpcompress.compression.seal import Seal, with_own_digest
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, published, short_list
 from lpcompress.version import __version__
@@ -23,7 +24,7 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("finetuning", "glue", "left_out", "verification")  # left out where None
+OPTIONAL_KEYS = ("finetuning", "glue", "left_out", "verification", "digests")  # left out where None
 
 
 def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -64,6 +65,8 @@ class CheckpointReport:
     verification : dict or None
         Whether `outputs` were compared, and the `seconds` that loading and comparing the files took; None without the
         check.
+    digests : Seal or None
+        Digests of all other files of the checkpoint; None until the report is written.
     """
 
     lpcompress_version: str = ""
@@ -84,6 +87,7 @@ class CheckpointReport:
     glue: dict[str, Any] | None = None
     left_out: dict[str, str] | None = None
     verification: dict[str, Any] | None = None
+    digests: Seal | None = None
 
     @classmethod
     def of(
@@ -154,10 +158,15 @@ class CheckpointReport:
         """Return the report as a dictionary with stable keys, ready for JSON."""
         return {key: value for key, value in asdict(self).items() if key not in OPTIONAL_KEYS or value is not None}
 
-    def write(self, directory: Path) -> None:
-        """Write `lpcompress.json` into a directory, without the paths of this machine."""
-        text = as_json(published(json.loads(as_json(self))))
-        (directory / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+    def write(self, directory: Path) -> Self:
+        """Write `lpcompress.json` into a directory, with the digests of all that is there; return what was written.
+
+        It must be the last file that is written.
+        """
+        document = published(json.loads(as_json(replace(self, digests=Seal.of(directory)))))
+        text = with_own_digest(as_json(document) + "\n")
+        (directory / REPORT_FILE).write_text(text, encoding="utf-8", newline="\n")
+        return replace(self, digests=Seal(**json.loads(text)["digests"]))
 
 
 _REPORT = TypeAdapter(CheckpointReport)

@@ -104,10 +104,11 @@ def fetch(name: str, source: dict[str, Any]) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    for pattern in files.WEIGHTS:
+    for whole, shards in files.WEIGHTS.items():
+        wanted = [*TEXT_FILES, whole, shards]
         with loading.readable(name):
-            directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*TEXT_FILES, pattern], **source))
-        if files.weight_files(directory):
+            directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, **source))
+        if any(file.is_file() for file in files.weight_files(directory)):
             return directory
     raise CheckpointError(f"{name} must hold weights ({' or '.join(files.WEIGHTS)}). It has none.")
 

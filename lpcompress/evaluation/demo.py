@@ -5,7 +5,6 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from rich.table import Table
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints import files, loading, saving
 from lpcompress.compression import records, whole_model
 from lpcompress.errors import LpCompressError
@@ -103,19 +103,19 @@ def run(ratio: float, progress: Progress) -> list[DemoRow]:
         If the package with the model is not installed, or the fresh process fails.
     """
     dense = bundled_model()
-    with TemporaryDirectory(prefix="lpcompress-demo-") as scratch:
-        saved: dict[Path, tuple[records.CompressionReport, Tensor]] = {}
-        shown = {name: method.demo_p for name, method in METHODS.items() if method.demo_p is not None}
-        for index, (name, p) in enumerate(shown.items()):
-            progress(f"compressing with {name}", index, len(shown))
-            model, tokenizer = loading.load(str(dense))
-            report = whole_model.compress(model, method=name, p=p, ratio=ratio, tokenizer=tokenizer)
-            folder = Path(scratch) / name
-            saving.save(model, tokenizer, folder)
-            saved[folder] = report, sentence_vectors(model, tokenizer)
-        progress("reloading all models in a fresh process", len(shown), len(shown))
-        vectors = _vectors_of_fresh_process([dense, *saved], Path(scratch) / "vectors.safetensors")
-        return [_row(folder, *saved[folder], vectors[folder], vectors[dense]) for folder in saved]
+    scratch = ScratchDirectory()
+    saved: dict[Path, tuple[records.CompressionReport, Tensor]] = {}
+    shown = {name: method.demo_p for name, method in METHODS.items() if method.demo_p is not None}
+    for index, (name, p) in enumerate(shown.items()):
+        progress(f"compressing with {name}", index, len(shown))
+        model, tokenizer = loading.load(str(dense))
+        report = whole_model.compress(model, method=name, p=p, ratio=ratio, tokenizer=tokenizer)
+        folder = scratch.path / name
+        saving.save(model, tokenizer, folder)
+        saved[folder] = report, sentence_vectors(model, tokenizer)
+    progress("reloading all models in a fresh process", len(shown), len(shown))
+    vectors = _vectors_of_fresh_process([dense, *saved], scratch.path / "vectors.safetensors")
+    return [_row(folder, *saved[folder], vectors[folder], vectors[dense]) for folder in saved]
 
 
 def bundled_model() -> Path:

@@ -30,13 +30,14 @@ def write_companions(directory: Path, record: Record, before: CheckpointReport |
     model : PreTrainedModel
     """
     (directory / RECORD_FILE).write_text(as_json(published(record.document())) + "\n", encoding="utf-8")
-    card = _card(record)
+    card, report = _card(record), None
     if before:
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
         report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores before training
-        report.write(directory)
         card = model_card(report, type(model).__name__)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
+    if report:
+        report.write(directory)
 
 
 def finetuning_table(record: Record) -> Table:

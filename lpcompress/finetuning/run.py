@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -176,40 +176,42 @@ def tune(
     teacher = teacher_of(guide.classifier, guided.labels, classifier, labels) if guide and guided else None
     lesson = Lesson(classifier, rows, labels, recipe, teacher)
     settings = lesson.settings(guide.classifier.fingerprint if guide else None, workers.count)
-    with frozen(classifier.model, recipe.freeze):
-        workers.main_alone(lambda: state.prepare(settings, resume, overwrite))
-        trained = lesson.train(state.directory, setup)
-    if lesson.diverged:
-        workers.main_alone(state.forget)  # a run cannot be resumed from this state
-        raise LpCompressError(
-            "training diverged: weights are NaN or infinite. Lower the learning rate, which is"
-            f" {recipe.learning_rate:g}."
+    with ExitStack() as held:
+        workers.main_alone(lambda: held.enter_context(state.claimed()))
+        with frozen(classifier.model, recipe.freeze):
+            workers.main_alone(lambda: state.prepare(settings, resume, overwrite))
+            trained = lesson.train(state.directory, setup)
+        if lesson.diverged:
+            workers.main_alone(state.forget)  # a run cannot be resumed from this state
+            raise LpCompressError(
+                "training diverged: weights are NaN or infinite. Lower the learning rate, which is"
+                f" {recipe.learning_rate:g}."
+            )
+        after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
+        result = exam.compared(after, before)
+        record = Record(
+            model=str(model),
+            task=wanted.key,
+            out=str(out),
+            head="new" if classifier.new_head else "kept",
+            distill=str(distill) if distill else None,
+            n=result.n,
+            metrics=result.metrics,
+            score=result.score,
+            score_before=result.baseline_score,
+            metrics_before=before.metrics if before else None,
+            gain=None if result.drop is None else 0.0 - result.drop,  # never -0.0
+            se=result.se,
+            teacher_score=guide.compared(guided).score if guide and guided else None,
+            train_score=lesson.score(setup),
+            trained=trained,
+            settings=settings,
+            versions=versions(),
+            seconds=round(time.perf_counter() - began, 3),
         )
-    after = exam.outcome(classifier.model, lambda _: labels, name="fine-tuned")
-    result = exam.compared(after, before)
-    record = Record(
-        model=str(model),
-        task=wanted.key,
-        out=str(out),
-        head="new" if classifier.new_head else "kept",
-        distill=str(distill) if distill else None,
-        n=result.n,
-        metrics=result.metrics,
-        score=result.score,
-        score_before=result.baseline_score,
-        metrics_before=before.metrics if before else None,
-        gain=None if result.drop is None else 0.0 - result.drop,  # never -0.0
-        se=result.se,
-        teacher_score=guide.compared(guided).score if guide and guided else None,
-        train_score=lesson.score(setup),
-        trained=trained,
-        settings=settings,
-        versions=versions(),
-        seconds=round(time.perf_counter() - began, 3),
-    )
-    workers.main_alone(lambda: _save(record, classifier, report, target, overwrite, sources, verify))
-    workers.main_alone(state.forget)
-    return record
+        workers.main_alone(lambda: _save(record, classifier, report, target, overwrite, sources, verify))
+        workers.main_alone(state.forget)
+        return record
 
 
 def _save(

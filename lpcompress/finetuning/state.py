@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from lpcompress.atomic import write_atomically
+from lpcompress.atomic import beside, claimed, write_atomically
 from lpcompress.errors import LpCompressError
 
 ENDING = ".training"  # suffix of the directory's name
@@ -28,6 +30,26 @@ class State:
     def of(cls, target: Path) -> Self:
         """Return the state of the run that writes to `target`."""
         return cls(target.with_name(target.name + ENDING))
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other runs from the directory while the block runs.
+
+        Raises
+        ------
+        LpCompressError
+            If another run uses it, or its parent cannot be written to.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(claimed(beside(self.directory), wait=False))
+            except BlockingIOError as error:
+                raise LpCompressError(
+                    f"{self.directory} is in use by another run. Wait for it, or choose another output directory."
+                ) from error
+            except OSError as error:
+                raise LpCompressError(f"{self.directory} cannot be written: {error.strerror}.") from error
+            yield
 
     def prepare(self, settings: dict[str, Any], resume: bool, overwrite: bool) -> None:
         """Create the directory, or check that an existing one belongs to a run with the same settings.

@@ -1,5 +1,6 @@
 """Training with transformers' Trainer: frozen parameters, and resuming an interrupted run."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -124,12 +125,12 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
         trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
         learner.train()
-        result = trainer.train(resume_from_checkpoint=last_state(directory))
-    return float(result.training_loss)
+        trainer.train(resume_from_checkpoint=last_state(directory))
+    return _mean_loss(trainer.state.log_history)
 
 
 class Reporting(TrainerCallback):
-    """Trainer callback that reports finished steps."""
+    """Trainer callback that reports finished steps, and keeps the loss with every saved state."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -137,12 +138,30 @@ class Reporting(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Report a finished step."""
         self.progress("training", state.global_step, state.max_steps)
+        control.should_log = control.should_save  # which it is at the end too
+
+
+def _mean_loss(history: list[dict[str, float]]) -> float:
+    """Return the mean loss of all steps, also those before a run was resumed, which the Trainer's own figure lacks."""
+    logged = [(int(entry["step"]), entry["loss"]) for entry in history if "loss" in entry]
+    before = [0, *(step for step, _ in logged)]
+    total = sum(loss * (step - last) for (step, loss), last in zip(logged, before, strict=False))
+    return total / before[-1] if logged else 0.0
 
 
 def last_state(directory: Path) -> str | None:
     """Return the newest complete state, or None: the Trainer writes `trainer_state.json` last."""
-    states = [path.parent for path in directory.glob("checkpoint-*/trainer_state.json")]
+    states = [path.parent for path in directory.glob("checkpoint-*/trainer_state.json") if _is_complete(path)]
     return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
+
+
+def _is_complete(file: Path) -> bool:
+    """Return whether a JSON file was written to its end; a process may be killed half-way."""
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

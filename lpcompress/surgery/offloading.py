@@ -5,10 +5,8 @@ tensors of one module into memory temporarily, and moves the tensors of new modu
 """
 
 import logging
-import shutil
 import tempfile
 import warnings
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +16,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lpcompress.atomic import ScratchDirectory
 from lpcompress.errors import CheckpointError
 
 ON_DISK = {"": "disk"}
 """The `device_map` that keeps every tensor on disk."""
-
-
-class ScratchDirectory:
-    """A directory for temporary files (under TMPDIR), removed when this object is garbage-collected."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="lpcompress-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def is_offloaded(module: nn.Module) -> bool:
@@ -72,6 +63,14 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
 
 
+def follow_offloading(module: nn.Module, plain: nn.Module) -> None:
+    """Keep the tensors of `module` on disk where those of `plain` are, whose place it takes."""
+    from accelerate.hooks import add_hook_to_module
+
+    if is_offloaded(plain):
+        add_hook_to_module(module, plain._hf_hook)
+
+
 def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
     """Write tensors, contiguous or not, to a temporary safetensors file.
 
@@ -86,8 +85,8 @@ def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
         raise CheckpointError(
-            f"{file.parent.parent} cannot hold the temporary files: {error}. Free some space there, or set TMPDIR to a"
-            " directory with room for the compressed layers."
+            f"{tempfile.gettempdir()} cannot hold the temporary files: {error}. Free some space there, or set TMPDIR to"
+            " a directory with room for the compressed layers."
         ) from error
 
 
@@ -118,6 +117,12 @@ def change_stored_dtype(module: Any, name: str, dtype: torch.dtype) -> None:
     index[f"{prefix}{name}"]["dtype"] = str(dtype).removeprefix("torch.")
     parameter = module.get_parameter(name)
     parameter.data = parameter.data.to(dtype)
+
+
+def is_stored(module: Any, name: str) -> bool:
+    """Return whether a file holds the tensor `name` of an offloaded module, in the right shape."""
+    stored = module._hf_hook.weights_map if is_offloaded(module) else {}
+    return name in stored and stored[name].shape == module.state_dict()[name].shape
 
 
 def misshapen(model: Any) -> list[str]:

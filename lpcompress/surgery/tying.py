@@ -8,7 +8,7 @@ from torch import nn
 from lpcompress.errors import LpCompressError
 from lpcompress.nn import CompressedEmbedding, Tied, tied_to
 from lpcompress.surgery.layer import Layer, layers_of
-from lpcompress.surgery.offloading import in_memory
+from lpcompress.surgery.offloading import follow_offloading, in_memory
 
 WEIGHT = ".weight"
 PLAIN_KEYS = "_tied_weights_keys_of_plain_layers"  # attribute of a model that keeps its table while layers are tied
@@ -108,6 +108,7 @@ def _tie(layers: Mapping[str, Layer], keys: dict[str, str]) -> dict[str, str]:
                 if embedding is not None and not _embedding(layer.module) and can_be_tied(plain := layer.module):
                     with in_memory(plain):
                         layer.replace(tied_to(embedding, plain))
+                    follow_offloading(layer.module, plain)  # the bias may be kept on disk
                     found = True
     return {key: source for key, source in keys.items() if not any(_embedding(each.module) for each in pairs[key])}
 

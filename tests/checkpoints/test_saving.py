@@ -1,5 +1,6 @@
 """Saving checkpoints: complete, or not at all."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from lpcompress import atomic
+from lpcompress.atomic import directories
 from lpcompress.checkpoints import files, loading, saving
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import CheckpointError
@@ -90,7 +91,7 @@ def test_overwrite_replaces_checkpoints_only(compressed, tmp_path):
         saving.save(compressed(), None, tmp_path, overwrite=True)
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         saving.refuse_existing(tmp_path / "thesis.tex", overwrite=True)
-    with pytest.raises(CheckpointError, match="not a directory you may write to"):
+    with pytest.raises(CheckpointError, match=r"thesis\.tex/out cannot be written: Not a directory"):
         saving.refuse_existing(tmp_path / "thesis.tex" / "out")
 
 
@@ -206,9 +207,9 @@ def test_a_failure_leaves_no_files_and_keeps_the_old_checkpoint(compressed, tmp_
     real = Path.rename
     patches = {
         "save_pretrained": lambda: monkeypatch.setattr(type(model), "save_pretrained", fail),
-        "flush": lambda: monkeypatch.setattr(atomic, "flush", fail),
+        "flush": lambda: monkeypatch.setattr(directories, "flush", fail),
         "rename": lambda: monkeypatch.setattr(
-            Path, "rename", lambda self, to: fail() if ".tmp-" in self.name else real(self, to)
+            Path, "rename", lambda self, to: fail() if self.name == directories.NEW else real(self, to)
         ),
     }
     patches[moment]()
@@ -224,16 +225,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from transformers import BertForSequenceClassification
-from lpcompress import atomic
+from lpcompress.atomic import directories
 from lpcompress.checkpoints import saving
 model = BertForSequenceClassification.from_pretrained(sys.argv[1])
 def die(*args):
     os.kill(os.getpid(), signal.SIGKILL)
 real = Path.rename
 def rename(self, to):
-    return die() if ".tmp-" in self.name else real(self, to)
+    return die() if self.name == directories.NEW else real(self, to)
 if sys.argv[3] == "flush":
-    atomic.flush = die
+    directories.flush = die
 else:
     Path.rename = rename
 saving.save(model, None, Path(sys.argv[2]), overwrite=True)
@@ -246,26 +247,92 @@ def test_a_killed_run_leaves_no_complete_looking_checkpoint(tiny_model, tmp_path
     out = tmp_path / "results" / "out"
     save_with(tiny_model(), None, out, {"NOTICE.first": ""})
     assert fresh_python(KILLED, tmp_path / "source", out, moment).returncode == -9
-    leftovers = sorted(name.rpartition("-")[0] or name for name in os.listdir(out.parent))
-    assert leftovers == {"flush": [".out.tmp", "out"], "rename": [".out.old", ".out.tmp"]}[moment]
+    assert (out / "config.json").exists() == (moment == "flush")
     with pytest.raises(CheckpointError, match="exists"):
-        saving.save(tiny_model(), None, out)  # removes the temporary files and restores the old checkpoint
-    assert os.listdir(out.parent) == ["out"] and "NOTICE.first" in files_of(out)
+        saving.refuse_existing(out)  # removes the temporary files and restores the old checkpoint
+    assert os.listdir(out.parent) == ["out"] and files_of(out).keys() == {
+        *("NOTICE.first", "config.json", "model.safetensors")
+    }
     save_with(tiny_model(), None, out, {"NOTICE.second": ""}, overwrite=True)
     assert os.listdir(out.parent) == ["out"] and "NOTICE.second" in files_of(out)
 
 
-def test_temporary_files_of_running_processes_are_kept(tiny_model, tmp_path):
-    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        for name in (f".out.tmp-{running.pid}", ".out.tmp-999999999", ".out.mine-1", ".other.tmp-999999999"):
-            (tmp_path / name).mkdir()
-        saving.save(tiny_model(), None, tmp_path / "out")
-    finally:
-        running.kill()
-        running.wait()
-    expected = {f".out.tmp-{running.pid}", ".out.mine-1", ".other.tmp-999999999", "out"}
-    assert set(os.listdir(tmp_path)) == expected
+def test_two_runs_with_the_same_output(tiny_model, compressed, tmp_path):
+    out = tmp_path / "out"
+    with saving.new_checkpoint(out) as directory:
+        with pytest.raises(CheckpointError, match="out is being written to by another run"):
+            saving.refuse_existing(out)
+        saving.write(directory, tiny_model(), None)
+    before = files_of(out)
+    with pytest.raises(CheckpointError, match="exists"):
+        saving.save(compressed(), None, out)
+    assert files_of(out) == before and os.listdir(tmp_path) == ["out"]
+
+
+RIVAL = """
+import sys
+from pathlib import Path
+from lpcompress.checkpoints import saving
+from lpcompress.errors import CheckpointError
+try:
+    with saving.new_checkpoint(sys.argv[1]) as directory:
+        for name in ("config.json", "model.safetensors", sys.argv[2]):
+            (directory / name).write_text(sys.argv[2])
+    print("won")
+except CheckpointError as error:
+    print("exists" if "exists" in str(error) else error)
+"""
+
+
+@pytest.mark.parametrize("premade", [False, True])
+def test_of_runs_that_finish_together_one_wins(tmp_path, premade):
+    for trial in range(3):
+        out = tmp_path / str(trial)
+        if premade:
+            out.mkdir()
+        commands = [[sys.executable, "-c", RIVAL, str(out), name] for name in "abc"]
+        rivals = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+        said = [rival.communicate(timeout=120)[0].strip() for rival in rivals]
+        assert sorted(said) == ["exists", "exists", "won"]
+        winner = "abc"[said.index("won")]
+        assert {name: text.decode() for name, text in files_of(out).items()} == dict.fromkeys(
+            ("config.json", "model.safetensors", winner), winner
+        )
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2"]
+
+
+def test_an_empty_directory_keeps_its_permissions(compressed, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o2750)
+    (out / "lost+found").mkdir()  # as in the root of a new volume
+    for overwrite in (False, True):
+        saving.save(compressed(), None, out, overwrite=overwrite)
+        assert out.stat().st_mode & 0o7777 == 0o2750
+        assert sorted(os.listdir(out)) == ["config.json", "lost+found", "model.safetensors"]
+
+
+def test_a_tokenizer_that_cannot_be_written(compressed, tokenizer, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device \(os error 28\)\. Nothing was left"):
+        saving.save(compressed(), tokenizer, tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(directories, "probe", fail)
+    with pytest.raises(CheckpointError, match=f"cannot be written: {os.strerror(code)}"):
+        saving.refuse_existing(tmp_path / "deep" / "out")
+    with pytest.raises(CheckpointError, match="cannot be written: File name too long"):
+        saving.refuse_existing(tmp_path / ("x" * 300))
+    assert os.listdir(tmp_path) == []
 
 
 def test_densified_checkpoints_load_without_the_package(compressed, tokenizer, ids, tmp_path, fresh_python):

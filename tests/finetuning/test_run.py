@@ -1,6 +1,7 @@
 """Fine-tuning tiny classifiers on the test rows: what is trained, kept, resumed and refused."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -13,10 +14,12 @@ from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import CARD_FILE
 from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
+from lpcompress.compression.verification import verify
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, PlanError
 from lpcompress.evaluation.examination import Examination
 from lpcompress.finetuning.run import finetune
+from lpcompress.finetuning.state import State
 from lpcompress.nn import SketchedLinear, is_compressed_module
 from lpcompress.presentation import published
 
@@ -85,6 +88,7 @@ def test_record_report_and_card_describe_the_run(compressed_classifier, glue_dir
     assert json.loads((tmp_path / "out/finetuning.json").read_text()) == published(done)
     report = json.loads((tmp_path / "out/lpcompress.json").read_text())
     assert report["warnings"] == [] and "Fine-tuned on" in report["finetuning"]
+    assert verify(tmp_path / "out").sound and verify(tmp_path / "out").files > 4
     card = (tmp_path / "out/README.md").read_text()
     assert report["finetuning"] in card and "not trained yet" not in card and "nothing was fine-tuned" not in card
     assert "not trained yet" in (small / "README.md").read_text()
@@ -200,7 +204,7 @@ def test_a_half_precision_model_is_saved_in_half_precision(tiny_classifier, glue
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_dir, tmp_path):
     small, dense = compressed_classifier(architecture="xlnet", layers=("all",))
     settings = {"data": glue_dir, "distill": dense, **QUICK, "max_steps": 10}
-    finetune(small, "mrpc", tmp_path / "whole", **settings)
+    whole = finetune(small, "mrpc", tmp_path / "whole", **settings)
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
@@ -211,11 +215,23 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, 
     with pytest.raises(LpCompressError, match=r"other settings \(seed\)\. Repeat that run's options"):
         finetune(small, "mrpc", out, resume=True, seed=1, **settings)
     steps = []
-    finetune(small, "mrpc", out, resume=True, progress=lambda what, done, total: steps.append((what, done)), **settings)
+    record = lambda what, done, total: steps.append((what, done))  # noqa: E731
+    resumed = finetune(small, "mrpc", out, resume=True, progress=record, **settings)
+    assert resumed["train_loss"] == whole["train_loss"]  # its loss is that of all steps
     assert [done for what, done in steps if what == "training"] == [7, 8, 9, 10]  # saved after step 6
     first, second = weights(tmp_path / "whole"), weights(out)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not (tmp_path / "out.training").exists()
+
+
+def test_a_run_keeps_its_state_from_others(tiny_classifier, glue_dir, tmp_path):
+    out = tmp_path / "out"
+    with State.of(out).claimed():
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(LpCompressError, match=r"out\.training is in use by another run\. Wait for it"):
+                finetune(tiny_classifier("mrpc"), "mrpc", out, data=glue_dir, **QUICK, **options)
+    finetune(tiny_classifier("mrpc"), "mrpc", out, data=glue_dir, **QUICK)
+    assert not [name for name in os.listdir(tmp_path) if "lpcompress" in name or "training" in name]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ def test_an_unfinished_state_is_not_resumed(tmp_path):
     for step in (9, 10, 11):
         (tmp_path / f"checkpoint-{step}").mkdir()
     for step in (9, 10):
-        (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-11/trainer_state.json").write_text('{"epoch')  # killed while writing
     assert last_state(tmp_path) == str(tmp_path / "checkpoint-10")
 
 

@@ -134,6 +134,13 @@ def test_the_whole_command(run):
     assert re.search(r"compress --ratio 0\.5 --method svd: \d+ s, .* [\d.]+ x the checkpoint; method svd", text)
 
 
+def test_files_are_tortured(run, tmp_path):
+    run("torture_files", "--count", 40, "--methods", "svd", "--out", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert sum(sum(counts.values()) for counts in found["parts"].values()) == 40 and found["wrong"] == []
+    assert set(found["parts"]["weights"]) == {"loud"}
+
+
 def test_memory_is_printed_with_its_limit(run):
     sizes = ("--blocks", 2, "--width", 64, "--tokens", 4000, "--shard", "500KB", "--layers", "embedding", "linear")
     text = run("bench_memory", *sizes, "--method", "svd", "lp")
@@ -230,3 +237,18 @@ def test_paper_3(run):
     assert all(parameters <= dense / 4 for parameters in small)
     assert all(0 < numbers[1] <= 100 for numbers in lines.values())
     assert "Published" in text and "no figure to compare with" in text
+
+
+def test_kills(interpreters, glue_dir, tmp_path):
+    options = ("--data", glue_dir, "--kills", 5, "--out", tmp_path / "kills.json")
+    done = interpreters.run("", SCRIPTS / "torture_kills.py", *options)  # in another process, since it forks
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "kills.json").read_text())
+    assert len({each["run"] for each in found}) == 5 and all(each["faults"] == [] for each in found)
+
+
+def test_memory(interpreters, glue_dir, tmp_path):
+    options = ("--data", glue_dir, "--compressions", 3, "--finetunes", 1, "--out", tmp_path / "memory.json")
+    interpreters.run("", SCRIPTS / "torture_memory.py", *options)  # so few runs have no slope worth a verdict
+    found = json.loads((tmp_path / "memory.json").read_text())["measured"]
+    assert {name: len(series["memory"]) for name, series in found.items()} == {"compress": 3, "finetune": 1}
