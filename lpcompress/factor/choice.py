@@ -149,6 +149,9 @@ def choose(
     refuse_method(method)
     refuse_row_weights(row_weights, matrix)
     budget = Budget.of(matrix, ratio)
+    if method != AUTO and METHODS[method].weighs_rows:
+        progress(f"fitting {method}")
+        return Choice(method, fit_weighing_rows(matrix, method, budget, settings, row_weights, whitener), {})
     names = candidates() if method == AUTO else (method,)
     p = settings.p if any(METHODS[name].honours_p for name in names) else 2.0
     plain, lengths = weighted(matrix, row_weights, p)
@@ -164,6 +167,21 @@ def choose(
         del plain, fitted  # frees memory before the next step
         kept = kept if lengths is None else kept.scale_rows(1 / lengths)
     return Choice(best, kept.to(matrix.dtype), errors)
+
+
+@torch.no_grad()
+def fit_weighing_rows(
+    matrix: Tensor,
+    method: str,
+    budget: Budget,
+    settings: Settings,
+    row_weights: Tensor | None,
+    whitener: Whitener | None,
+) -> Factorization:
+    """Fit a method that takes row weights itself; the parameters are those of `choose`."""
+    fit = resolve(METHODS[method].fit)
+    fitted: Factorization = fit(weighted(matrix, None)[0], budget, settings, whitener, row_weights)
+    return fitted.to(matrix.dtype)
 
 
 def _fit_all(

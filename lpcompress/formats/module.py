@@ -33,6 +33,8 @@ class FactoredMatrix(nn.Module):
     fields : dict of str to str
         Set by the form: field of the container -> name of the tensor in the module. Codes are always called `weight`,
         so that a loader without this package fails on their size instead of running a layer of random numbers.
+    format_version : int
+        Set by the form: first version of the checkpoint format that has it.
     looks_rows_up : bool
         Set by the form: whether single rows can be read (`look_up`), dropped and appended (`shrink`, `grow`).
     word : str
@@ -58,6 +60,7 @@ class FactoredMatrix(nn.Module):
     prefix: ClassVar[str]
     holds: ClassVar[type[Factorization]]
     fields: ClassVar[dict[str, str]]
+    format_version: ClassVar[int] = 1
     looks_rows_up: ClassVar[bool] = True
     word: ClassVar[str]
     noun: ClassVar[str]
