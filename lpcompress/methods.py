@@ -81,6 +81,7 @@ METHODS = {
             "coded",
             "integers with one step for everything, entropy coded; smallest at equal error",
             fit="lpcompress.factor.methods.coded:coded",
+            curve="lpcompress.factor.methods.coded:coded_curve",
             honours_p=False,
             one_subspace=True,
             weighs_rows=True,

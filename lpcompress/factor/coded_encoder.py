@@ -19,7 +19,7 @@ SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
 ROUNDS = 3  # of rounding and learning prices
 CHUNK = 2048  # rows that are rounded at a time
 TALL = 2  # rows per column from which a basis is tried
-FINEST = 2.0**-22  # least delta, as a share of the largest coordinate
+FINEST = 2.0**-28  # least delta, as a share of the largest coordinate
 ROW_BITS = 3.0  # a row's scale takes, as a rule
 FRAME_BYTES = 60  # header, and tables of the scales
 TABLE_BYTES = 12  # of one class
@@ -58,7 +58,7 @@ class Encoder:
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
-        float32 or float64.
+        The work is done in float32.
     row_weights : Tensor of shape (n,), optional
     whitener : Whitener, optional
         Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
@@ -83,7 +83,7 @@ class Encoder:
         seed: int = 0,
         item: int = 4,
     ) -> None:
-        self.matrix, self.item = matrix.detach(), item
+        self.matrix, self.item = matrix.detach().float(), item
         rows, device = matrix.shape[0], matrix.device
         self.steps = step_exponents(row_weights, rows).to(device)
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
@@ -92,11 +92,11 @@ class Encoder:
         self.sample = self.scaled(chosen.to(device))
         self.feedback = Feedback.of(whitener, device) if whitener else None
         squares = torch.stack([part.square().sum(0, dtype=torch.float64) for part in self.parts()]).sum(0)
-        self.entries = Frame.of_entries((squares / rows).to(matrix.dtype), self.feedback)
+        self.entries = Frame.of_entries((squares / rows).float(), self.feedback)
 
     def scaled(self, rows: slice | Tensor) -> Tensor:
         """Return rows of the matrix divided by 2^(their step / 4)."""
-        return self.matrix[rows] * torch.exp2(self.steps[rows].to(self.matrix.dtype) / -4).unsqueeze(1)
+        return self.matrix[rows] * torch.exp2(self.steps[rows].float() / -4).unsqueeze(1)
 
     def parts(self) -> Iterator[Tensor]:
         """Yield all rows, scaled, `CHUNK` at a time."""
@@ -121,9 +121,7 @@ class Encoder:
     def turned(self) -> Frame:
         """The frame of the principal axes before they are rounded."""
         squares = ((self.axes @ self.moment) * self.axes).sum(1) / len(self.matrix)
-        return Frame(
-            torch.ones_like(squares).float(), squares.float(), inverse=self.axes.T.to(self.matrix.dtype).contiguous()
-        )
+        return Frame(torch.ones_like(squares).float(), squares.float(), inverse=self.axes.T.float().contiguous())
 
     @cached_property
     def range(self) -> tuple[float, float]:
@@ -196,7 +194,9 @@ class Encoder:
         codes, rows = [], []
         for part in self.parts():
             numbers, kinds, scales = self._in_steps(frame, part, delta)
-            codes.append(_narrowed(self._rounded(frame, numbers, kinds, prices)[0]))
+            feedback = frame.feedback
+            rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
+            codes.append(_narrowed(rounded))
             rows.append(scales)
         widest = max((part.dtype for part in codes), key=lambda dtype: dtype.itemsize)
         held = Codes(
@@ -212,24 +212,21 @@ class Encoder:
     def _in_steps(self, frame: Frame, rows: Tensor, delta: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the coordinates of rows in steps, their classes, and the scales of the rows."""
         numbers = frame.coordinates(rows) / delta
-        scales = scale_exponents(numbers.square().mean(1))
+        scales = scale_exponents((numbers.square() / torch.exp2(frame.columns.float() / 2)).mean(1))
         return numbers, classes(frame.columns, scales), scales
-
-    def _rounded(self, frame: Frame, numbers: Tensor, kinds: Tensor, prices: Prices) -> tuple[Tensor, Tensor]:
-        """Return codes, and the numbers that were rounded to them."""
-        if frame.feedback is None:
-            return prices.rounded(numbers, kinds), numbers
-        return frame.feedback.rounded(numbers, kinds, prices)
 
     def _learn(
         self, frame: Frame, delta: float, prices: Prices, rounds: int = 1
     ) -> tuple[Prices, Tensor, Tensor, Tensor]:
-        """Round the sample and learn from it; return prices, and the rounded numbers with their classes and codes."""
+        """Round the sample and learn from it; return prices, and the rounded numbers with their classes and codes.
+
+        Without error feedback, which changes the numbers but hardly their distribution.
+        """
         numbers, kinds, _ = self._in_steps(frame, self.sample, delta)
         for _ in range(rounds):
-            codes, targets = self._rounded(frame, numbers, kinds, prices)
-            prices = prices.learned(targets, kinds, codes)
-        return prices, targets, kinds, codes
+            codes = prices.rounded(numbers, kinds)
+            prices = prices.learned(numbers, kinds, codes)
+        return prices, numbers, kinds, codes
 
 
 def step_exponents(row_weights: Tensor | None, rows: int) -> Tensor:

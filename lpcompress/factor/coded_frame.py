@@ -46,7 +46,7 @@ class Feedback:
         root = root * root.diagonal().sign()  # signs of columns are free
         return cls(order.to(device), root.to(device, torch.float32))
 
-    def rounded(self, numbers: Tensor, classes: Tensor, prices: Prices) -> tuple[Tensor, Tensor]:
+    def rounded(self, numbers: Tensor, classes: Tensor, prices: Prices) -> Tensor:
         """Round coordinates in turn, each after the errors of those before it were added to it.
 
         Parameters
@@ -58,9 +58,7 @@ class Feedback:
 
         Returns
         -------
-        codes : int32 Tensor of shape (rows, d)
-        targets : Tensor of shape (rows, d)
-            The numbers that were rounded.
+        int32 Tensor of shape (rows, d)
         """
         # with y_k = a_k L_kk, t_k L_kk = y_k + sum_{j>k} (y_j - z_j) / L_jj L_jk
         back = self.root / self.root.diagonal().unsqueeze(1)  # (j, k): from error j to target k
@@ -74,8 +72,7 @@ class Feedback:
                 codes[k] = prices.rounded(targets[k], kinds[k])
                 errors[k] = wanted[k] - at_levels(codes[k], prices.levels)
             targets[:start] += back[start:stop, :start].T @ errors[start:stop]
-        unordered = self.order.argsort()
-        return codes[unordered].T, targets[unordered].T
+        return codes[self.order.argsort()].T
 
 
 @dataclass(frozen=True)

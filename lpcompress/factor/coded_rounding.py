@@ -1,6 +1,7 @@
 """Rate-distortion optimised rounding of coordinates to integers, with prices from tables by class."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class Prices:
         """Return the prices of distributions between Gauss and Laplace, with the standard deviations of the classes."""
         return cls(_bits_of(_typical_shares(device)), torch.tensor(LEVELS_AT_FIRST, device=device))
 
+    @cached_property
     def thresholds(self) -> Tensor:
         """Return where the magnitude m begins to be worth less than m + 1, shape (CLASSES, PRICED)."""
         magnitudes = torch.arange(PRICED + 1, device=self.bits.device)
@@ -55,14 +57,13 @@ class Prices:
         numbers : Tensor
         classes : uint8 Tensor of the same shape
         """
-        thresholds = self.thresholds()
         sizes = numbers.abs()
         below = sizes.floor().int()
         places = classes.int().mul_(PRICED).add_(below.clamp_max(PRICED - 1))
-        ends = thresholds.flatten().index_select(0, places.flatten()).view_as(sizes)
+        ends = self.thresholds.flatten().index_select(0, places.flatten()).view_as(sizes)
         ends = torch.where(below < PRICED - 1, ends, below + 0.5)
         codes = below + (sizes > ends)
-        codes.masked_fill_(sizes < thresholds[:, 0].index_select(0, classes.flatten().int()).view_as(sizes), 0)
+        codes.masked_fill_(sizes < self.thresholds[:, 0].index_select(0, classes.flatten().int()).view_as(sizes), 0)
         return codes * numbers.sign().int()
 
     def learned(self, numbers: Tensor, classes: Tensor, codes: Tensor) -> "Prices":

@@ -1,7 +1,8 @@
 """Coded: integers times a step per row and per coordinate, entropy coded on disk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil, log2
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from lpcompress.errors import CheckpointError
 from lpcompress.formats.base import Factorization
-from lpcompress.formats.coded_stream import Codes, pack, scale_exponents, unpack
+from lpcompress.formats.coded_stream import MOST_STEPS, Codes, pack, scale_exponents, unpack
 from lpcompress.formats.module import FactoredMatrix, recomputed
 from lpcompress.formats.packing import CHUNK
 from lpcompress.formats.sizes import Spec, positive_int, size
@@ -243,35 +244,33 @@ class CodedMatrix(FactoredMatrix):
         """Raise CheckpointError if a number is not finite or the stream is damaged; decode it."""
         super().check(name)
         try:
-            self.integers()
+            self.remember(self.stored().decoded)
         except CheckpointError as error:
             raise CheckpointError(f"{name}: {error}") from None
 
     def shrink(self, rows: int) -> None:
         """Keep the first `rows` rows."""
         held = self.stored().decoded
-        self.encode(
-            Codes(held.codes[:rows], held.steps[:rows], held.rows[:rows], held.columns, held.basis, held.vectors)
-        )
+        self.encode(replace(held, codes=held.codes[:rows], steps=held.steps[:rows], rows=held.rows[:rows]))
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Append `extra` copies of the mean row, whose least-squares codes are rounded in the finest step."""
+        """Append `extra` copies of the mean row, in the finest step for which its codes need no more bytes than others."""
         held, right = self.stored().decoded, self.right
         if right is None:
             coordinates = mean_row / self.weight.float()
         else:
             coordinates = torch.linalg.lstsq(right.float().T, mean_row.unsqueeze(-1)).solution.squeeze(-1)
-        codes = (coordinates / self.levels[0].float()).round().int().cpu()
-        scale = scale_exponents((codes.double().square() / torch.exp2(held.columns.double() / 2)).mean())
-        dtype = torch.promote_types(held.codes.dtype, torch.int16 if int(codes.abs().max()) < 2**15 else torch.int32)
+        numbers = (coordinates / self.levels[0].float()).double().cpu()
+        room = float(numbers.abs().max()) / torch.iinfo(held.codes.dtype).max
+        step = min(max(ceil(4 * log2(room)) if room else 0, -MOST_STEPS), MOST_STEPS)
+        codes = (numbers / 2 ** (step / 4)).round_()
+        relative = codes.square() / torch.exp2(held.columns.double() / 2)
         self.encode(
-            Codes(
-                torch.cat([held.codes.to(dtype), codes.to(dtype).expand(extra, -1)]),
-                torch.cat([held.steps, held.steps.new_zeros(extra)]),
-                torch.cat([held.rows, scale.expand(extra)]),
-                held.columns,
-                held.basis,
-                held.vectors,
+            replace(
+                held,
+                codes=torch.cat([held.codes, codes.to(held.codes.dtype).expand(extra, -1)]),
+                steps=torch.cat([held.steps, held.steps.new_full((extra,), step)]),
+                rows=torch.cat([held.rows, scale_exponents(relative.mean()).expand(extra)]),
             )
         )
 

@@ -21,6 +21,7 @@ UNIT = 10
 STEPS, ROWS, COLUMNS = range(CLASSES, CLASSES + 3)  # tables of differences between neighbours
 UNIFORM = CLASSES + 2  # table UNIFORM + b: b bits, all equally likely
 STORED_TABLES, TABLES = CLASSES + 3, CLASSES + 11
+MOST_STEPS = 63
 FARTHEST = 127  # values beyond are outside the tables; symbol = value + FARTHEST
 KEPT_OCTAVES = 3  # a class has a table for its leading bits, down to an eighth of the standard deviation at most
 SHIFTS = np.zeros(TABLES, np.int64)  # bits below those, which are all but uniform
@@ -42,7 +43,8 @@ class Codes:
     ----------
     codes : int8, int16 or int32 Tensor of shape (n, width)
     steps : int16 Tensor of shape (n,)
-        Step of each row in quarter octaves: row i is multiplied by 2^(steps[i] / 4). 0 to 255.
+        Step of each row in quarter octaves: row i is multiplied by 2^(steps[i] / 4). -63 to 63, so that float16 holds
+        it.
     rows, columns : int16 Tensor of shape (n,) and of shape (width,)
         Scales, for the classes only: codes are of the order of 2^((rows[i] + columns[j]) / 4 - UNIT / 2).
     basis : int8 Tensor of shape (width, d) or None
@@ -132,7 +134,7 @@ def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) ->
         If `pack` cannot have written the stream, for these shapes.
     """
     decoder = _opened(stream.cpu().numpy().tobytes())
-    steps = _exponents(decoder, rows, STEPS, 0)
+    steps = _exponents(decoder, rows, STEPS, -MOST_STEPS, 2 * MOST_STEPS)
     scales = _exponents(decoder, rows, ROWS, 0)
     of_columns = _exponents(decoder, width, COLUMNS, -128)
     basis = vectors = None
@@ -178,10 +180,10 @@ def _put_exponents(sections: list[tuple[Array, Array]], exponents: Tensor, table
     _put(sections, differences, torch.full(differences.shape, table, dtype=torch.uint8))
 
 
-def _exponents(decoder: Decoder, length: int, table: int, least: int) -> Tensor:
-    """Return the next section, whose differences are in a table: int16 (length,), from `least` to `least` + 255."""
+def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int = 255) -> Tensor:
+    """Return the next section, whose differences are in a table: int16 (length,), from `least` to `least` + `most`."""
     exponents = _get(decoder, torch.full((length,), table, dtype=torch.uint8)).long().cumsum(0)
-    if length and not least <= int(exponents.min()) <= int(exponents.max()) < least + 256:
+    if length and not least <= int(exponents.min()) <= int(exponents.max()) <= least + most:
         raise damaged("its scales are out of range")
     return exponents.to(torch.int16)
 
@@ -213,7 +215,7 @@ def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array) ->
     lower = leading[large] + (1 << shifts >> 1)  # int64
     leading[large] = lower >> shifts
     lower -= leading[large].astype(np.int64) << shifts
-    outside = (np.abs(leading) > FARTHEST).nonzero()[0]
+    outside = ((leading > FARTHEST) | (leading < -FARTHEST)).nonzero()[0]
     symbols = (leading + FARTHEST).astype(np.uint8)
     symbols[outside] = OUTSIDE
     sections.append((of, symbols))

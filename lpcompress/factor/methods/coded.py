@@ -3,15 +3,17 @@
 from math import exp, log
 
 from scipy.optimize import brentq
-from torch import Tensor
+from torch import Tensor, float64
 
+from lpcompress.factor.allocation import Curve
 from lpcompress.factor.coded_encoder import Encoder, Estimate
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import Coded
 
-CLOSE = 0.998  # share of the budget that is enough
+MARGIN = 0.001  # of the budget, at which encodings aim
 ENCODINGS = 6  # at most, to meet a budget
+STEPS = [octave / 2 for octave in range(-20, 7)]  # of a curve, in octaves of the root mean square
 TOLERANCE = 5e-4  # of the logarithm of delta
 
 
@@ -59,21 +61,33 @@ def coded(
     True
     """
     encoder = Encoder(matrix, row_weights, whitener, settings.seed, budget.item)
-    target, like, best, sizes = (1 + CLOSE) / 2 * budget.n_bytes, None, None, []
+    margin, target, like, best, most, sizes = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0, []
     for _ in range(ENCODINGS):
         delta = delta_for(encoder, target, like)
         like = encoder.estimate(delta, like)
         found = encoder.encode(delta, like)
-        size = found.n_bytes
+        size = found.stream.numel() + found.n_parameters * budget.item
         sizes.append(size)
-        if size <= budget.n_bytes and (best is None or size > best.n_bytes):
-            best = found
-        if CLOSE * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
+        if size <= budget.n_bytes and size > most:
+            best, most = found, size
+        if (1 - 2 * MARGIN) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
             break
-        target = (1 + CLOSE) / 2 * budget.n_bytes * like.n_bytes / size
+        margin *= 2 if size > budget.n_bytes else 1
+        target = budget.n_bytes * (1 - margin) * like.n_bytes / size
     if best is None:
         raise budget.too_small(min(sizes))
     return best
+
+
+def coded_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
+    """Return the loss of codes at many steps, from estimates."""
+    encoder = Encoder(matrix, None, whitener, settings.seed, budget.item)
+    energy = float((whitener(matrix) if whitener else matrix).square().sum(dtype=float64))
+    typical = float(encoder.entries.squares.mean().sqrt())
+    if not energy:
+        return Curve.through([(int(encoder.estimate(1.0).n_bytes), 0.0)])
+    found = [encoder.estimate(typical * 2**octaves) for octaves in STEPS]
+    return Curve.through((int(each.n_bytes), each.loss / energy) for each in found if each.loss <= energy)
 
 
 def delta_for(encoder: Encoder, n_bytes: float, like: Estimate | None = None) -> float:
