@@ -12,12 +12,12 @@ from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, PRICED, Pric
 from lpcompress.factor.linalg import fix_signs
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import LEVELS, Coded, at_levels
-from lpcompress.formats.coded_stream import Codes, classes, scale_exponents
+from lpcompress.formats.coded_stream import Codes, classes, scale_exponents, widened
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
 ROUNDS = 3  # of rounding and learning prices
-CHUNK = 2048  # rows that are rounded at a time
+CHUNK = 512  # rows that are rounded at a time
 TALL = 2  # rows per column from which a basis is tried
 FINEST = 2.0**-28  # least delta, as a share of the largest coordinate
 ROW_BITS = 3.0  # a row's scale takes, as a rule
@@ -191,23 +191,31 @@ class Encoder:
         if width is not None:
             frame = Frame.of_axes(self.axes[:width], self.moment, len(self.matrix), delta)
         prices = self._learn(frame, delta, self.usual, ROUNDS)[0]
-        codes, rows = [], []
-        for part in self.parts():
-            numbers, kinds, scales = self._in_steps(frame, part, delta)
-            feedback = frame.feedback
-            rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
-            codes.append(_narrowed(rounded))
-            rows.append(scales)
-        widest = max((part.dtype for part in codes), key=lambda dtype: dtype.itemsize)
+        codes, scales = self._integers(frame, prices, delta)
         held = Codes(
-            torch.cat([part.to("cpu", widest) for part in codes]),
+            codes,
             self.steps.cpu(),
-            torch.cat(rows).cpu(),
+            scales,
             frame.columns.cpu(),
             None if frame.basis is None else frame.basis.cpu(),
             None if frame.vectors is None else frame.vectors.cpu(),
         )
         return Coded.of(held, frame.scales, prices.levels * delta)
+
+    def _integers(self, frame: Frame, prices: Prices, delta: float) -> tuple[Tensor, Tensor]:
+        """Return the codes of all rows, and the scales of the rows, on the CPU.
+
+        Both are written in place: many small tensors between large temporary ones would leave holes in the memory.
+        """
+        rows, width = len(self.matrix), len(frame.scales)
+        codes, scales = torch.empty(rows, width, dtype=torch.int8), torch.empty(rows, dtype=torch.int16)
+        for start, part in zip(range(0, rows, CHUNK), self.parts(), strict=True):
+            numbers, kinds, of_rows = self._in_steps(frame, part, delta)
+            feedback = frame.feedback
+            rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
+            codes = widened(codes, rounded)
+            codes[start : start + CHUNK], scales[start : start + CHUNK] = rounded, of_rows
+        return codes, scales
 
     def _in_steps(self, frame: Frame, rows: Tensor, delta: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the coordinates of rows in steps, their classes, and the scales of the rows."""
@@ -235,12 +243,3 @@ def step_exponents(row_weights: Tensor | None, rows: int) -> Tensor:
         return torch.zeros(rows, dtype=torch.int16)
     shares = (row_weights.double().cpu() / float(row_weights.max())).clamp_min(LIGHTEST)
     return (-2 * shares.log2()).round_().to(torch.int16)
-
-
-def _narrowed(codes: Tensor) -> Tensor:
-    """Return integers in the smallest of int8, int16 and int32 that holds them."""
-    low, high = (int(each) for each in torch.aminmax(codes))
-    for dtype in (torch.int8, torch.int16):
-        if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
-            return codes.to(dtype)
-    return codes

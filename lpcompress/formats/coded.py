@@ -254,7 +254,7 @@ class CodedMatrix(FactoredMatrix):
         self.encode(replace(held, codes=held.codes[:rows], steps=held.steps[:rows], rows=held.rows[:rows]))
 
     def grow(self, extra: int, mean_row: Tensor) -> None:
-        """Append `extra` copies of the mean row, in the finest step for which its codes need no more bytes than others."""
+        """Append `extra` copies of the mean row, in the finest step in which its codes are no longer than others."""
         held, right = self.stored().decoded, self.right
         if right is None:
             coordinates = mean_row / self.weight.float()

@@ -7,6 +7,7 @@ code's class, and every class has one table of frequencies: codes of a class are
 import struct
 import zlib
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ VERSION = 1
 CHECKSUM = struct.Struct("<I")
 BYTES_PER_LANE = 750  # of the stream: a state takes three bytes more than it holds, 0.4 % of this
 MOST_LANES = 1 << 14
-PART = 1 << 19  # values coded at a time, so that what is made of them fits in the cache
+PART = 1 << 17  # values coded at a time, so that what is made of them fits in the cache
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ def classes(rows: Tensor, columns: Tensor) -> Tensor:
     tensor([[10, 12, 63],
             [ 6,  8, 63]], dtype=torch.uint8)
     """
-    sums = rows.to(torch.int16) + columns.to(torch.int16).unsqueeze(1)
-    return (sums >> 1).clamp_(0, CLASSES - 1).to(torch.uint8)
+    found = torch.empty(len(columns), len(rows), dtype=torch.uint8, device=rows.device)
+    rows = rows.to(torch.int16)
+    for some, part in zip(_parts(found), columns.to(torch.int16).split(_length(found)), strict=True):
+        some.copy_((rows + part.unsqueeze(1)).bitwise_right_shift_(1).clamp_(0, CLASSES - 1))
+    return found
 
 
 def scale_exponents(squares: Tensor) -> Tensor:
@@ -112,9 +116,11 @@ def pack(held: Codes) -> Tensor:
     least = max(len(symbols) for _, symbols in sections) // LONGEST + 1
     lanes = min(max(int(n_bytes) // BYTES_PER_LANE, least), max(MOST_LANES, least))
     states, words = encode(sections, frequencies, lanes)
-    body = HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES])
-    body += states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
-    return torch.frombuffer(bytearray(body + CHECKSUM.pack(zlib.crc32(body))), dtype=torch.uint8)
+    body = bytearray(HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES]))
+    body += states.astype("<u4", copy=False).data
+    body += words.astype("<u2", copy=False).data
+    body += CHECKSUM.pack(zlib.crc32(body))
+    return torch.frombuffer(body, dtype=torch.uint8)
 
 
 def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) -> Codes:
@@ -190,24 +196,50 @@ def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int 
 
 def _put(sections: list[tuple[Array, Array]], values: Tensor, tables: Tensor) -> None:
     """Append the sections of some values, a `PART` at a time; the first dimension is the outer one."""
+    symbols = np.empty(values.numel(), np.uint8)  # at once: small pieces would leave holes in the memory
     for some, of in zip(_parts(values), _parts(tables), strict=True):
-        _put_part(sections, some.contiguous().numpy().ravel(), of.contiguous().numpy().ravel())
+        held, symbols = symbols[: some.numel()], symbols[some.numel() :]
+        _put_part(sections, some.contiguous().numpy().ravel(), of.contiguous().numpy().ravel(), held)
 
 
 def _get(decoder: Decoder, tables: Tensor) -> Tensor:
     """Return the values that `_put` wrote, in the smallest type that holds them and the shape of `tables`."""
-    parts = [torch.from_numpy(_get_part(decoder, of.contiguous().numpy().ravel())) for of in _parts(tables)]
-    dtype = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize, default=torch.int8)
-    return torch.cat([part.to(dtype) for part in parts]).view(tables.shape)
+    values, start = torch.empty(tables.numel(), dtype=torch.int8), 0
+    for of in _parts(tables):
+        part = torch.from_numpy(_get_part(decoder, of.contiguous().numpy().ravel()))
+        values = widened(values, part)
+        values[start : start + len(part)] = part
+        start += len(part)
+    return values.view(tables.shape)
+
+
+def widened(codes: Tensor, values: Tensor) -> Tensor:
+    """Return integer `codes` in int8, int16 or int32: their own type, or a longer one that also holds `values`.
+
+    Raises
+    ------
+    CheckpointError
+        If not even int32 holds them.
+    """
+    low, high = (int(each) for each in torch.aminmax(values)) if values.numel() else (0, 0)
+    for dtype in (torch.int8, torch.int16, torch.int32):
+        if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
+            return codes.to(torch.promote_types(codes.dtype, dtype))
+    raise damaged("a code is out of range")
 
 
 def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """Split a tensor along its first dimension into parts of about `PART` numbers."""
-    return tensor.split(max(1, PART // max(1, tensor[0].numel()))) if len(tensor) else ()
+    return tensor.split(_length(tensor))
 
 
-def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array) -> None:
-    """Append the sections of one part: leading bits, lower bits, and values outside the tables."""
+def _length(tensor: Tensor) -> int:
+    """Return the length of such a part."""
+    return max(1, PART // max(1, prod(tensor.shape[1:])))
+
+
+def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array, symbols: Array) -> None:
+    """Append the sections of one part: leading bits (their `symbols` are written), lower bits, values outside."""
     shifts = SHIFTS.take(of)
     large = shifts.nonzero()[0]
     shifts = shifts[large]
@@ -216,7 +248,7 @@ def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array) ->
     leading[large] = lower >> shifts
     lower -= leading[large].astype(np.int64) << shifts
     outside = ((leading > FARTHEST) | (leading < -FARTHEST)).nonzero()[0]
-    symbols = (leading + FARTHEST).astype(np.uint8)
+    symbols[:] = (leading + FARTHEST).astype(np.uint8)
     symbols[outside] = OUTSIDE
     sections.append((of, symbols))
     for bits, plane in _planes(shifts):
@@ -228,7 +260,7 @@ def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array) ->
 
 
 def _get_part(decoder: Decoder, of: Array) -> Array:
-    """Return the values of one part, in the smallest type that holds them."""
+    """Return the values of one part, int8 or int64."""
     symbols = decoder.read(of)
     shifts = SHIFTS.take(of) if SHIFTS.take(int(of.max(initial=0))) else np.zeros(0, np.int64)
     large = shifts.nonzero()[0]
@@ -244,19 +276,9 @@ def _get_part(decoder: Decoder, of: Array) -> Array:
         if len(outside):
             values[outside] = decoder.read(np.full(4 * len(outside), UNIFORM + 8, np.uint8)).view("<i4")
         values[large] = (values[large] << shifts) + lower
-        values = values.astype(_smallest(values))
     return values
 
 
 def _planes(shifts: Array) -> list[tuple[Array, int]]:
     """Return how many of each value's lower bits are in each plane of 8, and where the plane begins."""
     return [(np.clip(shifts - plane, 0, 8), plane) for plane in range(0, int(shifts.max(initial=0)), 8)]
-
-
-def _smallest(values: Array) -> Any:
-    """Return the smallest of int8, int16 and int32 that holds all values."""
-    low, high = int(values.min()), int(values.max())
-    for dtype in (np.int8, np.int16, np.int32):
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return dtype
-    raise damaged("a code is out of range")
