@@ -43,6 +43,8 @@ class Method:
         Whether p changes its fit; if not, it is fitted in the l_2 norm.
     one_subspace : bool
         Whether it has a single subspace, so that more than one cluster is an error.
+    weighs_rows : bool
+        Whether its fit takes the row weights, as a fifth argument, because they decide more than the rows' lengths.
     needs_training : bool
         Whether its result is unusable until trained.
     demo_p : float or None
@@ -58,6 +60,7 @@ class Method:
     candidate_under_size: bool = False
     honours_p: bool = True
     one_subspace: bool = False
+    weighs_rows: bool = False
     needs_training: bool = False
     demo_p: float | None = None
 
@@ -72,6 +75,16 @@ METHODS = {
             curve="lpcompress.factor.methods.sparse:sparse_curve",
             candidate=True,
             candidate_under_size=True,
+            demo_p=2.0,
+        ),
+        Method(
+            "coded",
+            "integers with one step for everything, entropy coded; smallest at equal error",
+            fit="lpcompress.factor.methods.coded:coded",
+            curve="lpcompress.factor.methods.coded:coded_curve",
+            honours_p=False,
+            one_subspace=True,
+            weighs_rows=True,
             demo_p=2.0,
         ),
         Method(

@@ -21,6 +21,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from lpcompress.cli import app
 from lpcompress.cli.terminal import DEBUG
 from lpcompress.formats.clustered import Clustered
+from lpcompress.formats.coded import Coded
+from lpcompress.formats.coded_stream import Codes, scale_exponents
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import index_dtype, pack_bits
 from lpcompress.formats.sparse import SparseCoded
@@ -87,12 +89,34 @@ def random_entries(rows, columns, generator):
     return replace(random_sparse(rows, columns, generator), basis=None)
 
 
+def random_coded(rows, columns, generator, width=None):
+    width = width or columns
+    codes = (3 * torch.randn(rows, width, generator=generator)).round().to(torch.int8)
+    codes[3] = 0
+    codes[4, 0] = 127
+    basis = (40 * torch.linalg.qr(torch.randn(columns, width, generator=generator)).Q.T).round().to(torch.int8)
+    steps = torch.randint(12, (rows,), generator=generator, dtype=torch.int16)
+    scales = scale_exponents(codes.float().square().mean(1))
+    held = Codes(
+        codes, steps, scales, torch.zeros(width).short(), basis, scale_exponents(basis.float().square().mean(1))
+    )
+    return Coded.of(held, torch.full((width,), 0.02), torch.tensor([0.1, -0.01, 0.005]))
+
+
+def random_coded_entries(rows, columns, generator):
+    held = random_coded(rows, columns, generator).decoded
+    scales = torch.rand(columns, generator=generator) + 0.5
+    return Coded.of(replace(held, basis=None, vectors=None), scales, torch.tensor([0.1, 0.0, 0.0]))
+
+
 ENCODERS = {
     "low_rank": random_low_rank,
     "clustered": random_clustered,
     "sparse": random_sparse,
     "levels": random_levels,  # sparse, with quantization levels for the other coordinates
     "entries": random_entries,
+    "coded": random_coded,
+    "coded entries": random_coded_entries,
 }
 
 

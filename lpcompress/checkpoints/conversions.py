@@ -21,7 +21,7 @@ def stored_names(model: nn.Module) -> dict[str, str]:
     size mismatch.
     """
     return {
-        f"{name}.codes": module.stored_name(name, "codes")
+        f"{name}.{module.weight_name}": module.stored_name(name, module.weight_name)
         for name, module in model.named_modules()
         if isinstance(module, FactoredMatrix)
     }
@@ -36,8 +36,9 @@ def state_to_store(model: nn.Module) -> dict[str, Tensor] | None:
     if not names:
         return None
     state = model.state_dict()
-    codes = {key: stored_tensor(model.get_submodule(key.rpartition(".")[0]), "codes") for key in names}
-    return {names.get(key, key): codes.get(key, tensor) for key, tensor in state.items()}
+    places = {key: key.rpartition(".") for key in names}
+    moved = {key: stored_tensor(model.get_submodule(layer), leaf) for key, (layer, _, leaf) in places.items()}
+    return {names.get(key, key): moved.get(key, tensor) for key, tensor in state.items()}
 
 
 def name_as_stored_in_composites(model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from lpcompress.checkpoints import conversions, digests, integrity
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import FactoredMatrix, build, is_compressed_module, spec_of
+from lpcompress.nn.registry import modules
 from lpcompress.surgery import swapping
 from lpcompress.surgery.folding import fold_permutations
 from lpcompress.surgery.layer import Layer
@@ -25,7 +26,7 @@ from lpcompress.surgery.tying import retie
 from lpcompress.version import __version__
 
 QUANT_METHOD = "lpcompress"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that this package reads; each checkpoint has the oldest that holds its layers
 ALIGNMENT = 64  # bytes; torch aligns its own allocations to this
 
 
@@ -38,7 +39,8 @@ class LpCompressConfig(QuantizationConfigMixin):
     layers : dict
         Layer name relative to the base model -> specification for `nn.build`, and provenance (method, p).
     format_version : int
-        Version of the format; incremented when older packages cannot read what newer ones write.
+        Version of the format; incremented when older packages cannot read what newer ones write. A checkpoint has the
+        least version that its stored forms need.
     lpcompress_version : str
         Version of lpcompress that wrote the checkpoint.
     """
@@ -46,7 +48,7 @@ class LpCompressConfig(QuantizationConfigMixin):
     def __init__(
         self,
         layers: dict[str, dict[str, Any]] | None = None,
-        format_version: int = FORMAT_VERSION,
+        format_version: int = 1,
         lpcompress_version: str = __version__,
         **extra: Any,
     ) -> None:
@@ -91,6 +93,13 @@ class LpCompressConfig(QuantizationConfigMixin):
             elif layer.is_compressed:
                 present[name] = {**self.layers[name], **spec_of(layer.module)}
         self.layers = present
+        self.format_version = needed_version(present)
+
+
+def needed_version(layers: dict[str, dict[str, Any]]) -> int:
+    """Return the least version of the format that has the stored forms of `layers`."""
+    known = modules()
+    return max((known[spec["kind"]].format_version for spec in layers.values()), default=1)
 
 
 @register_quantizer(QUANT_METHOD)
@@ -267,6 +276,7 @@ def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix
     fold_permutations(model)
     for layer, (module, provenance) in replacements.items():
         config.layers[swapping.relative_name(model, layer.name)] = {**provenance, **spec_of(module)}
+    config.format_version = needed_version(config.layers)
     retie(model)
     conversions.keep_layout(model)
     conversions.name_as_stored_in_composites(model)

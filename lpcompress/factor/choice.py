@@ -152,6 +152,9 @@ def choose(
     refuse_method(method)
     row_weights = checked_row_weights(row_weights, matrix)
     budget = Budget.of(matrix, ratio)
+    if method != AUTO and METHODS[method].weighs_rows:
+        progress(f"fitting {method}")
+        return Choice(method, fit_weighing_rows(matrix, method, budget, settings, row_weights, whitener), {})
     names = candidates() if method == AUTO else (method,)
     p = settings.p if any(METHODS[name].honours_p for name in names) else 2.0
     plain, scale = prepare(matrix, row_weights, p)
@@ -170,6 +173,21 @@ def choose(
         if largest_of(matrix) > NEAR_LIMIT * limit and not largest_of(restored.dense()) <= limit:
             raise beyond(matrix.dtype)
     return Choice(best, restored, errors)
+
+
+@torch.no_grad()
+def fit_weighing_rows(
+    matrix: Tensor,
+    method: str,
+    budget: Budget,
+    settings: Settings,
+    row_weights: Tensor | None,
+    whitener: Whitener | None,
+) -> Factorization:
+    """Fit a method that takes row weights itself; the parameters are those of `choose`."""
+    fit = resolve(METHODS[method].fit)
+    plain, scale = prepare(matrix)
+    return scale.undo(fit(plain, budget, settings, whitener, row_weights), matrix.dtype)
 
 
 def _fit_all(

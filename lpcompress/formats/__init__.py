@@ -6,6 +6,7 @@ per role, and checkpoints can store it. To support p < 2, also register the form
 """
 
 from lpcompress.formats.clustered import ClusteredMatrix
+from lpcompress.formats.coded import CodedMatrix
 from lpcompress.formats.low_rank import LowRankMatrix
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sketched import SketchedMatrix
@@ -16,5 +17,6 @@ FORMATS: dict[str, type[FactoredMatrix]] = {
     "clustered": ClusteredMatrix,
     "sparse": SparseCodedMatrix,
     "sketched": SketchedMatrix,
+    "coded": CodedMatrix,
 }
 """The stored forms by name. A layer's `kind` in `config.json` starts with this name, so it must never change."""

@@ -32,9 +32,12 @@ class FactoredMatrix(nn.Module):
     holds : type of Factorization
         Set by the form: its container.
     fields : dict of str to str
-        Set by the form: field of the container -> name of the tensor in the module. One is always `codes`, which a
-        checkpoint stores as `weight`, so that a loader without this package fails on its size instead of running a
-        layer of random numbers.
+        Set by the form: field of the container -> name of the tensor in the module.
+    weight_name : str
+        Set by the form: name in the module of a floating-point tensor that a checkpoint stores as `weight`, so that a
+        loader without this package fails on its size instead of running a layer of random numbers.
+    format_version : int
+        Set by the form: first version of the checkpoint format that has it.
     looks_rows_up : bool
         Set by the form: whether single rows can be read (`look_up`), dropped and appended (`shrink`, `grow`).
     word : str
@@ -60,13 +63,14 @@ class FactoredMatrix(nn.Module):
     prefix: ClassVar[str]
     holds: ClassVar[type[Factorization]]
     fields: ClassVar[dict[str, str]]
+    format_version: ClassVar[int] = 1
     looks_rows_up: ClassVar[bool] = True
     word: ClassVar[str]
     noun: ClassVar[str]
     suffix: ClassVar[str]
     needs_rows: ClassVar[bool] = False
     replaces: ClassVar[tuple[type[nn.Module], ...]]
-    codes: Tensor
+    weight_name: ClassVar[str] = "codes"
 
     # defined by the role
 
@@ -174,12 +178,17 @@ class FactoredMatrix(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the plain layer's weight."""
-        return self.codes.dtype
+        return self.get_parameter(self.weight_name).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the layer's tensors."""
+        return self.get_parameter(self.weight_name).device
 
     @property
     def weight(self) -> Tensor:
         """The plain layer's weight, for code that reads it outside the layer; multiplied out when it is used."""
-        if "codes" not in self._parameters:  # not yet allocated: torch is building the plain layer
+        if self.weight_name not in self._parameters:  # not yet allocated: torch is building the plain layer
             raise AttributeError("weight")
         return self.dense() if torch.compiler.is_compiling() else ReadableWeight(self)
 
@@ -189,14 +198,14 @@ class FactoredMatrix(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; refuse to set `weight` to a parameter, before torch finds that the name is taken."""
-        if name == "weight" and "codes" in self._parameters:
+        if name == "weight" and self.weight_name in self._parameters:
             refuse_writing()
         super().__setattr__(name, value)
 
-    @staticmethod
-    def stored_name(layer: str, leaf: str) -> str:
+    @classmethod
+    def stored_name(cls, layer: str, leaf: str) -> str:
         """Return the name in a checkpoint of the tensor `leaf` of the layer named `layer`."""
-        return f"{layer}.{'weight' if leaf == 'codes' else leaf}".lstrip(".")
+        return f"{layer}.{'weight' if leaf == cls.weight_name else leaf}".lstrip(".")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load tensors by their names in the module or, for `load_state_dict` of a file, in a checkpoint."""
@@ -230,7 +239,7 @@ class FactoredMatrix(nn.Module):
 
     def row_ids(self) -> Tensor:
         """Return the numbers of all rows, 0 to n - 1."""
-        return torch.arange(self.matrix_shape[0], device=self.codes.device)
+        return torch.arange(self.matrix_shape[0], device=self.device)
 
     def check(self, name: str) -> None:
         """Raise CheckpointError if the tensors are damaged: not finite, or (in a form with an index) inconsistent.
@@ -258,10 +267,10 @@ class FactoredMatrix(nn.Module):
 
 
 def accept_stored_name(layer: FactoredMatrix, state_dict: dict[str, Any], prefix: str) -> None:
-    """Rename the codes of `layer` in `state_dict` from their name in a checkpoint to their name in the module."""
-    stored = layer.stored_name(prefix.removesuffix("."), "codes")
+    """Rename the `weight` of `layer` in `state_dict` from its name in a checkpoint to its name in the module."""
+    stored = layer.stored_name(prefix.removesuffix("."), layer.weight_name)
     if stored in state_dict:
-        state_dict[f"{prefix}codes"] = state_dict.pop(stored)
+        state_dict[f"{prefix}{layer.weight_name}"] = state_dict.pop(stored)
 
 
 def window_of(layer: nn.Module) -> int:

@@ -64,7 +64,7 @@ class ReadableWeight(Tensor):
     @staticmethod
     def __new__(cls: Any, layer: "FactoredMatrix") -> "ReadableWeight":
         """Make a tensor without storage."""
-        where: dict[str, Any] = {"dtype": layer.dtype, "device": layer.codes.device}
+        where: dict[str, Any] = {"dtype": layer.dtype, "device": layer.device}
         made = Tensor._make_wrapper_subclass(cls, layer.weight_shape, **where)
         made.layer = layer
         return made

@@ -70,10 +70,10 @@ class CompressedBareWeight(FactoredMatrix):
         width, heads, size = self.shape
         return (heads * size, width) if self.equation == INTO_HEADS else (width, heads * size)
 
-    @staticmethod
-    def stored_name(layer: str, leaf: str) -> str:
-        """Return the name of the bare weight itself for the codes, that of the tensor for all others."""
-        return layer if leaf == "codes" else f"{layer}.{leaf}"
+    @classmethod
+    def stored_name(cls, layer: str, leaf: str) -> str:
+        """Return the name of the bare weight itself for the tensor stored as it, the tensor's own for all others."""
+        return layer if leaf == cls.weight_name else f"{layer}.{leaf}"
 
     @staticmethod
     def refuse(like: nn.Module) -> None:

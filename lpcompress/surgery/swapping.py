@@ -43,7 +43,7 @@ def densify(model: Any) -> None:
         module = layer.module
         if isinstance(module, FactoredMatrix):
             plain = module.plain().train(module.training)
-            plain.weight.requires_grad_(module.codes.requires_grad)
+            plain.weight.requires_grad_(next(module.parameters()).requires_grad)
             weights[module] = plain.weight
             layer.replace(plain)
     for layer in layers:

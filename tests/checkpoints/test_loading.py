@@ -16,7 +16,7 @@ from lpcompress.factor import METHODS
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 
 
-KINDS = ("low_rank", "clustered", "sparse", "levels")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "coded")
 
 
 RELOAD = """

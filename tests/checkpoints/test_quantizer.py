@@ -14,7 +14,7 @@ from lpcompress.checkpoints.quantizer import FORMAT_VERSION, LpCompressConfig, r
 from lpcompress.errors import CheckpointError, LpCompressError
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse", "levels")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "coded")
 NAME = "embeddings.word_embeddings"
 
 

@@ -19,7 +19,7 @@ from lpcompress.errors import CheckpointError
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 
 
-KINDS = ("low_rank", "clustered", "sparse", "levels")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "coded")
 
 
 def files_of(directory):

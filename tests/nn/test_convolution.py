@@ -10,7 +10,7 @@ from torch import nn
 from lpcompress.errors import LpCompressError
 from lpcompress.nn import build, from_factorization, spec_of
 
-KINDS = ("low_rank", "clustered", "sparse", "levels", "entries")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "entries", "coded", "coded entries")
 LAYERS = {
     "1d": (lambda: nn.Conv1d(5, 18, 3, padding=1), (5, 11)),
     "1d, strided, no bias": (lambda: nn.Conv1d(4, 12, 4, stride=2, bias=False), (4, 13)),

@@ -12,7 +12,7 @@ from lpcompress.nn import FROM_HEADS, INTO_HEADS, BareWeight, build, from_factor
 
 WIDTH, HEADS, SIZE = 20, 3, 4
 HIDDEN = {INTO_HEADS: (5, 2, WIDTH), FROM_HEADS: (5, 2, HEADS, SIZE)}
-KINDS = ("low_rank", "clustered", "sparse", "levels", "entries")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "entries", "coded", "coded entries")
 pytestmark = [
     pytest.mark.parametrize("kind", KINDS),
     pytest.mark.parametrize("equation", [INTO_HEADS, FROM_HEADS]),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse", "levels")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "coded")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,7 +13,7 @@ from lpcompress.nn import CompressedEmbedding, TiedHead
 from lpcompress.surgery import finding, swapping
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
-KINDS = ("low_rank", "clustered", "sparse", "levels")
+KINDS = ("low_rank", "clustered", "sparse", "levels", "coded")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,0 +1,245 @@
+"""Encoding a matrix with one step size for everything: delta in, bytes and factorization out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lpcompress.factor.coded_frame import Feedback, Frame
+from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, PRICED, Prices
+from lpcompress.factor.linalg import fix_signs
+from lpcompress.factor.whitening import Whitener
+from lpcompress.formats.coded import LEVELS, Coded, at_levels
+from lpcompress.formats.coded_stream import Codes, classes, scale_exponents, widened
+
+LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
+SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
+ROUNDS = 3  # of rounding and learning prices
+CHUNK = 512  # rows that are rounded at a time
+TALL = 2  # rows per column from which a basis is tried
+FINEST = 2.0**-28  # least delta, as a share of the largest coordinate
+ROW_BITS = 3.0  # a row's scale takes, as a rule
+FRAME_BYTES = 60  # header, and tables of the scales
+TABLE_BYTES = 12  # of one class
+LANES = 1.006  # states, and rounding of frequencies
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step would lead to, estimated on a sample of rows.
+
+    Attributes
+    ----------
+    n_bytes : float
+    loss : float
+        Squared error, of rows scaled by the roots of their weights.
+    width : int or None
+        Vectors of the basis that are worth their bytes; None without a basis.
+    """
+
+    n_bytes: float
+    loss: float
+    width: int | None
+
+    def cost(self, delta: float) -> float:
+        """Return loss plus bytes, at the price that the step implies."""
+        return self.loss + 8 * self.n_bytes * PRICE_OF_BIT * delta**2
+
+
+class Encoder:
+    """Encodes one matrix at any step size.
+
+    Row i has the step delta / sqrt(w_i), where the largest weight is 1: the weighted error is then the same everywhere,
+    as the least error under a budget of bits asks for at high rates, and no bits are allocated. Row steps are rounded
+    to quarter octaves.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+        The work is done in float32.
+    row_weights : Tensor of shape (n,), optional
+    whitener : Whitener, optional
+        Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
+    seed : int, default=0
+        Draws the sample.
+    item : int, default=4
+        Bytes of a stored floating-point number.
+
+    Examples
+    --------
+    >>> encoder = Encoder(torch.randn(300, 40, generator=torch.Generator().manual_seed(0)))
+    >>> finer, coarser = encoder.encode(0.1), encoder.encode(0.5)
+    >>> finer.n_bytes > coarser.n_bytes, abs(encoder.estimate(0.1).n_bytes / finer.n_bytes - 1) < 0.1
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        row_weights: Tensor | None = None,
+        whitener: Whitener | None = None,
+        seed: int = 0,
+        item: int = 4,
+    ) -> None:
+        self.matrix, self.item = matrix.detach().float(), item
+        rows, device = matrix.shape[0], matrix.device
+        self.steps = step_exponents(row_weights, rows).to(device)
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+        chosen = order[: max(1, SAMPLE // matrix.shape[1])].sort().values
+        self.share = len(chosen) / rows
+        self.sample = self.scaled(chosen.to(device))
+        self.feedback = Feedback.of(whitener, device) if whitener else None
+        squares = torch.stack([part.square().sum(0, dtype=torch.float64) for part in self.parts()]).sum(0)
+        self.entries = Frame.of_entries((squares / rows).float(), self.feedback)
+
+    def scaled(self, rows: slice | Tensor) -> Tensor:
+        """Return rows of the matrix divided by 2^(their step / 4)."""
+        return self.matrix[rows] * torch.exp2(self.steps[rows].float() / -4).unsqueeze(1)
+
+    def parts(self) -> Iterator[Tensor]:
+        """Yield all rows, scaled, `CHUNK` at a time."""
+        for start in range(0, len(self.matrix), CHUNK):
+            yield self.scaled(slice(start, start + CHUNK))
+
+    @cached_property
+    def moment(self) -> Tensor:
+        """Gram matrix of the scaled rows, float64 (d, d)."""
+        d = self.matrix.shape[1]
+        total = torch.zeros(d, d, dtype=torch.float64, device=self.matrix.device)
+        for part in self.parts():
+            total += part.T @ part
+        return total
+
+    @cached_property
+    def axes(self) -> Tensor:
+        """Principal axes of the scaled rows, float64 (d, d), the largest first."""
+        return fix_signs(torch.linalg.eigh(self.moment).eigenvectors.flip(1)).T.contiguous()
+
+    @cached_property
+    def turned(self) -> Frame:
+        """The frame of the principal axes before they are rounded."""
+        squares = ((self.axes @ self.moment) * self.axes).sum(1) / len(self.matrix)
+        return Frame(torch.ones_like(squares).float(), squares.float(), inverse=self.axes.T.float().contiguous())
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest delta that make sense: at the largest, all codes are zero."""
+        largest = max(float(self.entries.coordinates(part).abs().max()) for part in self.parts())
+        if self.feedback is None:
+            largest = max(largest, max(float(part.square().sum(1).max()) for part in self.parts()) ** 0.5)
+        largest = largest or 1.0
+        return largest * FINEST, largest * 4
+
+    @property
+    def may_turn(self) -> bool:
+        """Whether a basis is tried."""
+        n, d = self.matrix.shape
+        return self.feedback is None and n >= TALL * d
+
+    @cached_property
+    def usual(self) -> Prices:
+        """Prices learned at coarse and fine steps, from which those at any step are learned quickly."""
+        frame, prices = self.turned if self.may_turn else self.entries, Prices.at_first(self.matrix.device)
+        typical = float(frame.squares.mean().sqrt()) or 1.0
+        for share in (0.125, 0.5, 1, 2):
+            prices = self._learn(frame, share * typical, prices, ROUNDS)[0]
+        return prices
+
+    def estimate(self, delta: float, like: Estimate | None = None) -> Estimate:
+        """Estimate bytes and loss at a step size.
+
+        Parameters
+        ----------
+        delta : float
+        like : Estimate, optional
+            Keep its frame and width; by default, those that cost least.
+        """
+        if like is not None:
+            return self._estimate(self.entries if like.width is None else self.turned, delta, like.width)
+        frames = [self.entries, *([self.turned] if self.may_turn else [])]
+        return min((self._estimate(frame, delta) for frame in frames), key=lambda found: found.cost(delta))
+
+    def _estimate(self, frame: Frame, delta: float, width: int | None = None) -> Estimate:
+        prices, numbers, kinds, codes = self._learn(frame, delta, self.usual)
+        n, d = self.matrix.shape
+        places = kinds.int().mul_(PRICED).add_(codes.abs().clamp_max(PRICED - 1))
+        bits = prices.bits.flatten().index_select(0, places.flatten()).view_as(numbers)
+        errors = (numbers - at_levels(codes, prices.levels)).square_()
+        by_column = [part.sum(0, dtype=torch.float64) / self.share for part in (bits, errors, numbers.square())]
+        bits, errors, energies = by_column
+        beside = n * ROW_BITS + 8 * (FRAME_BYTES + TABLE_BYTES * len(kinds.unique()))
+        if frame.inverse is not None:
+            spread = (frame.squares.double() * n / d).sqrt() / delta  # of the integers of a basis vector
+            vectors = d * (spread.log2() + ENTROPY).clamp(0.2, 8)
+            gains = energies - errors - PRICE_OF_BIT * (bits + vectors)
+            width = width or max(1, int(gains.cumsum(0).argmax()) + 1)
+            beside += float(vectors[:width].sum())
+            errors[width:] = energies[width:]
+        kept = bits[:width]
+        n_bytes = (float(kept.sum()) + beside) / 8 * LANES + (len(kept) + LEVELS) * self.item
+        return Estimate(n_bytes, float(errors.sum()) * delta**2, width)
+
+    def encode(self, delta: float, like: Estimate | None = None) -> Coded:
+        """Encode all rows at a step size; the parameters are those of `estimate`.
+
+        The same delta gives the same bytes.
+        """
+        width = (like or self.estimate(delta)).width
+        frame = self.entries
+        if width is not None:
+            frame = Frame.of_axes(self.axes[:width], self.moment, len(self.matrix), delta)
+        prices = self._learn(frame, delta, self.usual, ROUNDS)[0]
+        codes, scales = self._integers(frame, prices, delta)
+        held = Codes(
+            codes,
+            self.steps.cpu(),
+            scales,
+            frame.columns.cpu(),
+            None if frame.basis is None else frame.basis.cpu(),
+            None if frame.vectors is None else frame.vectors.cpu(),
+        )
+        return Coded.of(held, frame.scales, prices.levels * delta)
+
+    def _integers(self, frame: Frame, prices: Prices, delta: float) -> tuple[Tensor, Tensor]:
+        """Return the codes of all rows, and the scales of the rows, on the CPU.
+
+        Both are written in place: many small tensors between large temporary ones would leave holes in the memory.
+        """
+        rows, width = len(self.matrix), len(frame.scales)
+        codes, scales = torch.empty(rows, width, dtype=torch.int8), torch.empty(rows, dtype=torch.int16)
+        for start, part in zip(range(0, rows, CHUNK), self.parts(), strict=True):
+            numbers, kinds, of_rows = self._in_steps(frame, part, delta)
+            feedback = frame.feedback
+            rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
+            codes = widened(codes, rounded)
+            codes[start : start + CHUNK], scales[start : start + CHUNK] = rounded, of_rows
+        return codes, scales
+
+    def _in_steps(self, frame: Frame, rows: Tensor, delta: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the coordinates of rows in steps, their classes, and the scales of the rows."""
+        numbers = frame.coordinates(rows) / delta
+        scales = scale_exponents((numbers.square() / torch.exp2(frame.columns.float() / 2)).mean(1))
+        return numbers, classes(frame.columns, scales), scales
+
+    def _learn(
+        self, frame: Frame, delta: float, prices: Prices, rounds: int = 1
+    ) -> tuple[Prices, Tensor, Tensor, Tensor]:
+        """Round the sample and learn from it; return prices, and the rounded numbers with their classes and codes.
+
+        Without error feedback, which changes the numbers but hardly their distribution.
+        """
+        numbers, kinds, _ = self._in_steps(frame, self.sample, delta)
+        for _ in range(rounds):
+            codes = prices.rounded(numbers, kinds)
+            prices = prices.learned(numbers, kinds, codes)
+        return prices, numbers, kinds, codes
+
+
+def step_exponents(row_weights: Tensor | None, rows: int) -> Tensor:
+    """Return the step of each row in quarter octaves, 0 for the largest weight: int16 (n,)."""
+    if row_weights is None:
+        return torch.zeros(rows, dtype=torch.int16)
+    shares = (row_weights.double().cpu() / float(row_weights.max())).clamp_min(LIGHTEST)
+    return (-2 * shares.log2()).round_().to(torch.int16)

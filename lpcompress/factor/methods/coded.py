@@ -1,0 +1,112 @@
+"""Codes as a codec would write them: integers with one step for everything, entropy coded."""
+
+from math import exp, log
+
+from scipy.optimize import brentq
+from torch import Tensor, float64
+
+from lpcompress.factor.allocation import Curve
+from lpcompress.factor.coded_encoder import Encoder, Estimate
+from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.whitening import Whitener
+from lpcompress.formats.coded import Coded
+
+MARGIN = 0.001  # of the budget, at which encodings aim
+ENCODINGS = 6  # at most, to meet a budget
+STEPS = [octave / 2 for octave in range(-20, 7)]  # of a curve, in octaves of the root mean square
+TOLERANCE = 5e-4  # of the logarithm of delta
+
+
+def coded(
+    matrix: Tensor,
+    budget: Budget,
+    settings: Settings,
+    whitener: Whitener | None = None,
+    row_weights: Tensor | None = None,
+) -> Coded:
+    """Round all coordinates in one step, scaled by the roots of the row weights, and code the integers by entropy.
+
+    Coordinates are taken in the principal axes of the weighted rows, or are the entries themselves, whichever costs
+    less. Codes are rounded to what is cheapest in squared error plus bits. The step that fills the budget is found by
+    bisection.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    budget : Budget
+        Everything stored is counted: tables, basis, scales and states of the coder.
+    settings : Settings
+        `seed` draws the rows on which prices are learned. `clusters` is not used.
+    whitener : Whitener, optional
+        Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
+    row_weights : Tensor of shape (n,), optional
+
+    Raises
+    ------
+    BudgetError
+        If not even zeros fit.
+
+    References
+    ----------
+    Gish and Pierce, "Asymptotically efficient quantizing", IEEE Transactions on Information Theory 14 (1968), for
+    uniform steps with entropy coding. Sullivan and Wiegand, "Rate-distortion optimization for video compression", IEEE
+    Signal Processing Magazine 15 (1998), for the rounding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> matrix = torch.randn(400, 32, generator=torch.Generator().manual_seed(0))
+    >>> codes = coded(matrix, Budget(n_bytes=8000, item=4), Settings())
+    >>> 7900 < codes.n_bytes <= 8000
+    True
+    """
+    encoder = Encoder(matrix, row_weights, whitener, settings.seed, budget.item)
+    margin, target, like, best, most, sizes = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0, []
+    for _ in range(ENCODINGS):
+        delta = delta_for(encoder, target, like)
+        like = encoder.estimate(delta, like)
+        found = encoder.encode(delta, like)
+        size = found.stream.numel() + found.n_parameters * budget.item
+        sizes.append(size)
+        if size <= budget.n_bytes and size > most:
+            best, most = found, size
+        if (1 - 2 * MARGIN) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
+            break
+        margin *= 2 if size > budget.n_bytes else 1
+        target = budget.n_bytes * (1 - margin) * like.n_bytes / size
+    if best is None:
+        raise budget.too_small(min(sizes))
+    return best
+
+
+def coded_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
+    """Return the loss of codes at many steps, from estimates."""
+    encoder = Encoder(matrix, None, whitener, settings.seed, budget.item)
+    energy = float((whitener(matrix) if whitener else matrix).square().sum(dtype=float64))
+    typical = float(encoder.entries.squares.mean().sqrt())
+    if not energy:
+        return Curve.through([(int(encoder.estimate(1.0).n_bytes), 0.0)])
+    found = [encoder.estimate(typical * 2**octaves) for octaves in STEPS]
+    return Curve.through((int(each.n_bytes), each.loss / energy) for each in found if each.loss <= energy)
+
+
+def delta_for(encoder: Encoder, n_bytes: float, like: Estimate | None = None) -> float:
+    """Return the delta at which `n_bytes` are estimated, or the nearest end of the range.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    n_bytes : float
+    like : Estimate, optional
+        As for `Encoder.estimate`.
+    """
+    low, high = encoder.range
+
+    def excess(exponent: float) -> float:
+        return log(encoder.estimate(exp(exponent), like).n_bytes / max(n_bytes, 1))
+
+    if excess(log(low)) <= 0:
+        return low
+    if excess(log(high)) >= 0:
+        return high
+    return exp(brentq(excess, log(low), log(high), xtol=TOLERANCE))

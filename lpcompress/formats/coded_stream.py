@@ -1,0 +1,284 @@
+"""The stream of a coded matrix: all its integers, entropy coded.
+
+The scale of a code is modelled as a row's times a column's, in quarter octaves. Their product, in half octaves, is the
+code's class, and every class has one table of frequencies: codes of a class are assumed to be independent.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpcompress.formats.coded_tables import OUTSIDE, SYMBOLS, frequencies_of, restore, store
+from lpcompress.formats.rans import LONGEST, TOTAL, Array, Decoder, damaged, encode
+
+CLASSES = 64  # class k: standard deviation 2^((k - UNIT) / 2)
+UNIT = 10
+STEPS, ROWS, COLUMNS = range(CLASSES, CLASSES + 3)  # tables of differences between neighbours
+UNIFORM = CLASSES + 2  # table UNIFORM + b: b bits, all equally likely
+STORED_TABLES, TABLES = CLASSES + 3, CLASSES + 11
+MOST_STEPS = 63
+FARTHEST = 127  # values beyond are outside the tables; symbol = value + FARTHEST
+KEPT_OCTAVES = 3  # a class has a table for its leading bits, down to an eighth of the standard deviation at most
+SHIFTS = np.zeros(TABLES, np.int64)  # bits below those, which are all but uniform
+SHIFTS[:CLASSES] = np.maximum((np.arange(CLASSES) - UNIT) // 2 - KEPT_OCTAVES + 1, 0)
+
+HEADER = struct.Struct("<BI")  # version, lanes
+VERSION = 1
+CHECKSUM = struct.Struct("<I")
+BYTES_PER_LANE = 750  # of the stream: a state takes three bytes more than it holds, 0.4 % of this
+MOST_LANES = 1 << 14
+PART = 1 << 17  # values coded at a time, so that what is made of them fits in the cache
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What a stream holds.
+
+    Attributes
+    ----------
+    codes : int8, int16 or int32 Tensor of shape (n, width)
+    steps : int16 Tensor of shape (n,)
+        Step of each row in quarter octaves: row i is multiplied by 2^(steps[i] / 4). -63 to 63, so that float16 holds
+        it.
+    rows, columns : int16 Tensor of shape (n,) and of shape (width,)
+        Scales, for the classes only: codes are of the order of 2^((rows[i] + columns[j]) / 4 - UNIT / 2).
+    basis : int8 Tensor of shape (width, d) or None
+    vectors : int16 Tensor of shape (width,) or None
+        Scales of the basis vectors, as `rows`.
+    """
+
+    codes: Tensor
+    steps: Tensor
+    rows: Tensor
+    columns: Tensor
+    basis: Tensor | None = None
+    vectors: Tensor | None = None
+
+
+def classes(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the class of each code: uint8 of shape (width, n), columns first, as they are coded.
+
+    Examples
+    --------
+    >>> classes(torch.tensor([20, 24, 300]), torch.tensor([0, -8]))
+    tensor([[10, 12, 63],
+            [ 6,  8, 63]], dtype=torch.uint8)
+    """
+    found = torch.empty(len(columns), len(rows), dtype=torch.uint8, device=rows.device)
+    rows = rows.to(torch.int16)
+    for some, part in zip(_parts(found), columns.to(torch.int16).split(_length(found)), strict=True):
+        some.copy_((rows + part.unsqueeze(1)).bitwise_right_shift_(1).clamp_(0, CLASSES - 1))
+    return found
+
+
+def scale_exponents(squares: Tensor) -> Tensor:
+    """Return `Codes.rows` of mean squared codes, int16.
+
+    Examples
+    --------
+    >>> scale_exponents(torch.tensor([1.0, 4.0, 0.0]))
+    tensor([20, 24,  0], dtype=torch.int16)
+    """
+    return (2 * squares.double().clamp_min(1e-9).log2() + 2 * UNIT).round_().clamp_(0, 255).to(torch.int16)
+
+
+def pack(held: Codes) -> Tensor:
+    """Return the stream, uint8 (bytes,).
+
+    Examples
+    --------
+    >>> zeros = torch.zeros(4, dtype=torch.int16)
+    >>> held = Codes(torch.tensor([[3, -1], [0, 2000], [0, 1], [5, -7]], dtype=torch.int16), zeros, zeros, zeros[:2])
+    >>> unpack(pack(held), 4, 2).codes.tolist()
+    [[3, -1], [0, 2000], [0, 1], [5, -7]]
+    """
+    sections: list[tuple[Array, Array]] = []
+    _put_exponents(sections, held.steps, STEPS)
+    _put_exponents(sections, held.rows, ROWS)
+    _put_exponents(sections, held.columns, COLUMNS)
+    if held.basis is not None and held.vectors is not None:
+        _put_exponents(sections, held.vectors, COLUMNS)
+        _put(sections, held.basis, classes(held.vectors, torch.zeros(held.basis.shape[1])).T)
+    _put(sections, held.codes.T, classes(held.rows, held.columns))
+    counts = np.zeros((TABLES, SYMBOLS), np.int64)
+    for of, symbols in sections:
+        counts += np.bincount(of * np.int64(SYMBOLS) + symbols, minlength=counts.size).reshape(counts.shape)
+    frequencies = _with_uniform(np.zeros((TABLES, SYMBOLS), np.int64))
+    for table in np.flatnonzero(counts[:STORED_TABLES].any(1)):
+        frequencies[table] = frequencies_of(counts[table])
+    n_bytes = (counts * -np.log2(np.maximum(frequencies, 1) / TOTAL)).sum() / 8
+    least = max(len(symbols) for _, symbols in sections) // LONGEST + 1
+    lanes = min(max(int(n_bytes) // BYTES_PER_LANE, least), max(MOST_LANES, least))
+    states, words = encode(sections, frequencies, lanes)
+    body = bytearray(HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES]))
+    body += states.astype("<u4", copy=False).data
+    body += words.astype("<u2", copy=False).data
+    body += CHECKSUM.pack(zlib.crc32(body))
+    return torch.frombuffer(body, dtype=torch.uint8)
+
+
+def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) -> Codes:
+    """Decode a stream; everything in it is checked.
+
+    Parameters
+    ----------
+    stream : uint8 Tensor of shape (bytes,)
+    rows, width : int
+        Shape of the codes.
+    columns : int, optional
+        Length of the basis vectors, if there is a basis.
+
+    Raises
+    ------
+    CheckpointError
+        If `pack` cannot have written the stream, for these shapes.
+    """
+    decoder = _opened(stream.cpu().numpy().tobytes())
+    steps = _exponents(decoder, rows, STEPS, -MOST_STEPS, 2 * MOST_STEPS)
+    scales = _exponents(decoder, rows, ROWS, 0)
+    of_columns = _exponents(decoder, width, COLUMNS, -128)
+    basis = vectors = None
+    if columns is not None:
+        vectors = _exponents(decoder, width, COLUMNS, 0)
+        values = _get(decoder, classes(vectors, torch.zeros(columns)).T)
+        if values.dtype != torch.int8:
+            raise damaged("its basis is out of range")
+        basis = values
+    codes = _get(decoder, classes(scales, of_columns)).T.contiguous()
+    decoder.finish()
+    return Codes(codes, steps, scales, of_columns, basis, vectors)
+
+
+def _opened(stream: bytes) -> Decoder:
+    """Check the frame of a stream and return the decoder of its sections."""
+    body, checksum = stream[: -CHECKSUM.size], stream[-CHECKSUM.size :]
+    if len(body) <= HEADER.size or CHECKSUM.unpack(checksum)[0] != zlib.crc32(body):
+        raise damaged("its checksum is wrong")
+    version, lanes = HEADER.unpack_from(body)
+    if version != VERSION:
+        raise damaged(f"its version is {version}, not {VERSION}")
+    frequencies, taken = restore(body[HEADER.size :], STORED_TABLES)
+    numbers = body[HEADER.size + taken :]
+    split = 4 * lanes
+    if len(numbers) < split or (len(numbers) - split) % 2:
+        raise damaged("its length is wrong")
+    states, words = np.frombuffer(numbers[:split], "<u4"), np.frombuffer(numbers[split:], "<u2")
+    unstored = np.zeros((TABLES - STORED_TABLES, SYMBOLS), np.int64)
+    return Decoder(states, words, _with_uniform(np.concatenate([frequencies, unstored])))
+
+
+def _with_uniform(frequencies: Array) -> Array:
+    """Fill in the tables of 1 to 8 equally likely bits, in place."""
+    for bits in range(1, 9):
+        frequencies[UNIFORM + bits, : 1 << bits] = TOTAL >> bits
+    return frequencies
+
+
+def _put_exponents(sections: list[tuple[Array, Array]], exponents: Tensor, table: int) -> None:
+    """Append a section of differences between neighbours."""
+    differences = torch.diff(exponents.int(), prepend=exponents.new_zeros(1, dtype=torch.int32))
+    _put(sections, differences, torch.full(differences.shape, table, dtype=torch.uint8))
+
+
+def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int = 255) -> Tensor:
+    """Return the next section, whose differences are in a table: int16 (length,), from `least` to `least` + `most`."""
+    exponents = _get(decoder, torch.full((length,), table, dtype=torch.uint8)).long().cumsum(0)
+    if length and not least <= int(exponents.min()) <= int(exponents.max()) <= least + most:
+        raise damaged("its scales are out of range")
+    return exponents.to(torch.int16)
+
+
+def _put(sections: list[tuple[Array, Array]], values: Tensor, tables: Tensor) -> None:
+    """Append the sections of some values, a `PART` at a time; the first dimension is the outer one."""
+    symbols = np.empty(values.numel(), np.uint8)  # at once: small pieces would leave holes in the memory
+    for some, of in zip(_parts(values), _parts(tables), strict=True):
+        held, symbols = symbols[: some.numel()], symbols[some.numel() :]
+        _put_part(sections, some.contiguous().numpy().ravel(), of.contiguous().numpy().ravel(), held)
+
+
+def _get(decoder: Decoder, tables: Tensor) -> Tensor:
+    """Return the values that `_put` wrote, in the smallest type that holds them and the shape of `tables`."""
+    values, start = torch.empty(tables.numel(), dtype=torch.int8), 0
+    for of in _parts(tables):
+        part = torch.from_numpy(_get_part(decoder, of.contiguous().numpy().ravel()))
+        values = widened(values, part)
+        values[start : start + len(part)] = part
+        start += len(part)
+    return values.view(tables.shape)
+
+
+def widened(codes: Tensor, values: Tensor) -> Tensor:
+    """Return integer `codes` in int8, int16 or int32: their own type, or a longer one that also holds `values`.
+
+    Raises
+    ------
+    CheckpointError
+        If not even int32 holds them.
+    """
+    low, high = (int(each) for each in torch.aminmax(values)) if values.numel() else (0, 0)
+    for dtype in (torch.int8, torch.int16, torch.int32):
+        if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
+            return codes.to(torch.promote_types(codes.dtype, dtype))
+    raise damaged("a code is out of range")
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Split a tensor along its first dimension into parts of about `PART` numbers."""
+    return tensor.split(_length(tensor))
+
+
+def _length(tensor: Tensor) -> int:
+    """Return the length of such a part."""
+    return max(1, PART // max(1, prod(tensor.shape[1:])))
+
+
+def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array, symbols: Array) -> None:
+    """Append the sections of one part: leading bits (their `symbols` are written), lower bits, values outside."""
+    shifts = SHIFTS.take(of)
+    large = shifts.nonzero()[0]
+    shifts = shifts[large]
+    leading = numbers.astype(np.int32)
+    lower = leading[large] + (1 << shifts >> 1)  # int64
+    leading[large] = lower >> shifts
+    lower -= leading[large].astype(np.int64) << shifts
+    outside = ((leading > FARTHEST) | (leading < -FARTHEST)).nonzero()[0]
+    symbols[:] = (leading + FARTHEST).astype(np.uint8)
+    symbols[outside] = OUTSIDE
+    sections.append((of, symbols))
+    for bits, plane in _planes(shifts):
+        some = bits > 0
+        sections.append(((UNIFORM + bits[some]).astype(np.uint8), (lower[some] >> plane & 0xFF).astype(np.uint8)))
+    if len(outside):
+        exact = leading[outside].astype("<i4").view(np.uint8)
+        sections.append((np.full(len(exact), UNIFORM + 8, np.uint8), exact))
+
+
+def _get_part(decoder: Decoder, of: Array) -> Array:
+    """Return the values of one part, int8 or int64."""
+    symbols = decoder.read(of)
+    shifts = SHIFTS.take(of) if SHIFTS.take(int(of.max(initial=0))) else np.zeros(0, np.int64)
+    large = shifts.nonzero()[0]
+    shifts = shifts[large]
+    outside = (symbols == OUTSIDE).nonzero()[0]
+    values: Any = (symbols - np.uint8(FARTHEST)).view(np.int8)
+    if len(large) or len(outside):
+        values = values.astype(np.int64)
+        lower = -(1 << shifts >> 1)
+        for bits, plane in _planes(shifts):
+            some = bits > 0
+            lower[some] += decoder.read((UNIFORM + bits[some]).astype(np.uint8)).astype(np.int64) << plane
+        if len(outside):
+            values[outside] = decoder.read(np.full(4 * len(outside), UNIFORM + 8, np.uint8)).view("<i4")
+        values[large] = (values[large] << shifts) + lower
+    return values
+
+
+def _planes(shifts: Array) -> list[tuple[Array, int]]:
+    """Return how many of each value's lower bits are in each plane of 8, and where the plane begins."""
+    return [(np.clip(shifts - plane, 0, 8), plane) for plane in range(0, int(shifts.max(initial=0)), 8)]

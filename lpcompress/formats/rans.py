@@ -1,0 +1,144 @@
+"""Entropy coder: range variant of asymmetric numeral systems (rANS), vectorised over many interleaved states.
+
+Symbol t of a section is coded by state t mod lanes, so that one step of NumPy codes `lanes` symbols. All states share
+one sequence of 16-bit words. Only integers are used, so the bytes are the same on every platform.
+
+References
+----------
+Duda, "Asymmetric numeral systems", arXiv:1311.2540. Giesen, "Interleaved entropy coders", arXiv:1402.3392.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpcompress.errors import CheckpointError
+
+PRECISION = 12  # bits of a frequency
+TOTAL = 1 << PRECISION
+LEAST = 1 << 14  # states are in [LEAST, LEAST << WORD), and so below 2^30
+WORD = 16
+STATE_BYTES = 4
+LONGEST = 1 << 15  # steps of a section: bounds the time that a hostile stream can take
+
+Array = NDArray[Any]
+
+
+def encode(sections: Sequence[tuple[Array, Array]], frequencies: Array, lanes: int) -> tuple[Array, Array]:
+    """Encode sections of symbols.
+
+    Parameters
+    ----------
+    sections : sequence of (tables, symbols)
+        Integer arrays of equal length: the table of each symbol, and the symbol.
+    frequencies : integer array of shape (tables, symbols)
+        Rows sum to `TOTAL`; a symbol that occurs has at least 1.
+    lanes : int
+        Number of states.
+
+    Returns
+    -------
+    states : uint32 array of shape (lanes,)
+    words : uint16 array
+        What `Decoder` reads.
+
+    Examples
+    --------
+    >>> zeros = np.zeros(80, np.uint8)
+    >>> states, words = encode([(zeros, zeros)], np.array([[1024, 3072]]), lanes=2)
+    >>> len(words) * 16  # 80 symbols of 2 bits
+    160
+    """
+    size = frequencies.shape[1]
+    starts = (frequencies.cumsum(1) - frequencies).astype(np.uint32).ravel()
+    counts = frequencies.astype(np.uint32).ravel()
+    states = np.full(lanes, LEAST, np.uint32)
+    written = [np.empty(0, np.uint16)]
+    for tables, symbols in reversed(sections):
+        for begin in reversed(range(0, len(symbols), lanes)):
+            places = tables[begin : begin + lanes] * np.int64(size) + symbols[begin : begin + lanes]
+            f, x = counts.take(places), states[: len(places)]
+            full = np.flatnonzero(x >= f << np.uint32(WORD + 2))
+            if len(full):
+                written.append(x[full].astype(np.uint16))
+                x[full] >>= np.uint32(WORD)
+            quotients = x // f
+            x += quotients * (np.uint32(TOTAL) - f)  # TOTAL times the quotient, plus the remainder
+            x += starts.take(places)
+    return states, np.concatenate(written[::-1])
+
+
+class Decoder:
+    """Reads back what `encode` wrote, section by section.
+
+    Parameters
+    ----------
+    states : uint32 array of shape (lanes,)
+    words : uint16 array
+    frequencies : integer array of shape (tables, symbols)
+        Rows sum to `TOTAL`, or to zero for a table that is not used. At most 256 symbols.
+
+    Raises
+    ------
+    CheckpointError
+        If a state is not one that `encode` returns. `read` and `finish` also raise it.
+
+    Examples
+    --------
+    >>> section, frequencies = (np.zeros(3, np.uint8), np.array([0, 1, 0], np.uint8)), np.array([[3072, 1024]])
+    >>> decoder = Decoder(*encode([section], frequencies, lanes=2), frequencies)
+    >>> decoder.read(np.zeros(3, np.uint8))
+    array([0, 1, 0], dtype=uint8)
+    >>> decoder.finish()
+    """
+
+    def __init__(self, states: Array, words: Array, frequencies: Array) -> None:
+        if not len(states) or not ((states >= LEAST) & (states < LEAST << WORD)).all():
+            raise damaged("its states are out of range")
+        self._states, self._words, self._next = states.astype(np.uint32), words.astype(np.uint32), 0
+        self._known = frequencies.sum(1) == TOTAL
+        used = frequencies[self._known]
+        counts, starts = used.ravel(), (used.cumsum(1) - used).ravel()
+        # by slot, of which each table has TOTAL: its symbol, and its frequency beside its place within the symbol
+        self._symbols = np.tile(np.arange(frequencies.shape[1], dtype=np.uint8), len(used)).repeat(counts)
+        places = np.tile(np.arange(TOTAL, dtype=np.uint32), len(used)) - starts.astype(np.uint32).repeat(counts)
+        self._jumps = (counts << WORD).astype(np.uint32).repeat(counts) | places
+        self._first = (self._known.cumsum() - 1) << PRECISION  # slot of each table
+
+    def read(self, tables: Array) -> Array:
+        """Return the symbols of the next section, uint8 (symbols,), given the table of each."""
+        lanes = len(self._states)
+        if len(tables) > lanes * LONGEST:
+            raise damaged("it has too few states")
+        if not self._known[np.bincount(tables, minlength=1).nonzero()[0]].all():
+            raise damaged("a frequency table is missing")
+        out = np.empty(len(tables), np.uint8)
+        for begin in range(0, len(tables), lanes):
+            slots = self._first.take(tables[begin : begin + lanes])
+            x = self._states[: len(slots)]
+            slots += x & np.uint32(TOTAL - 1)
+            self._symbols.take(slots, out=out[begin : begin + lanes], mode="clip")
+            jumps = self._jumps.take(slots)
+            x >>= np.uint32(PRECISION)
+            x *= jumps >> np.uint32(WORD)
+            x += jumps & np.uint32(0xFFFF)
+            empty = np.flatnonzero(x < LEAST)
+            if len(empty):
+                read = self._words[self._next : self._next + len(empty)]
+                if len(read) < len(empty):
+                    raise damaged("it ends too early")
+                self._next += len(empty)
+                x[empty] = x[empty] << np.uint32(WORD) | read
+        return out
+
+    def finish(self) -> None:
+        """Raise CheckpointError unless everything was read and the states are back at their start."""
+        if self._next != len(self._words) or not (self._states == LEAST).all():
+            raise damaged("it does not end where it should")
+
+
+def damaged(what: str) -> CheckpointError:
+    """Return the error for a stream that `encode` cannot have written."""
+    return CheckpointError(f"the coded stream is damaged: {what}. Copy the checkpoint again, or compress again.")

