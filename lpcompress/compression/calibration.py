@@ -151,7 +151,8 @@ def calibrate(
             module.training = training
     floor = max(found.sensitivities.values(), default=0.0) * MIN_SENSITIVITY or 1.0
     sensitivity = {layer: max(value, floor) for layer, value in found.sensitivities.items()}
-    return Calibration(name, len(encoded), _digest(encoded), counts, found.moments, sensitivity, found.slopes)
+    count = sum(len(each["input_ids"]) for each in encoded)
+    return Calibration(name, count, _digest(encoded), counts, found.moments, sensitivity, found.slopes)
 
 
 def refuse_no_tokenizer(tokenizer: Any | None) -> None:

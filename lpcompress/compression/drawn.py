@@ -16,11 +16,12 @@ from lpcompress.errors import LpCompressError
 
 TEXTS = 256
 TOKENS = 40  # in a text, special tokens included
+BATCH = 32  # texts in one input of the model
 FILLER = "a "  # encoded to see where special tokens stand; every vocabulary has it
 
 
 def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = TEXTS) -> list[BatchEncoding]:
-    """Draw model inputs, one text each; every second one is a pair where the tokenizer distinguishes pairs.
+    """Draw model inputs of `BATCH` texts each, without padding; those in every second input are pairs.
 
     Parameters
     ----------
@@ -46,12 +47,13 @@ def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = T
     generator = torch.Generator().manual_seed(seed)
     kinds = [_frame(tokenizer, pair=False), _frame(tokenizer, pair=True)]
     drawn = []
-    for number in range(texts):
-        frame, special = kinds[number % 2]
-        count = int((~special).sum())
-        ids = frame["input_ids"].clone()
-        ids[~special] = torch.multinomial(shares, count, replacement=True, generator=generator)
-        drawn.append(BatchEncoding({**frame, "input_ids": ids}))
+    for start in range(0, texts, BATCH):
+        frame, special = kinds[start // BATCH % 2]
+        count = min(BATCH, texts - start)
+        wide = {key: tensor.expand(count, -1) for key, tensor in frame.items()}
+        ids, places = wide["input_ids"].clone(), (~special).expand(count, -1)
+        ids[places] = torch.multinomial(shares, int(places.sum()), replacement=True, generator=generator)
+        drawn.append(BatchEncoding({**wide, "input_ids": ids}))
     return drawn
 
 

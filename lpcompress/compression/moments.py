@@ -64,7 +64,7 @@ def statistics_of(
     layers : mapping of str to Layer
         Plain layers of the model, by name. Layers that do not run are left out of the results.
     encoded : sequence of mapping
-        Model inputs, one text each, so that no text is padded.
+        Model inputs: one text each, or several of equal length, so that no text is padded.
     seed : int
         Seed of the random signs.
     sensitivities : bool
@@ -124,7 +124,7 @@ def statistics_of(
         return Statistics(moments, {}, {})
     spread = torch.cat(outputs)
     variance = float((spread - spread.mean(dim=0)).square().sum(dim=1).mean()) or 1.0
-    scale = 1 / len(encoded) / variance
+    scale = 1 / len(spread) / variance
     return Statistics(
         moments,
         {name: total * scale for name, total in changes.items()},
