@@ -113,13 +113,14 @@ class Coded(Factorization):
 
 
 def at_levels(codes: Tensor, levels: Tensor) -> Tensor:
-    """Return what integer codes stand for, in the dtype of `levels`.
+    """Return what integer codes stand for, in the dtype of `levels` or float32, whichever is longer.
 
     Examples
     --------
     >>> at_levels(torch.tensor([0, 1, -2, 5]), torch.tensor([1.0, 0.25, -0.125]))
     tensor([ 0.0000,  1.1250, -2.0000,  5.0000])
     """
+    levels = levels.to(torch.promote_types(levels.dtype, torch.float32))
     numbers = codes.to(levels.dtype)
     return numbers * levels[0] + numbers.clamp(-1, 1) * levels[1] + numbers.clamp(-2, 2) * levels[2]
 
@@ -130,9 +131,13 @@ def step_sizes(steps: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def multiplied_out(codes: Tensor, steps: Tensor, levels: Tensor, scales: Tensor, basis: Tensor | None) -> Tensor:
-    """Return the rows (m, d) that codes (m, width) and steps (m,) stand for; see `Coded`."""
-    coordinates = at_levels(codes, levels) * step_sizes(steps, levels.dtype).unsqueeze(1)
-    return coordinates * scales if basis is None else coordinates @ (basis * scales.unsqueeze(1))
+    """Return the rows (m, d) that codes (m, width) and steps (m,) stand for; see `Coded`.
+
+    Computed in float32 or better, returned in the dtype of `scales`.
+    """
+    coordinates = at_levels(codes, levels)
+    coordinates = coordinates * step_sizes(steps, coordinates.dtype).unsqueeze(1) * scales
+    return (coordinates if basis is None else coordinates @ basis.to(coordinates.dtype)).to(scales.dtype)
 
 
 class CodedMatrix(FactoredMatrix):
@@ -154,6 +159,8 @@ class CodedMatrix(FactoredMatrix):
 
     def allocate(self, rows: int, columns: int, *, width: int | None, stream: int, **where: Any) -> None:
         """Register scales, levels and stream, all zeros."""
+        if width is not None and width > columns:
+            raise CheckpointError(f"'width' must be at most {columns}, the number of columns. Got {width}.")
         self.weight = nn.Parameter(torch.zeros(columns if width is None else width, **where))
         self.levels = nn.Parameter(torch.zeros(LEVELS, **where))
         self.register_buffer("stream", torch.zeros(stream, dtype=torch.uint8, device=where.get("device")))
@@ -232,7 +239,7 @@ class CodedMatrix(FactoredMatrix):
             coordinates = coordinates * self.weight
 
         def part(codes: Tensor, coordinates: Tensor) -> Tensor:
-            return functional.linear(coordinates, at_levels(codes, self.levels))
+            return functional.linear(coordinates, at_levels(codes, self.levels).to(coordinates.dtype))
 
         # recomputed, so that the levels are not kept for the backward pass
         parts = [recomputed(part, some, coordinates) for some in codes.split(DECODED)]
