@@ -1,9 +1,10 @@
 """Coded: integers times a step per row and per coordinate, entropy coded on disk."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log2
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -169,20 +170,30 @@ class CodedMatrix(FactoredMatrix):
 
     def forget(self) -> None:
         """Drop the decoded integers: they are decoded again when needed."""
-        for name in ("codes", "steps", "basis"):
-            self.register_buffer(name, None, persistent=False)
+        self.codes = self.steps = self.basis = None
 
     def remember(self, held: Codes) -> None:
-        """Keep decoded integers in memory."""
+        """Keep decoded integers in memory; they are no buffers, because loaders would look for them."""
         device = self.weight.device
         self.codes, self.steps = held.codes.to(device), held.steps.to(device)
         self.basis = None if held.basis is None else held.basis.to(device)
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return codes, steps and basis, decoded if they are not in memory."""
-        if self.codes is None or self.steps is None:
-            self.remember(self.stored().decoded)
-        return self.codes, self.steps, self.basis  # type: ignore[return-value]
+        """Return codes, steps and basis, decoded if they are not in memory; a layer kept on disk does not keep them."""
+        if self.codes is not None and self.steps is not None:
+            return self.codes, self.steps, self.basis
+        held = self.stored().decoded
+        if not getattr(getattr(self, "_hf_hook", None), "offload", False):
+            self.remember(held)
+        device = self.weight.device
+        return held.codes.to(device), held.steps.to(device), None if held.basis is None else held.basis.to(device)
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(change, recurse)
+        for name in ("codes", "steps", "basis"):  # move with the layer
+            if getattr(self, name) is not None:
+                setattr(self, name, change(getattr(self, name)))
+        return self
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
