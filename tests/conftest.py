@@ -100,7 +100,7 @@ def random_coded(rows, columns, generator, width=None):
     held = Codes(
         codes, steps, scales, torch.zeros(width).short(), basis, scale_exponents(basis.float().square().mean(1))
     )
-    return Coded.of(held, torch.full((width,), 0.02), torch.tensor([0.1, -0.01, 0.005]))
+    return Coded.of(held, torch.full((width,), 0.02), torch.tensor([0.05, -0.005, 0.0025]))
 
 
 def random_coded_entries(rows, columns, generator):

@@ -102,7 +102,7 @@ def assign(
     removed = DEFAULT_RATIO if plan.ratio is None else plan.ratio
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)
-    power = exponent_for(removed) if plan.exponent is None else plan.exponent
+    power = exponent_for(removed, plan.method) if plan.exponent is None else plan.exponent
     if text is not None and plan.p != 2:
         raise PlanError(f"calibration is for p = 2, because it changes the norm of the fit. Got p = {plan.p:g}.")
 

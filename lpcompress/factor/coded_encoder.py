@@ -12,7 +12,7 @@ from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, PRICED, Pric
 from lpcompress.factor.linalg import fix_signs
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import LEVELS, Coded, at_levels
-from lpcompress.formats.coded_stream import Codes, classes, scale_exponents, widened
+from lpcompress.formats.coded_stream import Codes, classes, widened
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
@@ -91,6 +91,7 @@ class Encoder:
         self.share = len(chosen) / rows
         self.sample = self.scaled(chosen.to(device))
         self.feedback = Feedback.of(whitener, device) if whitener else None
+        self.chunk = rows if whitener else CHUNK  # with feedback, a step takes as long for a few rows as for all
         squares = torch.stack([part.square().sum(0, dtype=torch.float64) for part in self.parts()]).sum(0)
         self.entries = Frame.of_entries((squares / rows).float(), self.feedback)
 
@@ -99,9 +100,9 @@ class Encoder:
         return self.matrix[rows] * torch.exp2(self.steps[rows].float() / -4).unsqueeze(1)
 
     def parts(self) -> Iterator[Tensor]:
-        """Yield all rows, scaled, `CHUNK` at a time."""
-        for start in range(0, len(self.matrix), CHUNK):
-            yield self.scaled(slice(start, start + CHUNK))
+        """Yield all rows, scaled, `chunk` at a time."""
+        for start in range(0, len(self.matrix), self.chunk):
+            yield self.scaled(slice(start, start + self.chunk))
 
     @cached_property
     def moment(self) -> Tensor:
@@ -121,7 +122,8 @@ class Encoder:
     def turned(self) -> Frame:
         """The frame of the principal axes before they are rounded."""
         squares = ((self.axes @ self.moment) * self.axes).sum(1) / len(self.matrix)
-        return Frame(torch.ones_like(squares).float(), squares.float(), inverse=self.axes.T.float().contiguous())
+        squares = squares.float()
+        return Frame(torch.ones_like(squares), squares, squares, inverse=self.axes.T.float().contiguous())
 
     @cached_property
     def range(self) -> tuple[float, float]:
@@ -162,7 +164,7 @@ class Encoder:
         return min((self._estimate(frame, delta) for frame in frames), key=lambda found: found.cost(delta))
 
     def _estimate(self, frame: Frame, delta: float, width: int | None = None) -> Estimate:
-        prices, numbers, kinds, codes = self._learn(frame, delta, self.usual)
+        prices, numbers, kinds, codes = self._learn(frame.at(delta, self.usual), delta, self.usual)
         n, d = self.matrix.shape
         places = kinds.int().mul_(PRICED).add_(codes.abs().clamp_max(PRICED - 1))
         bits = prices.bits.flatten().index_select(0, places.flatten()).view_as(numbers)
@@ -187,7 +189,7 @@ class Encoder:
         The same delta gives the same bytes.
         """
         width = (like or self.estimate(delta)).width
-        frame = self.entries
+        frame = self.entries.at(delta, self.usual)
         if width is not None:
             frame = Frame.of_axes(self.axes[:width], self.moment, len(self.matrix), delta)
         prices = self._learn(frame, delta, self.usual, ROUNDS)[0]
@@ -209,18 +211,18 @@ class Encoder:
         """
         rows, width = len(self.matrix), len(frame.scales)
         codes, scales = torch.empty(rows, width, dtype=torch.int8), torch.empty(rows, dtype=torch.int16)
-        for start, part in zip(range(0, rows, CHUNK), self.parts(), strict=True):
+        for start, part in zip(range(0, rows, self.chunk), self.parts(), strict=True):
             numbers, kinds, of_rows = self._in_steps(frame, part, delta)
             feedback = frame.feedback
             rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
             codes = widened(codes, rounded)
-            codes[start : start + CHUNK], scales[start : start + CHUNK] = rounded, of_rows
+            codes[start : start + self.chunk], scales[start : start + self.chunk] = rounded, of_rows
         return codes, scales
 
     def _in_steps(self, frame: Frame, rows: Tensor, delta: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the coordinates of rows in steps, their classes, and the scales of the rows."""
         numbers = frame.coordinates(rows) / delta
-        scales = scale_exponents((numbers.square() / torch.exp2(frame.columns.float() / 2)).mean(1))
+        scales = frame.rows(numbers)
         return numbers, classes(frame.columns, scales), scales
 
     def _learn(
@@ -228,9 +230,11 @@ class Encoder:
     ) -> tuple[Prices, Tensor, Tensor, Tensor]:
         """Round the sample and learn from it; return prices, and the rounded numbers with their classes and codes.
 
-        Without error feedback, which changes the numbers but hardly their distribution.
+        Error feedback is not run: numbers are multiplied to be as large as with it.
         """
         numbers, kinds, _ = self._in_steps(frame, self.sample, delta)
+        if frame.feedback is not None:
+            numbers = numbers * (frame.spread / frame.squares.clamp_min(torch.finfo(numbers.dtype).tiny)).sqrt()
         for _ in range(rounds):
             codes = prices.rounded(numbers, kinds)
             prices = prices.learned(numbers, kinds, codes)

@@ -1,7 +1,8 @@
 """Frames: the coordinates in which the rows of a matrix are rounded, with one step for all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from lpcompress.factor.coded_rounding import Prices
 from lpcompress.factor.compensation import BLOCK
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import at_levels
-from lpcompress.formats.coded_stream import scale_exponents
+from lpcompress.formats.coded_stream import CLASSES, UNIT, scale_exponents
 
 LARGEST = 127  # of a basis vector's integers
 
@@ -45,6 +46,20 @@ class Feedback:
         root = torch.linalg.qr(whitener.root[order].T, mode="r").R.T
         root = root * root.diagonal().sign()  # signs of columns are free
         return cls(order.to(device), root.to(device, torch.float32))
+
+    def spread(self, squares: Tensor, delta: float, prices: Prices) -> Tensor:
+        """Return the mean squares of what is rounded, (d,), given those of the coordinates; both by column.
+
+        Errors of coordinates are taken to be uncorrelated, and as large as those of Gaussian numbers.
+        """
+        back = (self.root / self.root.diagonal().unsqueeze(1)).square().T.contiguous().double().cpu().numpy()
+        found = (squares[self.order].double() / delta**2).cpu().numpy()
+        known = prices.distortions.double().cpu().numpy()
+        errors = np.zeros_like(found)
+        for k in reversed(range(len(found))):
+            found[k] += back[k, k + 1 :] @ errors[k + 1 :]
+            errors[k] = found[k] * np.interp(np.log2(max(found[k], 1e-30)) + UNIT, np.arange(CLASSES), known)
+        return (torch.from_numpy(found)[self.order.argsort().cpu()] * delta**2).to(squares)
 
     def rounded(self, numbers: Tensor, classes: Tensor, prices: Prices) -> Tensor:
         """Round coordinates in turn, each after the errors of those before it were added to it.
@@ -85,6 +100,8 @@ class Frame:
         Row = sum over j of coordinate_j scales_j b_j, where b_j is a vector of the basis or a unit vector.
     squares : Tensor of shape (width,)
         Mean squared coordinates over all rows.
+    spread : Tensor of shape (width,)
+        Mean squares of the numbers that are rounded: the same, without error feedback.
     basis : int8 Tensor of shape (width, d) or None
     inverse : Tensor of shape (d, width) or None
         Coordinates = row @ inverse, by least squares.
@@ -93,6 +110,7 @@ class Frame:
 
     scales: Tensor
     squares: Tensor
+    spread: Tensor
     basis: Tensor | None = None
     inverse: Tensor | None = None
     feedback: Feedback | None = None
@@ -103,7 +121,8 @@ class Frame:
         scales = torch.ones_like(squares)
         if feedback is not None:
             scales[feedback.order] = 1 / feedback.root.diagonal()
-        return cls(scales, squares / scales.square(), feedback=feedback)
+        squares = squares / scales.square()
+        return cls(scales, squares, squares, feedback=feedback)
 
     @classmethod
     def of_axes(cls, axes: Tensor, moment: Tensor, rows: int, delta: float) -> "Frame":
@@ -129,12 +148,24 @@ class Frame:
         vectors = basis * scales.unsqueeze(1)
         inverse = torch.linalg.solve(vectors @ vectors.T, vectors).T
         squares = ((inverse.T @ moment) * inverse.T).sum(1) / rows
-        return cls(scales.float(), squares.float(), basis.to(torch.int8), inverse.float().contiguous())
+        squares = squares.float()
+        return cls(scales.float(), squares, squares, basis.to(torch.int8), inverse.float().contiguous())
+
+    def at(self, delta: float, prices: Prices) -> "Frame":
+        """Return the frame with the `spread` at a step size."""
+        if self.feedback is None:
+            return self
+        return replace(self, spread=self.feedback.spread(self.squares, delta, prices))
+
+    def rows(self, numbers: Tensor) -> Tensor:
+        """Return the scales of rows for their classes, given their coordinates in steps: (m,)."""
+        typical = self.squares.clamp_min(torch.finfo(numbers.dtype).tiny) / self.spread.mean()
+        return scale_exponents((numbers.square() / typical).mean(1))
 
     @property
     def columns(self) -> Tensor:
         """Scales of the columns for their classes; see `formats.coded_stream.Codes`."""
-        relative = self.squares.double() / self.squares.double().mean().clamp_min(1e-300)
+        relative = self.spread.double() / self.spread.double().mean().clamp_min(1e-300)
         return (2 * relative.clamp_min(1e-9).log2()).round_().clamp_(-128, 127).to(torch.int16)
 
     @property

@@ -49,6 +49,17 @@ class Prices:
         dearer = torch.diff(self.bits, append=self.bits[:, -1:]).clamp(-4, 16)
         return middles + PRICE_OF_BIT / 2 * dearer / gaps
 
+    @cached_property
+    def distortions(self) -> Tensor:
+        """Mean squared errors of Gaussian numbers with the deviation of each class, as shares of their mean squares."""
+        usual = torch.linspace(-5, 5, 2001, device=self.bits.device)
+        density = torch.exp(-usual.square() / 2)
+        kinds = torch.arange(CLASSES, device=usual.device)
+        numbers = usual * torch.exp2((kinds - UNIT) / 2).unsqueeze(1)  # (CLASSES, 2001)
+        codes = self.rounded(numbers, kinds.to(torch.uint8).unsqueeze(1).expand_as(numbers).contiguous())
+        errors = (numbers - at_levels(codes, self.levels)).square()
+        return (errors * density).sum(1) / (numbers.square() * density).sum(1)
+
     def rounded(self, numbers: Tensor, classes: Tensor) -> Tensor:
         """Round numbers, in steps, to the integers that cost least: int32 of the same shape.
 

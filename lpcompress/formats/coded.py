@@ -1,9 +1,10 @@
 """Coded: integers times a step per row and per coordinate, entropy coded on disk."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log2
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -119,13 +120,14 @@ class Coded(Factorization):
 
 
 def at_levels(codes: Tensor, levels: Tensor) -> Tensor:
-    """Return what integer codes stand for, in the dtype of `levels`.
+    """Return what integer codes stand for, in the dtype of `levels` or float32, whichever is longer.
 
     Examples
     --------
     >>> at_levels(torch.tensor([0, 1, -2, 5]), torch.tensor([1.0, 0.25, -0.125]))
     tensor([ 0.0000,  1.1250, -2.0000,  5.0000])
     """
+    levels = levels.to(torch.promote_types(levels.dtype, torch.float32))
     numbers = codes.to(levels.dtype)
     return numbers * levels[0] + numbers.clamp(-1, 1) * levels[1] + numbers.clamp(-2, 2) * levels[2]
 
@@ -136,9 +138,13 @@ def step_sizes(steps: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def multiplied_out(codes: Tensor, steps: Tensor, levels: Tensor, scales: Tensor, basis: Tensor | None) -> Tensor:
-    """Return the rows (m, d) that codes (m, width) and steps (m,) stand for; see `Coded`."""
-    coordinates = at_levels(codes, levels) * step_sizes(steps, levels.dtype).unsqueeze(1)
-    return coordinates * scales if basis is None else coordinates @ (basis * scales.unsqueeze(1))
+    """Return the rows (m, d) that codes (m, width) and steps (m,) stand for; see `Coded`.
+
+    Computed in float32 or better, returned in the dtype of `scales`.
+    """
+    coordinates = at_levels(codes, levels)
+    coordinates = coordinates * step_sizes(steps, coordinates.dtype).unsqueeze(1) * scales
+    return (coordinates if basis is None else coordinates @ basis.to(coordinates.dtype)).to(scales.dtype)
 
 
 class CodedMatrix(FactoredMatrix):
@@ -161,6 +167,8 @@ class CodedMatrix(FactoredMatrix):
 
     def allocate(self, rows: int, columns: int, *, width: int | None, stream: int, **where: Any) -> None:
         """Register scales, levels and stream, all zeros."""
+        if width is not None and width > columns:
+            raise CheckpointError(f"'width' must be at most {columns}, the number of columns. Got {width}.")
         self.scales = nn.Parameter(torch.zeros(columns if width is None else width, **where))
         self.levels = nn.Parameter(torch.zeros(LEVELS, **where))
         self.register_buffer("stream", torch.zeros(stream, dtype=torch.uint8, device=where.get("device")))
@@ -169,20 +177,30 @@ class CodedMatrix(FactoredMatrix):
 
     def forget(self) -> None:
         """Drop the decoded integers: they are decoded again when needed."""
-        for name in ("codes", "steps", "basis"):
-            self.register_buffer(name, None, persistent=False)
+        self.codes = self.steps = self.basis = None
 
     def remember(self, held: Codes) -> None:
-        """Keep decoded integers in memory."""
+        """Keep decoded integers in memory; they are no buffers, because loaders would look for them."""
         device = self.scales.device
         self.codes, self.steps = held.codes.to(device), held.steps.to(device)
         self.basis = None if held.basis is None else held.basis.to(device)
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return codes, steps and basis, decoded if they are not in memory."""
-        if self.codes is None or self.steps is None:
-            self.remember(self.stored().decoded)
-        return self.codes, self.steps, self.basis  # type: ignore[return-value]
+        """Return codes, steps and basis, decoded if they are not in memory; a layer kept on disk does not keep them."""
+        if self.codes is not None and self.steps is not None:
+            return self.codes, self.steps, self.basis
+        held = self.stored().decoded
+        if not getattr(getattr(self, "_hf_hook", None), "offload", False):
+            self.remember(held)
+        device = self.scales.device
+        return held.codes.to(device), held.steps.to(device), None if held.basis is None else held.basis.to(device)
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(change, recurse)
+        for name in ("codes", "steps", "basis"):  # move with the layer
+            if getattr(self, name) is not None:
+                setattr(self, name, change(getattr(self, name)))
+        return self
 
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
@@ -239,7 +257,7 @@ class CodedMatrix(FactoredMatrix):
             coordinates = coordinates * self.scales
 
         def part(codes: Tensor, coordinates: Tensor) -> Tensor:
-            return functional.linear(coordinates, at_levels(codes, self.levels))
+            return functional.linear(coordinates, at_levels(codes, self.levels).to(coordinates.dtype))
 
         # recomputed, so that the levels are not kept for the backward pass
         parts = [recomputed(part, some, coordinates) for some in codes.split(DECODED)]

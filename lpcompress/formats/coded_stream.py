@@ -113,7 +113,7 @@ def pack(held: Codes) -> Tensor:
     for table in np.flatnonzero(counts[:STORED_TABLES].any(1)):
         frequencies[table] = frequencies_of(counts[table])
     n_bytes = (counts * -np.log2(np.maximum(frequencies, 1) / TOTAL)).sum() / 8
-    least = max(len(symbols) for _, symbols in sections) // LONGEST + 1
+    least = 2 * sum(len(symbols) for _, symbols in sections) // LONGEST + 1  # a section may end within a step
     lanes = min(max(int(n_bytes) // BYTES_PER_LANE, least), max(MOST_LANES, least))
     states, words = encode(sections, frequencies, lanes)
     body = bytearray(HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES]))

@@ -173,6 +173,9 @@ class FactoredMatrix(nn.Module):
         """Append `extra` rows, each an approximation of `mean_row` (d,) in this form, in place."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Free memory that is not needed while the stored tensors are kept on disk."""
+
     # derived from these
 
     @property

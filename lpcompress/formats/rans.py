@@ -21,7 +21,7 @@ TOTAL = 1 << PRECISION
 LEAST = 1 << 14  # states are in [LEAST, LEAST << WORD), and so below 2^30
 WORD = 16
 STATE_BYTES = 4
-LONGEST = 1 << 15  # steps of a section: bounds the time that a hostile stream can take
+LONGEST = 1 << 16  # steps of all sections together: bounds the time that a hostile stream can take
 
 Array = NDArray[Any]
 
@@ -98,6 +98,7 @@ class Decoder:
         if not len(states) or not ((states >= LEAST) & (states < LEAST << WORD)).all():
             raise damaged("its states are out of range")
         self._states, self._words, self._next = states.astype(np.uint32), words.astype(np.uint32), 0
+        self._steps = 0
         self._known = frequencies.sum(1) == TOTAL
         used = frequencies[self._known]
         counts, starts = used.ravel(), (used.cumsum(1) - used).ravel()
@@ -110,7 +111,8 @@ class Decoder:
     def read(self, tables: Array) -> Array:
         """Return the symbols of the next section, uint8 (symbols,), given the table of each."""
         lanes = len(self._states)
-        if len(tables) > lanes * LONGEST:
+        self._steps += -(-len(tables) // lanes)
+        if self._steps > LONGEST:
             raise damaged("it has too few states")
         if not self._known[np.bincount(tables, minlength=1).nonzero()[0]].all():
             raise damaged("a frequency table is missing")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lpcompress.atomic import ScratchDirectory
 from lpcompress.errors import CheckpointError
+from lpcompress.formats.module import FactoredMatrix
 
 ON_DISK = {"": "disk"}
 """The `device_map` that keeps every tensor on disk."""
@@ -54,6 +55,8 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
     from accelerate.utils import OffloadedWeightsLoader
 
+    if isinstance(module, FactoredMatrix):
+        module.forget()
     scratch = ScratchDirectory()
     file = scratch.path / "tensors.safetensors"
     save_tensors(tensors, file)

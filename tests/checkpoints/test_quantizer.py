@@ -129,7 +129,7 @@ def test_mismatched_shapes_cannot_be_ignored(saved, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.update(format_version=99), "format_version must be at most 1.*pip install --upgrade"),
+        (lambda s: s.update(format_version=99), "format_version must be at most 2.*pip install --upgrade"),
         (lambda s: s.update(format_version="new"), "format_version must be"),
         (lambda s: s.update(layers=[1]), "'layers' of the quantization_config must be a mapping"),
         (lambda s: s["layers"][NAME].update(kind="new"), rf"config.json, .*{NAME}.*'kind' must be one of"),

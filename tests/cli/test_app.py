@@ -88,7 +88,7 @@ def test_the_help_has_bounds_and_defaults(run):
     text = " ".join(out.replace("│", " ").split())
     assert "stored bytes to REMOVE, above 0 and below 1. Default: 0.28." in text
     assert "Number of subspaces, at least 1. Default: chosen by the method." in text
-    assert "auto|sparse|adaptive|lp|messi|svd|sketch" in text
+    assert "auto|sparse|coded|adaptive|lp|messi|svd|sketch" in text
 
 
 def test_all_commands_of_the_table_are_listed(run):

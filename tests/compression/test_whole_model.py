@@ -222,7 +222,7 @@ def test_the_rest_of_a_model_can_be_compressed_later(model, ids, tmp_path):
 @pytest.mark.parametrize("method", ALL)
 def test_the_norm_is_passed_on(model, method):
     report = compress(model(), method=method, ratio=0.5, p=1.0)
-    assert report.layers[0].p == (2.0 if method == "svd" else 1.0)
+    assert report.layers[0].p == (2.0 if method in ("svd", "coded") else 1.0)
     assert 0 < report.layers[0].error_p < 1
 
 

@@ -88,7 +88,7 @@ def test_auto_where_the_row_says_so(row, matrix):
 
 
 def test_the_message_for_an_unknown_method_lists_it(row, matrix):
-    with pytest.raises(LpCompressError, match=r"sparse, adaptive, lp, messi, svd, columns or auto\. Got 'pca'"):
+    with pytest.raises(LpCompressError, match=r"sparse, coded, adaptive, lp, messi, svd, columns or auto\. Got 'pca'"):
         factorize(matrix, "pca")
 
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from lpcompress.errors import CheckpointError
 from lpcompress.formats import rans
 from lpcompress.formats.coded_stream import CHECKSUM, Codes, classes, pack, scale_exponents, unpack
 from lpcompress.formats.coded_tables import SYMBOLS, frequencies_of, restore, store
 from lpcompress.formats.rans import TOTAL, Decoder, encode
+from lpcompress.nn import build
 
 
 def random_codes(rows, width, deviation, seed=0, columns=None):
@@ -134,6 +136,12 @@ def test_hostile_streams_with_a_right_checksum_never_crash(small):
         else:
             assert found.codes.shape == shape[:2]
     assert refused > 590  # the states at the end give it away
+
+
+def test_more_basis_vectors_than_columns_are_refused():
+    spec = {"kind": "coded_linear", "shape": [6, 4], "width": 5, "stream": 100}
+    with pytest.raises(CheckpointError, match="'width' must be at most 4"):
+        build(spec, nn.Linear(4, 6))
 
 
 def test_too_few_states_for_the_symbols_are_refused(monkeypatch):

@@ -67,8 +67,6 @@ def test_stored_bytes_are_those_of_the_factorization(pair, random_factorization,
     stored = sum(t.numel() * t.element_size() for t in module.state_dict().values())
     assert stored == random_factorization(kind, ROWS, COLUMNS).n_bytes + padding
     held = [*module.parameters(), *module.buffers()]
-    if kind.startswith("coded"):  # whose integers are in memory too
-        held = [each for each in held if not any(each is integers for integers in module.integers())]
     assert stored == sum(t.numel() * t.element_size() for t in held)
 
 

@@ -60,8 +60,6 @@ def test_stored_bytes_are_those_of_the_factorization_and_the_bias(pair, random_f
     module, plain = pair(kind)
     bias = 0 if plain.bias is None else OUTPUTS * 4
     held = [*module.parameters(), *module.buffers()]
-    if kind.startswith("coded"):  # whose integers are in memory too
-        held = [each for each in held if not any(each is integers for integers in module.integers())]
     stored = sum(t.numel() * t.element_size() for t in module.state_dict().values())
     assert stored == sum(t.numel() * t.element_size() for t in held)
     assert stored == random_factorization(kind, OUTPUTS, INPUTS).n_bytes + bias

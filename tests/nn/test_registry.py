@@ -28,6 +28,10 @@ CLASSES = {  # kind in config.json, which must never change -> public name
     "clustered_einsum": "ClusteredBareWeight",
     "sparse_einsum": "SparseCodedBareWeight",
     "sketched_einsum": "SketchedBareWeight",
+    "coded": "CodedEmbedding",
+    "coded_linear": "CodedLinear",
+    "coded_conv": "CodedConvolution",
+    "coded_einsum": "CodedBareWeight",
 }
 
 
@@ -69,7 +73,7 @@ def test_words_of_the_roles(layer, word, noun):
 
 
 PLAIN = (nn.Embedding(6, 4), nn.Linear(4, 6), nn.Conv1d(2, 6, 2), nn.Conv2d(2, 6, (1, 2)))
-SIZES = {"rank": 2, "ranks": [2], "rows": [6], "width": None, "values": 0, "masks": 0, "bits": 0}
+SIZES = {"rank": 2, "ranks": [2], "rows": [6], "width": None, "values": 0, "masks": 0, "bits": 0, "stream": 0}
 SIZES |= {"sketch_size": 1, "repetitions": 1, "seed": 0, "padding_idx": None}
 
 

@@ -65,6 +65,8 @@ def assert_same(first, second):
         ("bert", "base", "sparse", torch.bfloat16, "1GB"),
         ("roberta", "classifier", "sparse", torch.float16, SMALL),
         ("roberta", "lm", "svd", torch.float32, "1GB"),
+        ("xlnet", "lm", "coded", torch.float32, SMALL),
+        ("roberta", "lm", "coded", torch.float16, SMALL),
         ("distilbert", "lm", "messi", torch.float32, SMALL),
         ("xlnet", "lm", "svd", torch.float32, SMALL),
         ("xlnet", "classifier", "messi", torch.float16, SMALL),

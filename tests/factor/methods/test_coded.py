@@ -79,6 +79,18 @@ def test_estimates_are_near(delta):
     assert delta_for(encoder, expected.n_bytes) == pytest.approx(delta, rel=0.05)
 
 
+@pytest.mark.parametrize("delta", [0.1, 0.5, 1.0])
+def test_estimates_are_near_with_feedback(delta):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(150, 120, generator=generator)
+    inputs = torch.randn(500, 120, generator=generator) @ torch.randn(120, 120, generator=generator) / 10
+    whitener = Whitener.of(inputs.T @ inputs)
+    encoder = Encoder(matrix, whitener=whitener)
+    found, expected = encoder.encode(delta), encoder.estimate(delta)
+    assert expected.n_bytes == pytest.approx(found.n_bytes, rel=0.1)
+    assert expected.loss == pytest.approx(float(whitener(matrix - found.dense()).square().sum()), rel=0.15)
+
+
 def test_steps_follow_row_weights():
     weights = torch.tensor([1.0, 0.25, 1 / 16, 0.0])
     assert step_exponents(weights, 4).tolist() == [0, 4, 8, 53]  # 1 / sqrt(w) in quarter octaves
