@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,19 @@ def in_memory(module: nn.Module) -> Iterator[None]:
     from accelerate.utils import align_module_device
 
     with align_module_device(module):
+        yield
+
+
+@contextmanager
+def all_in_memory(model: nn.Module) -> Iterator[None]:
+    """Load all tensors of `model` into memory while the block runs, in which it runs as if they had never left it."""
+    from accelerate.hooks import ModelHook
+
+    with ExitStack() as stack:
+        for module in filter(is_offloaded, model.modules()):
+            stack.enter_context(in_memory(module))
+            stack.callback(setattr, module, "_hf_hook", module._hf_hook)
+            module._hf_hook = ModelHook()  # does nothing, where the other would unload what it has used
         yield
 
 
@@ -104,18 +117,38 @@ def quiet_offloading() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def share_files(model: Any) -> None:
+    """Let tied tensors be read by any of their names: a checkpoint may hold them under only one.
+
+    transformers gives a tensor that is read from a file only the name of its own in that file, and, for some files,
+    those that are tied to it.
+    """
+    offloaded = next(filter(is_offloaded, model.modules()), None)
+    index: dict[str, Any] = offloaded._hf_hook.weights_map.dataset.index if offloaded else {}  # the same in all
+    pairs = list(getattr(model, "all_tied_weights_keys", {}).items())
+    for one, other in pairs * len(pairs):  # the name that is stored may be the partner of a partner
+        if (one in index) != (other in index):
+            known, new = (one, other) if one in index else (other, one)
+            index[new] = index[known]
+
+
 def stored_tensor(module: Any, name: str) -> Tensor:
     """Return a tensor of `module`, memory-mapped from its file if it is kept on disk."""
     tensor = module.state_dict()[name]
     return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
 
 
-def misshapen(model: Any) -> list[str]:
-    """Return the names of offloaded tensors whose shape on disk differs from their shape in the model."""
+def unreadable(model: Any) -> list[str]:
+    """Return the names of offloaded tensors that no file holds, or holds in another shape than the model has."""
     return [
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
         if is_offloaded(module)
-        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        if name in module._hf_hook.weights_map and module._hf_hook.weights_map[name].shape != tensor.shape
+        for name, tensor in module.state_dict(keep_vars=True).items()
+        if "." not in name and not _is_readable(module._hf_hook.weights_map, name, tensor)
     ]
+
+
+def _is_readable(files: Mapping[str, Tensor], name: str, tensor: Tensor) -> bool:
+    """Return whether `files` holds a tensor in its shape; true for one that is in memory and in no file."""
+    return files[name].shape == tensor.shape if name in files else not tensor.is_meta
