@@ -9,6 +9,7 @@ import transformers
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from lpcompress.atomic import ScratchDirectory
+from lpcompress.checkpoints import conversions
 from lpcompress.checkpoints.files import CONFIG, find
 from lpcompress.checkpoints.load_errors import readable
 from lpcompress.checkpoints.precision import restore_precision
@@ -16,7 +17,7 @@ from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import in_body, input_embedding
-from lpcompress.surgery.offloading import ON_DISK, misshapen, quiet_offloading
+from lpcompress.surgery.offloading import ON_DISK, quiet_offloading, share_files, unreadable
 
 SPARE = ("masked_spec_embed", "num_batches_tracked")  # only training reads them; published checkpoints lack them
 
@@ -32,7 +33,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
         Dtype of the weights; by default that of the checkpoint.
     on_disk : bool, default=False
         Keep the tensors on disk; each is read when `compress` or `model.save_pretrained` needs it. A checkpoint that
-        lacks weights is loaded into memory regardless.
+        lacks weights, or whose tensors transformers joins or splits, is loaded into memory regardless.
 
     Returns
     -------
@@ -75,8 +76,10 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
         )
     missing = sorted(info["missing_keys"])
-    if on_disk and (missing or misshapen(loaded)):
-        # missing weights exist in no file; the in-memory load reports shape mismatches
+    share_files(loaded)
+    if on_disk and (missing or unreadable(loaded) or conversions.converts(loaded)):
+        # missing weights exist in no file; the in-memory load reports shape mismatches; transformers joins or splits
+        # tensors wrongly when it saves them from disk
         return load(model, dtype)
     loaded.scratch = scratch  # kept as long as the model
     refuse_random(model, loaded, missing)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lpcompress.checkpoints.load_errors import in_one_line
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import layers_of
-from lpcompress.surgery.offloading import quiet_offloading, stored_tensor
+from lpcompress.surgery.offloading import all_in_memory, is_offloaded, quiet_offloading, stored_tensor
 
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}  # of the largest output; tensors that stay on disk may be
 TOLERANCE_ELSE = 1e-4  # aligned differently in memory, and are then summed in another order
@@ -35,13 +36,20 @@ class Probe:
 
     @classmethod
     def of(cls, model: Any) -> "Probe":
-        """Return the first of the inputs that `inputs.candidates` suggests with which `model` runs."""
-        for inputs in candidates(model):
-            try:
-                outputs_of(model, inputs)
-            except Exception:  # models raise anything at all for inputs of another kind
-                continue
-            return cls(inputs)
+        """Return the first of the inputs that `inputs.candidates` suggests with which `model` runs.
+
+        A few architectures run only in memory. A model whose tensors are kept on disk is read into it if nothing else
+        works.
+        """
+        on_disk = any(map(is_offloaded, model.modules()))
+        for where in (nullcontext, all_in_memory) if on_disk else (nullcontext,):
+            with where(model):
+                for inputs in candidates(model):
+                    try:
+                        outputs_of(model, inputs)
+                    except Exception:  # models raise anything at all for inputs of another kind
+                        continue
+                    return cls(inputs)
         return cls(None)
 
 
@@ -125,17 +133,28 @@ def as_bytes(tensor: Tensor) -> Tensor:
 
 def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless both models run and give the same outputs."""
+    fault = disagreement(model, rebuilt, inputs)
+    if fault and any(map(is_offloaded, model.modules())):
+        with all_in_memory(model):  # some architectures do not run, or run wrongly, while tensors are kept on disk
+            fault = disagreement(model, rebuilt, inputs)
+    if fault:
+        raise CheckpointError(f"{fault} {WAY_OUT}")
+
+
+def disagreement(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> str | None:
+    """Return what differs between the outputs of two models; None if nothing does."""
     try:
-        expected = outputs_of(model, inputs)
         found = outputs_of(rebuilt.to(device_of(model), model.dtype), inputs)
+        expected = outputs_of(model, inputs)
     except Exception as error:  # models raise anything at all
-        raise CheckpointError(f"the compressed model does not run: {in_one_line(error)} {WAY_OUT}") from error
+        return f"the compressed model does not run: {in_one_line(error)}"
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE_ELSE)
     for ours, theirs in zip(expected, found, strict=True):
         scale = max(1e-6, float(ours.abs().max())) if ours.numel() else 1.0
         near: dict[str, Any] = {"rtol": 0, "atol": tolerance * scale, "equal_nan": True}
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, **near):
-            raise CheckpointError(f"the checkpoint gives other outputs than the model. {WAY_OUT}")
+            return "the checkpoint gives other outputs than the model."
+    return None
 
 
 @torch.no_grad()

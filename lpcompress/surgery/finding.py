@@ -163,9 +163,17 @@ def _reason_to_refuse(layer: Layer, sharers: frozenset[str], layers: Mapping[str
     """
     if layer.is_compressed:
         return f"it is already compressed ({type(layer.module).__name__}). Start from the dense model."
+    if _is_listed(layer):
+        return "its model calls it through a Python list, in which it cannot be replaced. Leave the layer out."
     try:
         layer.refuse()
         refuse_shared(layer, sharers, layers)
     except LpCompressError as error:
         return str(error)
     return None
+
+
+def _is_listed(layer: Layer) -> bool:
+    """Return whether the owner of a layer has it in a plain list as well, as in the pixel decoder of MaskFormer."""
+    lists = (value for value in vars(layer.owner).values() if isinstance(value, list | tuple))
+    return any(each is layer.holder for value in lists for each in value)

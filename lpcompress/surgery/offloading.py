@@ -7,8 +7,8 @@ tensors of one module into memory temporarily, and moves the tensors of new modu
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ def in_memory(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def all_in_memory(model: nn.Module) -> Iterator[None]:
+    """Load all tensors of `model` into memory while the block runs, in which it runs as if they had never left it."""
+    from accelerate.hooks import ModelHook
+
+    with ExitStack() as stack:
+        for module in filter(is_offloaded, model.modules()):
+            stack.enter_context(in_memory(module))
+            stack.callback(setattr, module, "_hf_hook", module._hf_hook)
+            module._hf_hook = ModelHook()  # does nothing, where the other would unload what it has used
+        yield
+
+
+@contextmanager
 def editable(module: nn.Module) -> Iterator[None]:
     """Load the tensors of `module` into memory while the block runs, and keep changes to them."""
     with in_memory(module):
@@ -64,14 +77,6 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     loader: Any = OffloadedWeightsLoader(index=index)
     loader.scratch = scratch
     add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
-
-
-def follow_offloading(module: nn.Module, plain: nn.Module) -> None:
-    """Keep the tensors of `module` on disk where those of `plain` are, whose place it takes."""
-    from accelerate.hooks import add_hook_to_module
-
-    if is_offloaded(plain):
-        add_hook_to_module(module, plain._hf_hook)
 
 
 def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
@@ -107,6 +112,21 @@ def quiet_offloading() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def share_files(model: Any) -> None:
+    """Let tied tensors be read by any of their names: a checkpoint may hold them under only one.
+
+    transformers gives a tensor that is read from a file only the name of its own in that file, and, for some files,
+    those that are tied to it.
+    """
+    offloaded = next(filter(is_offloaded, model.modules()), None)
+    index: dict[str, Any] = offloaded._hf_hook.weights_map.dataset.index if offloaded else {}  # the same in all
+    pairs = list(getattr(model, "all_tied_weights_keys", {}).items())
+    for one, other in pairs * len(pairs):  # the name that is stored may be the partner of a partner
+        if (one in index) != (other in index):
+            known, new = (one, other) if one in index else (other, one)
+            index[new] = index[known]
+
+
 def stored_tensor(module: Any, name: str) -> Tensor:
     """Return a tensor of `module`, memory-mapped from its file if it is kept on disk."""
     tensor = module.state_dict()[name]
@@ -128,12 +148,17 @@ def is_stored(module: Any, name: str) -> bool:
     return name in stored and stored[name].shape == module.state_dict()[name].shape
 
 
-def misshapen(model: Any) -> list[str]:
-    """Return the names of offloaded tensors whose shape on disk differs from their shape in the model."""
+def unreadable(model: Any) -> list[str]:
+    """Return the names of offloaded tensors that no file holds, or holds in another shape than the model has."""
     return [
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
         if is_offloaded(module)
-        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        if name in module._hf_hook.weights_map and module._hf_hook.weights_map[name].shape != tensor.shape
+        for name, tensor in module.state_dict(keep_vars=True).items()
+        if "." not in name and not _is_readable(module._hf_hook.weights_map, name, tensor)
     ]
+
+
+def _is_readable(files: Mapping[str, Tensor], name: str, tensor: Tensor) -> bool:
+    """Return whether `files` holds a tensor in its shape; true for one that is in memory and in no file."""
+    return files[name].shape == tensor.shape if name in files else not tensor.is_meta

@@ -8,7 +8,7 @@ from torch import nn
 from lpcompress.errors import LpCompressError
 from lpcompress.nn import CompressedEmbedding, Tied, tied_to
 from lpcompress.surgery.layer import Layer, layers_of
-from lpcompress.surgery.offloading import follow_offloading, in_memory
+from lpcompress.surgery.offloading import in_memory, is_offloaded, offload
 
 WEIGHT = ".weight"
 PLAIN_KEYS = "_tied_weights_keys_of_plain_layers"  # attribute of a model that keeps its table while layers are tied
@@ -70,6 +70,7 @@ def retie(model: Any) -> None:
 
     Their weights are removed from the tables of tied weights, because the new layers have none (see `nn.Tied`).
     """
+    changed = [model]
     for part in model.modules():
         keys = getattr(part, "_tied_weights_keys", None)  # only a PreTrainedModel has it
         if not keys or not getattr(part.config, "tie_word_embeddings", False):
@@ -78,8 +79,9 @@ def retie(model: Any) -> None:
         if left != keys:
             vars(part).setdefault(PLAIN_KEYS, keys)
             part._tied_weights_keys = left
-            refresh_tied_keys(part)
-    refresh_tied_keys(model)
+            changed.append(part)
+    for part in changed:  # only now, because the table of a model is made from those of its parts
+        refresh_tied_keys(part)
 
 
 def untie(model: Any) -> None:
@@ -105,12 +107,21 @@ def _tie(layers: Mapping[str, Layer], keys: dict[str, str]) -> dict[str, str]:
         for pair in pairs.values():
             embedding = next((_embedding(layer.module) for layer in pair if _embedding(layer.module)), None)
             for layer in pair:
-                if embedding is not None and not _embedding(layer.module) and can_be_tied(plain := layer.module):
-                    with in_memory(plain):
-                        layer.replace(tied_to(embedding, plain))
-                    follow_offloading(layer.module, plain)  # the bias may be kept on disk
+                if embedding is not None and not _embedding(layer.module) and can_be_tied(layer.module):
+                    _replace(layer, embedding)
                     found = True
     return {key: source for key, source in keys.items() if not any(_embedding(each.module) for each in pairs[key])}
+
+
+def _replace(layer: Layer, embedding: CompressedEmbedding) -> None:
+    """Replace a plain layer by one that is tied to `embedding`; its bias stays on disk if it is kept there."""
+    plain = layer.module
+    with in_memory(plain):
+        tied = tied_to(embedding, plain)
+        beside = tied.state_dict()
+    if beside and is_offloaded(plain):
+        offload(tied, beside)
+    layer.replace(tied)
 
 
 def _embedding(module: nn.Module) -> CompressedEmbedding | None:

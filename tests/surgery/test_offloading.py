@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -137,6 +138,41 @@ def test_old_names_and_a_missing_prefix(tiny_model, tmp_path, both_ways):
         renamed[key] = tensor
     save_file(renamed, file)
     assert_same(*both_ways(tmp_path / "source", method="svd", layers=["all"]))
+
+
+@pytest.mark.parametrize("layers", ["embedding", "linear"])
+@pytest.mark.parametrize("stored", ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_shared_weight_that_is_stored_under_one_of_its_names(tmp_path, both_ways, layers, stored, pickled):
+    sizes = {"d_model": 20, "d_kv": 10, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 203}
+    torch.manual_seed(0)
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, decoder_start_token_id=0))
+    model.save_pretrained(tmp_path / "source")
+    file = tmp_path / "source" / "model.safetensors"
+    state = load_file(file)
+    state[f"{stored}.weight"] = state.pop("shared.weight")
+    file.unlink()
+    if pickled:
+        torch.save(state, file.with_name("pytorch_model.bin"))
+    else:
+        save_file(state, file, metadata={"format": "pt"})
+    memory, disk = both_ways(tmp_path / "source", layers=[layers], method="svd", ratio=0.3)
+    torch.testing.assert_close(tensors_of(disk), tensors_of(memory))  # a pickle's tensors are aligned differently
+
+
+def test_tensors_that_transformers_joins_are_loaded_into_memory(tmp_path, both_ways):
+    """It would split them wrongly when it saves them from several files."""
+    sizes = {"vocab_size": 203, "hidden_size": 20, "num_attention_heads": 2, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    dense = transformers.NomicBertModel(transformers.NomicBertConfig(**sizes, intermediate_size=32))
+    dense.save_pretrained(tmp_path / "source", max_shard_size=SMALL)
+    assert len(list((tmp_path / "source").glob("*.safetensors"))) > 2
+    assert loading.load(str(tmp_path / "source"), on_disk=True)[0].device.type == "cpu"
+    memory, disk = both_ways(tmp_path / "source", layers=["embedding"], method="svd", ratio=0.3)
+    assert_same(memory, disk)
+    theirs = dict(transformers.NomicBertModel.from_pretrained(disk).named_parameters())
+    kept = {name: tensor for name, tensor in dense.named_parameters() if "word_embeddings" not in name}
+    assert [name for name, tensor in kept.items() if not torch.equal(tensor, theirs[name])] == []
 
 
 def test_a_pickle(tiny_model, tmp_path):

@@ -201,3 +201,13 @@ def test_densify_restores_a_plain_model(compressed, ids, architecture, kind):
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert model.all_tied_weights_keys == type(model)(model.config).all_tied_weights_keys
     torch.testing.assert_close(model(ids).logits, logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_that_is_called_through_a_list_is_left_out(tiny_model):
+    model = tiny_model("bert", "base")
+    block = model.encoder.layer[0].output
+    block.layers = [block.dense]
+    chosen = finding.choose_layers(model, ["linear"])
+    assert list(chosen.skipped) == ["encoder.layer.0.output.dense"] and len(chosen.layers) == 11
+    with pytest.raises(LpCompressError, match="calls it through a Python list, in which it cannot be replaced"):
+        finding.find_layers(model, ["encoder.layer.0.output.dense"])
