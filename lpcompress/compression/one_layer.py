@@ -14,6 +14,7 @@ from lpcompress.compression.records import LayerRecord, Task
 from lpcompress.errors import BudgetError, LpCompressError, UnsuitableError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
+from lpcompress.factor.methods.coded import at_delta
 from lpcompress.factor.norms import relative_error
 from lpcompress.factor.preparation import beyond
 from lpcompress.factor.problem import Settings, refuse_ratio
@@ -120,10 +121,18 @@ def fit_layer(
     began = time.perf_counter()
     with layer.lend():
         matrix = layer.matrix_to_fit(device)
-    share = share_of_matrix(layer, task.share.ratio)
+    delta = task.share.delta
+    share = share_of_matrix(layer, task.share.ratio) if delta is None else 0.0
     measure = Measure(settings.p, task.weights.values, None if task.moment is None else task.moment.to(matrix.device))
     try:
-        choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure, say)
+        if delta is None:
+            choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure, say)
+        else:
+            say(f"fitting {task.share.method}")
+            whitener = None if measure.moment is None else Whitener.of(measure.moment)
+            coded = at_delta(matrix, delta, whitener, measure.row_weights, settings)
+            choice = Choice(task.share.method, coded, {})
+            share = 1 - coded.n_bytes / (matrix.numel() * matrix.element_size())
         errors = measure.errors(matrix, choice.factorization)
         if not errors.finite:
             raise beyond(matrix.dtype)

@@ -24,11 +24,18 @@ class Share:
         Share of the layer's stored bytes to remove, in (0, 1).
     loss : float or None
         Expected relative squared error, from the error curve; None if no curve was computed.
+    delta : float or None
+        Step size of the codes, which then decides and not the ratio.
     """
 
     method: str
     ratio: float
     loss: float | None = None
+    delta: float | None = None
+
+    def planned(self) -> dict[str, Any]:
+        """Return the values for `LayerPlan`."""
+        return {"method": self.method, **({"ratio": self.ratio} if self.delta is None else {"delta": self.delta})}
 
 
 @dataclass(frozen=True, kw_only=True)

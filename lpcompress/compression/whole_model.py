@@ -190,7 +190,10 @@ def preview(
     assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, **common)
     rows = [_preview_of(found[name], task) for name, task in assigned.tasks.items()]
     if assigned.settled:
-        plan = Plan.of(plan, {"allocation": assigned.allocation(), "exponent": assigned.exponent})
+        settled: dict[str, Any] = {"allocation": assigned.allocation(), "exponent": assigned.exponent}
+        if assigned.calibration and isinstance(text, str):
+            settled |= {"calibration": text, "digest": assigned.calibration["digest"]}
+        plan = Plan.of(plan, settled)
     return Preview(rows, plan)
 
 

@@ -37,7 +37,7 @@ Patterns = Annotated[
 
 
 class LayerPlan(BaseModel):
-    """Method of one layer, and share of its bytes to remove."""
+    """Method of one layer, and share of its bytes to remove or step size of its codes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,16 @@ class LayerPlan(BaseModel):
         OneOf(tuple(name for name, method in METHODS.items() if not method.needs_training)),
         Field(description="Factorization method of this layer"),
     ]
-    ratio: Annotated[float, Field(gt=0, lt=1, description="Share of this layer's stored bytes to remove")]
+    ratio: Annotated[float | None, Field(gt=0, lt=1, description="Share of this layer's stored bytes to remove")] = None
+    delta: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="Step size of this layer's codes (instead of ratio)")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.ratio is None) == (self.delta is None):
+            raise PlanError("a layer of an allocation must have either ratio or delta.")
+        return self
 
 
 class Plan(Options):
@@ -125,6 +134,10 @@ class Plan(Options):
         ),
         Shown(FIT, metavar="drawn|none|FILE|glue:TASK", default="drawn for a size of the model, none for a ratio"),
     ] = None
+    digest: Annotated[
+        str | None,
+        Field(description="SHA-256 of the calibration text's tokens, as `compress --save-plan` writes it"),
+    ] = None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="Random seed"), Shown(FIT)] = 0
 
     @classmethod
@@ -134,6 +147,13 @@ class Plan(Options):
             options = {key: value for key, value in given.given().items() if key not in SIZES} | dict(options)
             given = None
         return super().of(given, options)
+
+    @property
+    def one_step(self) -> bool:
+        """Whether all layers are encoded with one step size, which a size of the model, or an allocation, decides."""
+        if self.allocation is not None:
+            return any(each.delta is not None for each in self.allocation.values())
+        return (self.target_size or self.max_bytes) is not None and self.p == 2 and self.method in (AUTO, "coded")
 
     @property
     def text(self) -> str | None:

@@ -3,10 +3,11 @@
 from math import exp, log
 
 from scipy.optimize import brentq
-from torch import Tensor, float64
+from torch import Tensor, float64, no_grad
 
 from lpcompress.factor.allocation import Curve
 from lpcompress.factor.coded_encoder import Encoder, Estimate
+from lpcompress.factor.preparation import prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import Coded
@@ -88,6 +89,54 @@ def coded_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Wh
         return Curve.through([(int(encoder.estimate(1.0).n_bytes), 0.0)])
     found = [encoder.estimate(typical * 2**octaves) for octaves in STEPS]
     return Curve.through((int(each.n_bytes), each.loss / energy) for each in found if each.loss <= energy)
+
+
+GRID = [octave / 2 for octave in range(-18, 9)][::2]  # of step sizes, in octaves of the root mean square
+
+
+def sizes_at(
+    matrix: Tensor, whitener: Whitener | None, row_weights: Tensor | None, settings: Settings
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Return a few step sizes, and estimates of bytes and of relative squared errors for them.
+
+    The parameters are those of `at_delta`.
+    """
+    plain, scale = prepare(matrix)
+    encoder, unit = Encoder(plain, row_weights, whitener, settings.seed, matrix.element_size()), 2.0**scale.exponent
+    typical = float(encoder.entries.squares.mean().sqrt()) or 1.0
+    energy = float(encoder.entries.squares.sum(dtype=float64)) * len(matrix) or 1.0
+    deltas = [typical * 2**octave for octave in GRID]
+    found = [encoder.estimate(delta) for delta in deltas]
+    return (
+        tuple(delta * unit for delta in deltas),
+        tuple(each.n_bytes for each in found),
+        tuple(each.loss / energy for each in found),
+    )
+
+
+@no_grad()
+def at_delta(
+    matrix: Tensor, delta: float, whitener: Whitener | None, row_weights: Tensor | None, settings: Settings
+) -> Coded:
+    """Encode a matrix with the step `delta` for the rows of the largest weight.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+    delta : float
+        In units of the products with the inputs whose second moment has a diagonal of mean 1.
+    whitener : Whitener or None
+    row_weights : Tensor of shape (n,) or None
+    settings : Settings
+
+    Returns
+    -------
+    Coded
+        In the dtype of `matrix`; the same arguments give the same bytes.
+    """
+    plain, scale = prepare(matrix)
+    encoder = Encoder(plain, row_weights, whitener, settings.seed, matrix.element_size())
+    return scale.undo(encoder.encode(delta / 2.0**scale.exponent), matrix.dtype)  # type: ignore[return-value]
 
 
 def delta_for(encoder: Encoder, n_bytes: float, like: Estimate | None = None) -> float:
