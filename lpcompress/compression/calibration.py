@@ -131,7 +131,8 @@ def calibrate(
     if source == DRAWN:
         refuse_no_tokenizer(tokenizer)
         rows = model.get_input_embeddings().num_embeddings
-        encoded, name = drawn.draw(tokenizer, row_weights(frequencies, rows, tokenizer, 1.0), rows, seed), DRAWN
+        prior, longest = row_weights(frequencies, rows, tokenizer, 1.0), longest_text(model, tokenizer)
+        encoded, name = drawn.draw(tokenizer, prior, rows, seed, min(drawn.TOKENS, longest)), DRAWN
     else:
         texts, name = read_texts(source, data)
         refuse_no_tokenizer(tokenizer)

@@ -20,7 +20,9 @@ BATCH = 32  # texts in one input of the model
 FILLER = "a "  # encoded to see where special tokens stand; every vocabulary has it
 
 
-def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = TEXTS) -> list[BatchEncoding]:
+def draw(
+    tokenizer: Any, prior: RowWeights, rows: int, seed: int, longest: int = TOKENS, texts: int = TEXTS
+) -> list[BatchEncoding]:
     """Draw model inputs of `BATCH` texts each, without padding; those in every second input are pairs.
 
     Parameters
@@ -32,6 +34,8 @@ def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = T
     rows : int
         Number of rows of the model's embedding.
     seed : int
+    longest : int, default=40
+        Tokens in a text, special tokens included.
     texts : int, default=256
 
     Raises
@@ -45,7 +49,7 @@ def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = T
     if not float(shares.sum()) > 0:
         raise LpCompressError("calibration cannot be drawn: the tokenizer has no token that is not special.")
     generator = torch.Generator().manual_seed(seed)
-    kinds = [_frame(tokenizer, pair=False), _frame(tokenizer, pair=True)]
+    kinds = [_frame(tokenizer, longest, pair) for pair in (False, True)]
     drawn = []
     for start in range(0, texts, BATCH):
         frame, special = kinds[start // BATCH % 2]
@@ -57,9 +61,8 @@ def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, texts: int = T
     return drawn
 
 
-def _frame(tokenizer: Any, pair: bool) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the encoding of a text (or of a pair of texts) of `TOKENS` tokens, and which of them are special."""
-    longest = min(TOKENS, tokenizer.model_max_length)
+def _frame(tokenizer: Any, longest: int, pair: bool) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the encoding of a text (or of a pair of texts) of `longest` tokens, and which of them are special."""
     parts = [FILLER * longest] * (2 if pair else 1)
     limits: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
     encoded = tokenizer(*parts, **limits)

@@ -162,6 +162,8 @@ class OneStep:
         entries = {name: layer.matrix().numel() for name, layer in self.layers.items()}
         sizes = spread(entries, self._sizes, self.workers)
         beside = {name: layer.bytes_beside() for name, layer in self.layers.items()}
+        if n_bytes <= sum(beside.values()):
+            raise too_small(sum(beside.values()), n_bytes)
         goal, best = AIM * n_bytes, None
         for _ in range(ROUNDS):
             deltas = self._deltas(sizes, before, beside, goal)
@@ -179,10 +181,7 @@ class OneStep:
                     break
             sizes = sizes | {name: _corrected(sizes[name], deltas[name], size) for name, size in exact.items()}
         if best is None:
-            raise BudgetError(
-                f"the chosen layers cannot take less than {total:,} bytes; the size allows {n_bytes:,}. Ask for a"
-                " larger model, or choose other layers."
-            )
+            raise too_small(total, n_bytes)
         return best
 
     def _deltas(
@@ -219,6 +218,14 @@ class OneStep:
     def _whitener(self, name: str) -> Whitener | None:
         moment = self.terms[name].moment
         return None if moment is None else Whitener.of(moment)
+
+
+def too_small(least: int, n_bytes: int) -> BudgetError:
+    """Return the error for a size of `n_bytes` when the layers take at least `least` bytes."""
+    return BudgetError(
+        f"the size leaves {max(n_bytes, 0):,} bytes for the chosen layers; their smallest forms need {least:,}. Ask for a"
+        " larger model, or choose more layers."
+    )
 
 
 def _corrected(sizes: Sizes, delta: float, true: int) -> Sizes:

@@ -147,15 +147,15 @@ def test_every_number_within_bounds_is_accepted(ratio, p, exponent, seed):
         ),
         (
             {"allocation": {"a": {"method": "svd", "rato": 0.2}}},
-            "unknown key 'rato' at allocation.a; did you mean 'ratio'? Known keys: method, ratio.",
+            "unknown key 'rato' at allocation.a; did you mean 'ratio'? Known keys: delta, method, ratio.",
         ),
         (
             {"allocation": {"a": {"method": "svd"}}},
-            "allocation.a.ratio must be given: share of this layer's stored bytes to remove.",
+            "a layer of an allocation must have either ratio or delta.",
         ),
         (
             {"rato": 0.28},
-            "unknown key 'rato'; did you mean 'ratio'? Known keys: allocation, calibration, clusters, "
+            "unknown key 'rato'; did you mean 'ratio'? Known keys: allocation, calibration, clusters, digest, "
             "exponent, layers, max_bytes, method, p, ratio, row_weights, seed, target_size.",
         ),
     ],

@@ -91,7 +91,7 @@ def coded_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Wh
     return Curve.through((int(each.n_bytes), each.loss / energy) for each in found if each.loss <= energy)
 
 
-GRID = [octave / 2 for octave in range(-18, 9)][::2]  # of step sizes, in octaves of the root mean square
+GRID = [*range(-18, -4, 2), *range(-4, 5)]  # of step sizes, in octaves of the root mean square
 
 
 def sizes_at(

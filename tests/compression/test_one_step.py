@@ -1,0 +1,85 @@
+"""One step size for the whole model, and calibration on drawn text."""
+
+import logging
+
+import pytest
+import torch
+
+from lpcompress import compress
+from lpcompress.compression import drawn
+from lpcompress.compression.card import used_data
+from lpcompress.compression.priors import RowWeights, row_weights
+from lpcompress.compression.report import CheckpointReport
+from lpcompress.compression.whole_model import preview
+from lpcompress.config.plan import Plan
+from lpcompress.errors import LpCompressError
+from lpcompress.surgery.sizes import tensor_bytes
+
+WIDE = {"hidden_size": 64, "intermediate_size": 128}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "xlnet"])
+@pytest.mark.parametrize("target", [0.1, 0.3])
+def test_a_model_of_the_size_without_data(tiny_model, word_tokenizer, ids, tmp_path, architecture, target):
+    names = {"xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128}, "distilbert": {"dim": 64, "hidden_dim": 128}}
+    sizes = names.get(architecture, WIDE)
+    dense = tiny_model(architecture, vocab_size=2000, **sizes).eval()
+    before = tensor_bytes(dense)
+    report = compress(dense, target_size=target, layers=["all"], tokenizer=word_tokenizer)
+    assert tensor_bytes(dense) <= target * before
+    assert {layer.method for layer in report.layers} == {"coded"}
+    assert report.calibration["source"] == "drawn" and report.calibration["texts"] == drawn.TEXTS
+    dense.save_pretrained(tmp_path)
+    assert torch.equal(type(dense).from_pretrained(tmp_path)(ids)[0], dense(ids)[0])
+
+
+def test_a_saved_plan_repeats_the_bytes_and_refuses_other_text(tiny_model, word_tokenizer, tmp_path):
+    first, second = (tiny_model(vocab_size=2000, **WIDE) for _ in range(2))
+    options = {"target_size": 0.2, "layers": ["all"]}
+    compress(first, tokenizer=word_tokenizer, **options)
+    plan = preview(second, tokenizer=word_tokenizer, **options).plan
+    (tmp_path / "plan.yaml").write_text(plan.to_yaml())
+    read = Plan.from_yaml(tmp_path / "plan.yaml")
+    assert read == plan and read.calibration == "drawn" and all(each.delta for each in read.allocation.values())
+    compress(second, read, tokenizer=word_tokenizer)
+    assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
+    with pytest.raises(LpCompressError, match=f"made with other calibration text: its digest is {plan.digest}"):
+        compress(tiny_model(vocab_size=2000, **WIDE), read, seed=1, tokenizer=word_tokenizer)
+
+
+def test_without_calibration_or_where_text_cannot_be_drawn(tiny_model, caplog):
+    for options in ({"calibration": "none"}, {}):  # the second: there is no tokenizer
+        dense = tiny_model(vocab_size=2000, **WIDE)
+        before = tensor_bytes(dense)
+        with caplog.at_level(logging.WARNING):
+            report = compress(dense, target_size=0.2, layers=["all"], **options)
+        assert report.calibration is None and tensor_bytes(dense) <= 0.2 * before
+    assert "Not calibrated on drawn text: calibration needs the model's tokenizer" in caplog.text
+    with pytest.raises(LpCompressError, match="needs the model's tokenizer"):
+        compress(tiny_model(), target_size=0.2, calibration="drawn")
+
+
+def test_drawn_text_has_the_frequencies_of_the_prior_and_the_tokenizers_special_tokens(word_tokenizer):
+    rows = len(word_tokenizer)
+    ordinary = [i for i in range(rows) if i not in word_tokenizer.all_special_ids]
+    shares = torch.zeros(rows, dtype=torch.float64)
+    shares[ordinary[:2]] = torch.tensor([3.0, 1.0], dtype=torch.float64)
+    inputs = drawn.draw(word_tokenizer, RowWeights(shares, "counts"), rows, seed=0)
+    assert sum(len(each["input_ids"]) for each in inputs) == drawn.TEXTS
+    ids = torch.cat([each["input_ids"].flatten() for each in inputs])
+    often, seldom = (int((ids == i).sum()) for i in ordinary[:2])
+    assert often + seldom + int(torch.isin(ids, torch.tensor(word_tokenizer.all_special_ids)).sum()) == len(ids)
+    assert often / (often + seldom) == pytest.approx(0.75, abs=0.02)
+    again = drawn.draw(word_tokenizer, RowWeights(shares, "counts"), rows, seed=0)
+    assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(inputs, again, strict=True))
+    other = drawn.draw(word_tokenizer, row_weights("zipf", rows, word_tokenizer, 1.0), rows, seed=1)
+    assert not torch.equal(other[0]["input_ids"], inputs[0]["input_ids"])
+
+
+def test_the_card_says_that_no_data_was_used():
+    calibration = {"source": "drawn", "texts": 256, "digest": "0"}
+    assert used_data(CheckpointReport(calibration=calibration)).startswith("No data was used: statistics come from 256")
+    assert used_data(CheckpointReport(calibration=None)) == "No data was used."
+    assert "unlabelled texts (glue:mrpc)" in used_data(
+        CheckpointReport(calibration=calibration | {"source": "glue:mrpc"})
+    )
