@@ -21,7 +21,10 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128}
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "xlnet"])
 @pytest.mark.parametrize("target", [0.1, 0.3])
 def test_a_model_of_the_size_without_data(tiny_model, word_tokenizer, ids, tmp_path, architecture, target):
-    names = {"xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128}, "distilbert": {"dim": 64, "hidden_dim": 128}}
+    names = {
+        "xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128},
+        "distilbert": {"dim": 64, "hidden_dim": 128, "max_position_embeddings": 40},
+    }
     sizes = names.get(architecture, WIDE)
     dense = tiny_model(architecture, vocab_size=2000, **sizes).eval()
     before = tensor_bytes(dense)
