@@ -118,8 +118,8 @@ def _make(workspace: Path) -> bool:
     try:
         workspace.parent.mkdir(parents=True, exist_ok=True)
         workspace.mkdir(mode=0o700)
-    except FileExistsError as error:
-        if not stat.S_ISDIR(Path(error.filename).lstat().st_mode):
+    except FileExistsError:
+        if not stat.S_ISDIR(workspace.lstat().st_mode):
             raise
         return False
     return True
