@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lpcompress.checkpoints.headers import header_bytes, most_files
 from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
@@ -16,7 +17,7 @@ from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
-from lpcompress.surgery.sizes import header_bytes, tensor_bytes
+from lpcompress.surgery.sizes import tensor_bytes
 
 EMBEDDING_SENSITIVITY = 10.0
 """Default sensitivity of the output to the word embedding, relative to 1 for a linear layer.
@@ -63,6 +64,7 @@ def assign(
     text: str | Iterable[str] | None,
     tokenizer: Any | None,
     data: str,
+    max_shard_size: int | None,
     workers: Workers,
     tell: Progress,
 ) -> Assignment:
@@ -75,7 +77,7 @@ def assign(
     plan : Plan
     text : str, iterable of str or None
         Calibration text: the plan's `calibration`, or the texts themselves.
-    tokenizer, data, workers
+    tokenizer, data, max_shard_size, workers
         As for `whole_model.compress`.
     tell : Progress
 
@@ -90,11 +92,12 @@ def assign(
     whole = tensor_bytes(model)
     limit = None if plan.target_size is None else int(plan.target_size * whole)
     if plan.max_bytes is not None:
-        limit = plan.max_bytes - header_bytes(model, found)
+        header = header_bytes(model, found, most_files(plan.max_bytes, max_shard_size))
+        limit = plan.max_bytes - header
         if limit <= 0:
             raise BudgetError(
-                f"max_bytes must be more than the {header_bytes(model, found):,} bytes that names and sizes take in the"
-                f" weight file. Got {plan.max_bytes:,}."
+                f"max_bytes must be more than the {header:,} bytes that names, sizes and digests take in the weight"
+                f" files. Got {plan.max_bytes:,}."
             )
     removed = DEFAULT_RATIO if plan.ratio is None else plan.ratio
     if limit is not None:
