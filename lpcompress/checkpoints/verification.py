@@ -108,7 +108,7 @@ def verify(directory: Path, model: Any, probe: Probe) -> Verification:
 
 
 def reloaded(directory: Path, model: Any) -> Any:
-    """Load the checkpoint in `directory`; its tensors stay on disk if those of `model` do, so that memory stays free."""
+    """Load the checkpoint in `directory`; its tensors stay on disk if those of `model` do, which saves memory."""
     on_disk = any(map(is_offloaded, model.modules()))
     scratch = ScratchDirectory() if on_disk else None
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
