@@ -5,9 +5,11 @@ whoever gets the lock may remove what a dead owner left. Unlike process ids, loc
 across machines where the file system shares locks, as NFS does. Where it has none, nothing of others is ever removed.
 """
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ except ImportError:  # Windows
 
 ENDING = ".lpcompress"  # of a workspace's name
 LOCK = ".lpcompress-lock"
+TRIES = 1000  # to create a workspace while others remove it or its parents; in /proc, for example, it never works
 LONGEST = 255 - len(ENDING) - 1  # bytes of a name that can be part of a workspace's
 
 
@@ -90,11 +93,7 @@ def claimed(workspace: Path, wait: bool = True) -> Iterator[Path]:
 def _enter(workspace: Path, wait: bool) -> int:
     """Return the descriptor of the locked file."""
     while True:
-        new = _make(workspace)
-        try:
-            lock = os.open(workspace / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            continue  # the owner has removed its workspace meanwhile
+        lock, new = _open(workspace)
         try:
             _lock(lock, wait, new)
             if _is_at(lock, workspace / LOCK):
@@ -105,13 +104,22 @@ def _enter(workspace: Path, wait: bool) -> int:
         os.close(lock)
 
 
+def _open(workspace: Path) -> tuple[int, bool]:
+    """Return a descriptor of the file to lock, and whether its directory is new."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):  # another process has just removed the workspace or a parent
+            new = _make(workspace)
+            return os.open(workspace / LOCK, os.O_RDWR | os.O_CREAT, 0o600), new
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(workspace))
+
+
 def _make(workspace: Path) -> bool:
     """Create the directory; return whether it is new."""
     try:
         workspace.parent.mkdir(parents=True, exist_ok=True)
         workspace.mkdir(mode=0o700)
     except FileExistsError:
-        if workspace.is_symlink() or (workspace.exists() and not workspace.is_dir()):
+        if not stat.S_ISDIR(workspace.lstat().st_mode):
             raise
         return False
     return True

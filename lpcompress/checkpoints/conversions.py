@@ -89,9 +89,7 @@ def renaming(model: Any) -> CodesRenaming:
 
 def keep_layout(model: Any) -> None:
     """Keep transformers from joining or splitting the tensors of compressed layers when it saves `model`."""
-    conversions = getattr(model, "_weight_conversions", None)
-    if conversions is None:
-        conversions = default_conversions(model)
+    conversions = conversions_of(model)
     names = stored_names(model).values()
     kept = [each for each in conversions if not (isinstance(each, WeightConverter) and _touches(each, names))]
     if len(kept) < len(conversions):
@@ -102,6 +100,12 @@ def _touches(converter: WeightConverter, names: Any) -> bool:
     """Return whether a converter would change tensors of these names when they are saved."""
     back = converter.reverse_transform()
     return any(back.rename_source_key(name)[1] is not None for name in names)
+
+
+def conversions_of(model: Any) -> list[Any]:
+    """Return the conversions with which transformers saves `model`."""
+    found = getattr(model, "_weight_conversions", None)
+    return default_conversions(model) if found is None else found
 
 
 def default_conversions(model: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lpcompress import hub
+from lpcompress.checkpoints.indexes import read_index
 from lpcompress.checkpoints.quantizer import QUANT_METHOD
 from lpcompress.errors import CheckpointError, MissingCheckpointError
 from lpcompress.presentation import short_list
@@ -88,18 +89,11 @@ def weight_files(directory: Path) -> list[Path]:
     for name in [str(named)] if named else WEIGHTS:
         whole, index = directory / name, directory / f"{name}{INDEX}"
         if name.endswith(INDEX) or (index.is_file() and not whole.is_file()):
-            return _shards(whole if name.endswith(INDEX) else index)
+            index = whole if name.endswith(INDEX) else index
+            return [directory / shard for shard in sorted({*read_index(index).values()})]
         if whole.is_file():
             return [whole]
     return []
-
-
-def _shards(index: Path) -> list[Path]:
-    """Return the files that an index names."""
-    names = _setting(index, "weight_map")
-    if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names.values())):
-        raise CheckpointError(f"{index} must say which file holds which tensor. It is damaged: copy it again.")
-    return [index.parent / name for name in sorted({*names.values()})]
 
 
 def _setting(file: Path, key: str) -> Any:

@@ -1,6 +1,5 @@
 """Compare weight files with the digests that they carry, so that damage is an error instead of other numbers."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from lpcompress.checkpoints.digests import KEY, REMEDY, Table, of_layers, of_tensor
+from lpcompress.checkpoints.indexes import read_index
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
 
@@ -165,8 +165,8 @@ class Weights:
     def _misplaced_by(self, index: Path) -> Iterator[Damage]:
         """Yield the tensors that are not where the index of a sharded checkpoint says."""
         try:
-            listed = dict(json.loads(index.read_bytes())["weight_map"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+            listed = read_index(index)
+        except CheckpointError:
             yield Damage(index.name, "is damaged")
             return
         if set(listed.values()) & {file.name for file in self.files}:  # else the index of another variant

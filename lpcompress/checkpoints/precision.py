@@ -5,6 +5,7 @@ transformers loads some tensors of half-precision checkpoints in float32: those 
 the share that compression removes would not be one of stored bytes.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -12,6 +13,17 @@ import torch
 from lpcompress.surgery.offloading import change_stored_dtype, stored_tensor
 
 HALF = (torch.float16, torch.bfloat16)
+
+
+def keep_integers(model: Any) -> None:
+    """Have integers loaded as integers where the model wants float32, as T5 does for every tensor of `wo`.
+
+    Later versions of transformers than 5.0 do so themselves, and have no `dtype_plan` here.
+    """
+    plan = getattr(model, "dtype_plan", None)
+    if plan:
+        state = {name: tensor.dtype for name, tensor in model.state_dict().items() if not tensor.is_floating_point()}
+        model.dtype_plan = {f"^{re.escape(name)}$": dtype for name, dtype in state.items()} | plan
 
 
 def restore_precision(model: Any) -> None:

@@ -14,6 +14,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lpcompress.checkpoints import conversions, digests, integrity
+from lpcompress.checkpoints.precision import keep_integers
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import FactoredMatrix, build, is_compressed_module, spec_of
 from lpcompress.nn.registry import modules
@@ -140,6 +141,7 @@ class LpCompressQuantizer(HfQuantizer):
             layer.replace(module)
             plains[name] = plain
         retie(model)
+        keep_integers(model)
         self.rebuilt = model
         self._check_files(checkpoint_files or [], plains)
         return model

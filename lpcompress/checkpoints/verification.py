@@ -10,12 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints.inputs import candidates
 from lpcompress.checkpoints.load_errors import in_one_line
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import layers_of
-from lpcompress.surgery.offloading import all_in_memory, is_offloaded, quiet_offloading, stored_tensor
+from lpcompress.surgery.offloading import (
+    ON_DISK,
+    all_in_memory,
+    is_offloaded,
+    quiet_offloading,
+    share_files,
+    stored_tensor,
+)
 
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}  # of the largest output; tensors that stay on disk may be
 TOLERANCE_ELSE = 1e-4  # aligned differently in memory, and are then summed in another order
@@ -88,8 +96,7 @@ def verify(directory: Path, model: Any, probe: Probe) -> Verification:
     """
     began = time.perf_counter()
     try:
-        with quiet_offloading():
-            rebuilt = type(model).from_pretrained(directory, local_files_only=True)
+        rebuilt = reloaded(directory, model)
     except Exception as error:  # loaders raise anything at all, as in `readable`
         raise CheckpointError(f"the checkpoint cannot be loaded again: {in_one_line(error)} {WAY_OUT}") from error
     different = list(differences(model, rebuilt))
@@ -100,14 +107,27 @@ def verify(directory: Path, model: Any, probe: Probe) -> Verification:
     return Verification(probe.inputs is not None, time.perf_counter() - began)
 
 
+def reloaded(directory: Path, model: Any) -> Any:
+    """Load the checkpoint in `directory`; its tensors stay on disk if those of `model` do, which saves memory."""
+    on_disk = any(map(is_offloaded, model.modules()))
+    scratch = ScratchDirectory() if on_disk else None
+    placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
+    with quiet_offloading():
+        rebuilt = type(model).from_pretrained(directory, local_files_only=True, **placement)
+    rebuilt.scratch = scratch  # kept as long as the model
+    if on_disk:
+        share_files(rebuilt)
+    return rebuilt
+
+
 def differences(model: nn.Module, rebuilt: nn.Module) -> Iterator[str]:
     """Yield the names of the tensors of `model` that `rebuilt` lacks or has with other bits."""
     others = layers_of(rebuilt)
     for name, module in model.named_modules():
         other = rebuilt if not name else others[name].holder if name in others else None
         for leaf in own_tensors(module):
-            theirs = own_tensors(other).get(leaf) if other is not None else None
-            if theirs is None or not same_bits(stored_tensor(module, leaf), theirs):
+            missing = other is None or leaf not in own_tensors(other)
+            if missing or not same_bits(stored_tensor(module, leaf), stored_tensor(other, leaf)):
                 yield f"{name}.{leaf}".lstrip(".")
 
 
@@ -135,7 +155,10 @@ def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None
     """Raise CheckpointError unless both models run and give the same outputs."""
     fault = disagreement(model, rebuilt, inputs)
     if fault and any(map(is_offloaded, model.modules())):
-        with all_in_memory(model):  # some architectures do not run, or run wrongly, while tensors are kept on disk
+        with (
+            all_in_memory(model),
+            all_in_memory(rebuilt),
+        ):  # some architectures do not run, or run wrongly, while tensors are kept on disk
             fault = disagreement(model, rebuilt, inputs)
     if fault:
         raise CheckpointError(f"{fault} {WAY_OUT}")
@@ -144,7 +167,9 @@ def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None
 def disagreement(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> str | None:
     """Return what differs between the outputs of two models; None if nothing does."""
     try:
-        found = outputs_of(rebuilt.to(device_of(model), model.dtype), inputs)
+        if not any(map(is_offloaded, rebuilt.modules())):
+            rebuilt.to(device_of(model), model.dtype)
+        found = outputs_of(rebuilt, inputs)
         expected = outputs_of(model, inputs)
     except Exception as error:  # models raise anything at all
         return f"the compressed model does not run: {in_one_line(error)}"

@@ -73,7 +73,7 @@ def compress(
     with terminal.progress() as progress, joined_processes():
         job = conversion.Conversion(model, plan, scoring, device, progress)
         if dry_run or save_plan:
-            layers = job.preview(save_plan, saving.overwrite)
+            layers = job.preview(save_plan, saving.overwrite, saving.max_shard_size)
             terminal.show(presentation.as_json(layers) if as_json else report.preview_table(layers))
             return 0
         record, scores = job.convert(out or _default_out(model), saving, eval_glue)

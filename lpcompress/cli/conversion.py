@@ -85,14 +85,15 @@ class Conversion:
         directory = directory_of(self.model)
         before = file_bytes(directory) if directory else 0
         probe = None if how.no_verify else workers.main_alone(lambda: Probe.of(loaded))
-        done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **self._common)
+        common = self._common(how.max_shard_size)
+        done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **common)
         scores = exam.after() if exam else None
         self.progress(f"saving {target}")
 
         def save() -> CheckpointReport:
             with saving.new_checkpoint(target, how.overwrite, [self.model]) as directory:
-                largest = how.max_shard_size or largest_shard(self.model)
-                written = saving.write(directory, loaded, tokenizer, largest, how.stub, self.model, probe)
+                shard = common["max_shard_size"]
+                written = saving.write(directory, loaded, tokenizer, shard, how.stub, self.model, probe)
                 sizes = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
                 report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, written=written, **sizes)
@@ -101,7 +102,9 @@ class Conversion:
 
         return workers.from_main(workers.main_alone(save)), scores
 
-    def preview(self, out: Path | None = None, overwrite: bool = False) -> list[LayerPreview]:
+    def preview(
+        self, out: Path | None = None, overwrite: bool = False, max_shard_size: int | None = None
+    ) -> list[LayerPreview]:
         """Return what `convert` would do to each layer, without fitting any.
 
         Parameters
@@ -110,6 +113,8 @@ class Conversion:
             File to write the plan to that does exactly this.
         overwrite : bool, default=False
             Whether to replace that file if it exists.
+        max_shard_size : int, optional
+            As in `Saving`.
 
         Returns
         -------
@@ -124,7 +129,7 @@ class Conversion:
             self._workers.main_alone(lambda: refuse_unwritable(out, overwrite))
         self.progress(f"loading {self.model}")
         loaded, tokenizer = self._load()
-        found = whole_model.preview(loaded, self.plan, tokenizer=tokenizer, **self._common)
+        found = whole_model.preview(loaded, self.plan, tokenizer=tokenizer, **self._common(max_shard_size))
         if out:
             self._workers.main_alone(lambda: write_atomically(out, found.plan.to_yaml(), overwrite))
         return found.layers
@@ -143,9 +148,9 @@ class Conversion:
     def _workers(self) -> Workers:
         return Workers(self.device, alone="cpu")
 
-    @property
-    def _common(self) -> dict[str, Any]:
-        return {"workers": self._workers, "progress": self.progress, "data": self.scoring.data}
+    def _common(self, max_shard_size: int | None) -> dict[str, Any]:
+        common = {"workers": self._workers, "progress": self.progress, "data": self.scoring.data}
+        return common | {"max_shard_size": max_shard_size or largest_shard(self.model)}
 
     def _load(self) -> tuple[Any, Any]:
         """Return model and tokenizer; tensors stay on disk unless calibration must run the model."""

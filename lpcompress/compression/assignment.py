@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lpcompress.checkpoints.headers import header_bytes, most_files
 from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
 from lpcompress.compression.one_step import EMBEDDING_SENSITIVITY, OneStep, Terms, terms_of
@@ -19,7 +20,7 @@ from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
-from lpcompress.surgery.sizes import header_bytes, tensor_bytes
+from lpcompress.surgery.sizes import tensor_bytes
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def assign(
     text: str | Iterable[str] | None,
     tokenizer: Any | None,
     data: str,
+    max_shard_size: int | None,
     workers: Workers,
     tell: Progress,
 ) -> Assignment:
@@ -73,7 +75,7 @@ def assign(
     plan : Plan
     text : str, iterable of str or None
         Calibration text: the plan's `calibration`, or the texts themselves.
-    tokenizer, data, workers
+    tokenizer, data, max_shard_size, workers
         As for `whole_model.compress`.
     tell : Progress
 
@@ -85,7 +87,7 @@ def assign(
         If the budget cannot be met, or the calibration text cannot be read.
     """
     settings, whole = Settings(plan.p, plan.clusters, plan.seed), tensor_bytes(model)
-    limit = _limit(model, found, plan, whole)
+    limit = _limit(model, found, plan, whole, max_shard_size)
     removed = DEFAULT_RATIO if plan.ratio is None else plan.ratio
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)
@@ -122,15 +124,17 @@ def assign(
     return Assignment(tasks, dense, power, settled, measured.record() if measured else None)
 
 
-def _limit(model: Any, found: Mapping[str, Layer], plan: Plan, whole: int) -> int | None:
+def _limit(
+    model: Any, found: Mapping[str, Layer], plan: Plan, whole: int, max_shard_size: int | str | None
+) -> int | None:
     """Return the bytes that all tensors of the model may take; None unless a size of the model was given."""
     if plan.max_bytes is None:
         return None if plan.target_size is None else int(plan.target_size * whole)
-    header = header_bytes(model, found)
+    header = header_bytes(model, found, most_files(plan.max_bytes, max_shard_size))
     if plan.max_bytes <= header:
         raise BudgetError(
-            f"max_bytes must be more than the {header:,} bytes that names and sizes take in the weight file. Got"
-            f" {plan.max_bytes:,}."
+            f"max_bytes must be more than the {header:,} bytes that names, sizes and digests take in the weight files."
+            f" Got {plan.max_bytes:,}."
         )
     return plan.max_bytes - header
 

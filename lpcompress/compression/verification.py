@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lpcompress.checkpoints.digests import REMEDY, of_file, of_layers
 from lpcompress.checkpoints.digests import Table as WeightTable
-from lpcompress.checkpoints.files import CONFIG, REPORT_FILE, weight_files
+from lpcompress.checkpoints.files import CONFIG, REPORT_FILE, WEIGHTS, weight_files
 from lpcompress.checkpoints.integrity import CHANGED, Damage, Weights
 from lpcompress.compression.reading import read_document
 from lpcompress.compression.seal import Seal, names_in, own_digest
@@ -137,25 +137,38 @@ def _read_seal(directory: Path) -> tuple[Seal | None, list[Damage]]:
 
 def _weights(directory: Path, seal: Seal | None) -> tuple[WeightTable | None, list[Damage]]:
     """Return the table of the weight files, or that of the report, and what differs from it."""
-    files = [file for file in weight_files(directory) if file.suffix == ".safetensors"]
-    if broken := [Damage(file.name, "is damaged") for file in files if not _readable(file)]:
-        return None, broken
-    weights = Weights(files)
+    problems = {file: _problem_of(file) for file in _named(directory) if file.suffix == ".safetensors"}
+    broken = [Damage(file.name, problem) for file, problem in problems.items() if problem]
+    weights = Weights([file for file, problem in problems.items() if not problem])
     try:
         table = weights.table()
     except CheckpointError:  # the tables are not the same
-        return None, [Damage(file.name, "has other digests than another weight file") for file in files]
+        mixed = [Damage(file.name, "has other digests than another weight file") for file in weights.files]
+        return None, [*broken, *mixed]
     against = table or (WeightTable("", [seal.tensors]) if seal else None)
-    return table, [*weights.misplaced(against), *weights.changed(against)] if against else []
+    if against is None:
+        return None, broken
+    misplaced = [] if broken else weights.misplaced(against)  # else it would list what the broken files hold
+    return table, [*broken, *misplaced, *weights.changed(against)]
 
 
-def _readable(file: Path) -> bool:
-    """Return whether a weight file can be opened, and its table of digests read."""
+def _named(directory: Path) -> list[Path]:
+    """Return the weight files that are loaded; if their index is damaged, what has the name of one."""
+    try:
+        return weight_files(directory)
+    except CheckpointError:
+        return sorted(directory.glob(WEIGHTS["model.safetensors"]))
+
+
+def _problem_of(file: Path) -> str | None:
+    """Return why a weight file cannot be opened, or its table of digests not be read."""
+    if not file.is_file():
+        return "is missing"
     try:
         Weights([file]).table()
     except CheckpointError:
-        return False
-    return True
+        return "is damaged"
+    return None
 
 
 def _layers_agree(directory: Path, table: WeightTable) -> bool:

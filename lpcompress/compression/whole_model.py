@@ -36,6 +36,7 @@ def compress(
     calibration: str | Path | Iterable[str] | None = None,
     tokenizer: Any | None = None,
     data: str = "hub",
+    max_shard_size: int | None = None,
     device: str | torch.device | None = None,
     workers: Workers | None = None,
     progress: Callback | None = None,
@@ -62,6 +63,9 @@ def compress(
         checkpoint that the model came from.
     data : str, default="hub"
         Where GLUE is, for `glue:TASK`: the Hub or a directory.
+    max_shard_size : int, optional
+        Bytes that you will give `save_pretrained` under this name. `max_bytes` then leaves room for what every weight
+        file holds besides its tensors. By default there is one file.
     device : str or torch.device, optional
         Where to factor. By default the device of `workers`, or without them that of each layer.
     workers : Workers, optional
@@ -75,7 +79,7 @@ def compress(
 
         - ratio: share of each layer's stored bytes to remove, in (0, 1);
         - target_size: share of the whole model's bytes to keep, in (0, 1);
-        - max_bytes: size of the weight file, in bytes or as text such as "40MB";
+        - max_bytes: size of the weight files, in bytes or as text such as "40MB";
         - layers: list of keywords (embedding, linear, attention, ffn, conv, all) and wildcards over layer names;
         - method, p, clusters, row_weights, exponent, seed, allocation: see `Plan`.
 
@@ -126,7 +130,8 @@ def compress(
     chosen, before = finding.choose_layers(model, plan.layers), count_parameters(model)
     found = chosen.layers
     crew.main_alone(lambda: _refuse_not_finite(found))
-    assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, workers=crew, tell=tell)
+    common: dict[str, Any] = {"data": data, "max_shard_size": max_shard_size, "workers": crew, "tell": tell}
+    assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, **common)
     optional = frozenset(name for name in found if not (assigned.settled or finding.is_named(name, plan.layers)))
     where = device or (workers.device if workers else None)
     outcomes = fit_layers(Job(found, assigned.tasks, optional, settings, where, tell), crew)
@@ -162,6 +167,7 @@ def preview(
     calibration: str | Path | Iterable[str] | None = None,
     tokenizer: Any | None = None,
     data: str = "hub",
+    max_shard_size: int | None = None,
     workers: Workers | None = None,
     progress: Callback | None = None,
     **options: Any,
@@ -186,8 +192,9 @@ def preview(
     """
     plan, text = _plan_and_text(plan, calibration, options)
     found = finding.find_layers(model, plan.layers)
-    common: dict[str, Any] = {"workers": workers or Alone(), "tell": Progress.of(progress)}
-    assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, data=data, **common)
+    common: dict[str, Any] = {"data": data, "max_shard_size": max_shard_size}
+    common |= {"workers": workers or Alone(), "tell": Progress.of(progress)}
+    assigned = assign(model, found, plan, text=text, tokenizer=tokenizer, **common)
     rows = [_preview_of(found[name], task) for name, task in assigned.tasks.items()]
     if assigned.settled:
         settled: dict[str, Any] = {"allocation": assigned.allocation(), "exponent": assigned.exponent}

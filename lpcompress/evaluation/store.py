@@ -3,10 +3,11 @@
 import hashlib
 import json
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lpcompress.atomic import write_atomically
+from lpcompress.atomic import remove_leftovers, write_atomically
 from lpcompress.evaluation.results import Outcome
 
 
@@ -29,6 +30,8 @@ class Store:
         path = self._path(task, key)
         if not self._resume or not path.exists():
             return None
+        with suppress(OSError):  # a run that was killed just after it had written this leaves its workspace
+            remove_leftovers(path)
         try:
             return Outcome.from_document(json.loads(path.read_text(encoding="utf-8"))["outcome"])
         except (ValueError, KeyError, TypeError):

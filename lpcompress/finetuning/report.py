@@ -1,6 +1,6 @@
 """The report of a fine-tuning run: a table, and the files beside the weights."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
 from lpcompress.checkpoints.files import CARD_FILE, RECORD_FILE, file_bytes
+from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.finetuning.record import Record
@@ -17,7 +18,9 @@ from lpcompress.presentation import as_json, plain_table, points, published
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which is installed with torch
 
 
-def write_companions(directory: Path, record: Record, before: CheckpointReport | None, model: Any) -> None:
+def write_companions(
+    directory: Path, record: Record, before: CheckpointReport | None, model: Any, written: Written
+) -> None:
     """Write the record, the model card and, for a compressed model, its report beside the weights.
 
     Parameters
@@ -28,11 +31,14 @@ def write_companions(directory: Path, record: Record, before: CheckpointReport |
     before : CheckpointReport or None
         Report of the model that was trained, if that is compressed. It is updated and written.
     model : PreTrainedModel
+    written : Written
+        What was checked and left out when the weights were written.
     """
     (directory / RECORD_FILE).write_text(as_json(published(record.document())) + "\n", encoding="utf-8")
     card, report = _card(record), None
     if before:
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
+        changed |= {"verification": written.verification and asdict(written.verification)}
         report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores before training
         card = model_card(report, type(model).__name__)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")

@@ -226,8 +226,8 @@ def _save(
     """Write the checkpoint, its record and its card."""
     probe = Probe.of(classifier.model) if verify else None
     with saving.new_checkpoint(target, overwrite, sources) as directory:
-        saving.write(directory, classifier.model, classifier.tokenizer, source=record.model, probe=probe)
-        write_companions(directory, record, report, classifier.model)
+        written = saving.write(directory, classifier.model, classifier.tokenizer, source=record.model, probe=probe)
+        write_companions(directory, record, report, classifier.model, written)
 
 
 def _one_task(name: str) -> Task:

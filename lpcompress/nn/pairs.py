@@ -25,7 +25,7 @@ class ClusteredLinear(ClusteredMatrix, CompressedLinear):
     >>> from lpcompress.nn import build
     >>> spec = {"kind": "clustered_linear", "shape": [6, 4], "ranks": [2, 1], "rows": [4, 2]}
     >>> [(name, tuple(tensor.shape)) for name, tensor in build(spec, like=nn.Linear(4, 6)).named_parameters()]
-    [('weight', (10,)), ('bases', (3, 4)), ('bias', (6,))]
+    [('codes', (10,)), ('bases', (3, 4)), ('bias', (6,))]
     """
 
     kind = "clustered_linear"

@@ -150,7 +150,7 @@ def build(spec: Spec, like: nn.Module) -> Any:
     >>> module
     FactoredLinear(kind=low_rank_linear, shape=[6, 4], rank=2)
     >>> [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
-    [('weight', (6, 2)), ('basis', (2, 4)), ('bias', (6,))]
+    [('codes', (6, 2)), ('basis', (2, 4)), ('bias', (6,))]
     """
     known = modules()
     kind = spec.get("kind") if isinstance(spec, dict) else None

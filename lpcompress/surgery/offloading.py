@@ -144,19 +144,26 @@ def change_stored_dtype(module: Any, name: str, dtype: torch.dtype) -> None:
 
 def is_stored(module: Any, name: str) -> bool:
     """Return whether a file holds the tensor `name` of an offloaded module, in the right shape."""
-    stored = module._hf_hook.weights_map if is_offloaded(module) else {}
+    stored = _files_of(module)
     return name in stored and stored[name].shape == module.state_dict()[name].shape
 
 
 def unreadable(model: Any) -> list[str]:
-    """Return the names of offloaded tensors that no file holds, or holds in another shape than the model has."""
+    """Return the names of offloaded tensors that no file holds, or holds in another shape than the model has.
+
+    With transformers 5.0 that is all of them: it reads nothing from a file unless the model is on several devices.
+    """
     return [
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
-        if is_offloaded(module)
+        if is_offloaded(module) or any(tensor.is_meta for tensor in module.parameters(recurse=False))
         for name, tensor in module.state_dict(keep_vars=True).items()
-        if "." not in name and not _is_readable(module._hf_hook.weights_map, name, tensor)
+        if "." not in name and not _is_readable(_files_of(module), name, tensor)
     ]
+
+
+def _files_of(module: Any) -> Mapping[str, Tensor]:
+    return module._hf_hook.weights_map if is_offloaded(module) else {}
 
 
 def _is_readable(files: Mapping[str, Tensor], name: str, tensor: Tensor) -> bool:

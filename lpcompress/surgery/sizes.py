@@ -1,11 +1,6 @@
 """Sizes of modules and models in a checkpoint: stored numbers and bytes."""
 
-from collections.abc import Iterable
-
 from torch import Tensor, nn
-
-MAX_EXTRA_TENSORS = 6  # stored for a factored layer, besides the one that replaces its weight
-ENTRY_BYTES = 100  # of a tensor's entry in the safetensors header, without the layer's name
 
 
 def stored(module: nn.Module) -> tuple[int, int]:
@@ -23,12 +18,6 @@ def count_parameters(model: nn.Module) -> int:
 def tensor_bytes(model: nn.Module) -> int:
     """Return the bytes of the tensors that a checkpoint of `model` stores, counting tied tensors once."""
     return sum(tensor.numel() * tensor.element_size() for tensor in distinct(model))
-
-
-def header_bytes(model: nn.Module, layers: Iterable[str]) -> int:
-    """Return a slightly high estimate of the bytes of the safetensors header once `layers` are compressed."""
-    names = [*model.state_dict(), *(name for name in layers for _ in range(MAX_EXTRA_TENSORS))]
-    return sum(len(name) + ENTRY_BYTES for name in names) + ENTRY_BYTES
 
 
 def distinct(model: nn.Module) -> set[Tensor]:

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,32 @@ def test_processes_take_turns(place, tmp_path):
         process.join(60)
         assert process.exitcode == 0
     assert counter.read_text() == "400" and set(os.listdir(tmp_path)) <= {"counter", "deep"} and not place.exists()
+
+
+def test_what_others_remove_meanwhile_is_made_again(place, tmp_path, monkeypatch):
+    make, remaining = Path.mkdir, ["parent", "workspace"]
+
+    def late(path, *arguments, **options):
+        if path == place and remaining:
+            if remaining.pop() == "parent":
+                place.parent.rmdir()
+            else:
+                raise FileExistsError(errno.EEXIST, "File exists", str(place))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    with claimed(place):
+        assert place.is_dir() and not remaining
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_where_nothing_can_be_made_is_an_error(place, monkeypatch):
+    def refuse(path, *_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))  # as /proc does
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(FileNotFoundError, match=place.name), claimed(place):
+        pass
 
 
 def test_without_locks_nothing_of_others_is_touched(place, monkeypatch):

@@ -1,11 +1,14 @@
 """Tensors of a half-precision checkpoint keep the precision in which they are stored."""
 
+import re
+
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
 
 from lpcompress.checkpoints.loading import load
+from lpcompress.checkpoints.precision import keep_integers
 from lpcompress.checkpoints.saving import save
 from lpcompress.compression.whole_model import compress
 
@@ -45,3 +48,13 @@ def test_weights_that_are_stored_in_float32_stay_so(tmp_path):
     assert model.encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
     dense.half().save_pretrained(tmp_path / "half")
     assert dtypes(load(str(tmp_path / "half"))[0]) == {torch.float16}
+
+
+def test_integers_stay_integers_where_a_model_wants_float32():
+    model = transformers.T5EncoderModel(transformers.T5Config(**T5))
+    compress(model, layers=["*.wo"], method="sparse")
+    model.dtype_plan = {"wo": torch.float32}  # as in transformers 5.0
+    keep_integers(model)
+    for name, tensor in model.state_dict().items():
+        found = [dtype for pattern, dtype in model.dtype_plan.items() if re.search(pattern, name)]
+        assert not found or found[0] == tensor.dtype

@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from lpcompress.checkpoints.files import weight_files
+from lpcompress.checkpoints.headers import header_bytes
 from lpcompress.compression.calibration import MAX_TEXTS, read_texts
 from lpcompress.compression.whole_model import compress, preview
 from lpcompress.config.plan import METHODS, Plan
@@ -42,6 +44,26 @@ def test_the_weight_file_is_no_larger_than_requested(tiny_model, tmp_path, metho
     compress(dense, max_bytes=size, layers=["all"], method=method)
     dense.save_pretrained(tmp_path)
     assert 0.95 * size < (tmp_path / "model.safetensors").stat().st_size <= size
+
+
+@pytest.mark.parametrize("max_shard_size", [100_000, 300_000])
+@pytest.mark.parametrize("method", ["svd", "sparse"])
+def test_weight_files_are_together_no_larger_than_requested(tiny_model, tmp_path, method, max_shard_size):
+    dense, size = tiny_model(hidden_size=128, intermediate_size=256), 700_000
+    options = {"max_bytes": size, "layers": ["all"], "method": method}
+    whole, parts = (preview(dense, max_shard_size=shard, **options).layers for shard in (None, max_shard_size))
+    assert parts != whole  # the same room is left in a plan
+    compress(dense, max_shard_size=max_shard_size, **options)
+    dense.save_pretrained(tmp_path, max_shard_size=max_shard_size)
+    files = weight_files(tmp_path)
+    assert len(files) > 2 and 0.8 * size < sum(file.stat().st_size for file in files) <= size
+
+
+def test_names_that_differ_between_model_and_files_are_counted_twice(tiny_model):
+    model = tiny_model()
+    once = header_bytes(model, [])
+    model._weight_conversions = ["a conversion"]
+    assert header_bytes(model, []) > 1.3 * once
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "xlnet"])
@@ -156,5 +178,7 @@ def test_calibration_counts_tokens(tiny_model, word_tokenizer):
 
 
 def test_a_size_below_that_of_the_file_s_header_is_refused(tiny_model):
-    with pytest.raises(BudgetError, match=r"max_bytes must be more than the [\d,]+ bytes that names .* Got 100\."):
+    with pytest.raises(
+        BudgetError, match=r"max_bytes must be more than the [\d,]+ bytes that names, sizes .* Got 100\."
+    ):
         compress(tiny_model(), max_bytes=100, layers=["all"])

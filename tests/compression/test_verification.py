@@ -70,6 +70,24 @@ def test_missing_and_added_files(checkpoint):
     shard = sorted(checkpoint.glob("model-*.safetensors"))[0]
     shard.unlink()
     assert f"{shard.name}: is missing" in found(checkpoint)
+    (checkpoint / "lpcompress.json").unlink()
+    assert found(checkpoint) == [f"{shard.name}: is missing"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": ["b"]}}'])
+def test_a_damaged_index_is_named_without_a_report(checkpoint, text):
+    (checkpoint / "lpcompress.json").unlink()
+    (checkpoint / "model.safetensors.index.json").write_text(text)
+    assert found(checkpoint) == ["model.safetensors.index.json: is damaged"]
+
+
+def test_a_damaged_tensor_is_named_beside_a_missing_file(checkpoint):
+    first, second, *_ = sorted(checkpoint.glob("model-*.safetensors"))
+    first.unlink()
+    flip(second, -1)
+    missing, damaged = verify(checkpoint).damaged
+    assert str(missing) == f"{first.name}: is missing"
+    assert damaged.file == second.name and damaged.tensor
 
 
 def test_an_edited_layer_map_is_found_without_a_report(checkpoint):

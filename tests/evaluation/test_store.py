@@ -1,5 +1,7 @@
 import pytest
 
+from lpcompress.atomic import beside, claimed
+from lpcompress.atomic.workspaces import LOCK
 from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.store import Store
 from lpcompress.glue.labels import LabelMap
@@ -31,3 +33,14 @@ def test_a_garbled_part_is_computed_again(tmp_path):
     path.write_text("{")
     with pytest.warns(UserWarning, match="is garbled and will be computed again"):
         assert store.recall("mrpc", KEY) is None
+
+
+def test_what_a_kill_left_beside_a_finished_part_is_removed(tmp_path):
+    store = Store(tmp_path, resume=True)
+    store.keep("mrpc", KEY, OUTCOME)
+    [path] = tmp_path.iterdir()
+    with claimed(beside(path)):
+        assert store.recall("mrpc", KEY) == OUTCOME and beside(path).exists()  # its owner lives
+    beside(path).mkdir()
+    (beside(path) / LOCK).touch()
+    assert store.recall("mrpc", KEY) == OUTCOME and list(tmp_path.iterdir()) == [path]

@@ -16,7 +16,7 @@ from lpcompress.compression.whole_model import compress, preview
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.surgery.finding import find_layers
 from lpcompress.surgery.layer import layers_of
-from lpcompress.surgery.offloading import editable, in_memory, is_offloaded, offload, stored_tensor
+from lpcompress.surgery.offloading import editable, in_memory, is_offloaded, offload, stored_tensor, unreadable
 
 SMALL = "8KB"  # shard size that gives several shards
 
@@ -254,3 +254,9 @@ def test_weights_whose_sizes_differ_from_the_config_are_refused(tiny_model, tmp_
         CheckpointError, match=r"cannot be loaded\. The sizes of its weights differ from those in its config\.json"
     ):
         loading.load(str(tmp_path), on_disk=on_disk)
+
+
+def test_a_model_that_has_tensors_neither_in_memory_nor_in_files_is_unreadable(tiny_model):
+    model = tiny_model()
+    assert unreadable(model) == []
+    assert set(unreadable(model.to("meta"))) >= {name for name, _ in model.named_parameters()}  # transformers 5.0
