@@ -124,9 +124,7 @@ def assign(
     return Assignment(tasks, dense, power, settled, measured.record() if measured else None)
 
 
-def _limit(
-    model: Any, found: Mapping[str, Layer], plan: Plan, whole: int, max_shard_size: int | str | None
-) -> int | None:
+def _limit(model: Any, found: Mapping[str, Layer], plan: Plan, whole: int, max_shard_size: int | None) -> int | None:
     """Return the bytes that all tensors of the model may take; None unless a size of the model was given."""
     if plan.max_bytes is None:
         return None if plan.target_size is None else int(plan.target_size * whole)
