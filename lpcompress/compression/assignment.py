@@ -106,7 +106,9 @@ def assign(
     moments = measured.moments if measured else {}
     terms: dict[str, Terms] = {}
     if plan.one_step:
-        terms = {name: terms_of(layer, weights[name], measured) for name, layer in found.items()}
+        for name, layer in found.items():
+            with layer.lend():
+                terms[name] = terms_of(layer, weights[name], measured)
         weights, moments = {name: each.rows for name, each in terms.items()}, {}
         moments = {name: each.moment for name, each in terms.items() if each.moment is not None}
     if plan.allocation is not None:
@@ -155,7 +157,7 @@ def _calibrated(
     except LpCompressError as error:
         if plan.calibration is not None or text != DRAWN:
             raise
-        log.warning("Not calibrated on drawn text: %s", error)
+        log.warning("Not calibrated on drawn text: %s", str(error))  # its traceback refers to the model
         return None
     if plan.digest not in (None, measured.digest):
         raise LpCompressError(

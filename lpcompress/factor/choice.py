@@ -187,7 +187,8 @@ def fit_weighing_rows(
     """Fit a method that takes row weights itself; the parameters are those of `choose`."""
     fit = resolve(METHODS[method].fit)
     plain, scale = prepare(matrix)
-    return scale.undo(fit(plain, budget, settings, whitener, row_weights), matrix.dtype)
+    fitted: Factorization = fit(plain, budget, settings, whitener, row_weights)
+    return scale.undo(fitted.to(plain.dtype), matrix.dtype)
 
 
 def _fit_all(

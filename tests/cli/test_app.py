@@ -65,8 +65,8 @@ def test_every_field_is_an_option_exactly_once(run, command):
     assert {"--" + name.replace("_", "-") for name in fields} <= set(found)
 
 
-@pytest.mark.parametrize(("kind", "hidden"), [(Plan, {"allocation"}), (Scoring, set()), (Recipe, set())])
-def test_only_allocation_is_no_option(kind, hidden):
+@pytest.mark.parametrize(("kind", "hidden"), [(Plan, {"allocation", "digest"}), (Scoring, set()), (Recipe, set())])
+def test_only_what_save_plan_writes_is_no_option(kind, hidden):
     assert {name for name, field in kind.model_fields.items() if not note(field, Shown)} == hidden
 
 

@@ -42,7 +42,7 @@ def test_a_power_of_two_changes_exponents_only(method, p):
     large, small = (factorize(matrix * 2.0**e, method, 0.4, p) for e in (60, -60))
     for name, tensor in large.tensors().items():
         other = small.tensors()[name]
-        codes = tensor.is_floating_point() and name != large.directions
+        codes = tensor.is_floating_point() and name not in (large.directions, "levels")
         assert torch.equal(tensor, other * 2.0**120 if codes else other), name
     assert relative_error(matrix * 2.0**60, large.dense()) < 0.2
 
@@ -53,6 +53,10 @@ def test_a_power_of_two_changes_exponents_only(method, p):
 def test_the_error_does_not_depend_on_the_size_of_the_matrix(method, scale, weighted):
     matrix = unit_matrix()
     weights = torch.linspace(0, 1, 90) if weighted else None
+    if (method, scale) == ("coded", 3e38):  # basis vectors are integers, whose products with the scales are larger
+        with pytest.raises(UnsuitableError, match="entries beyond"):
+            factorize((matrix * scale).float(), method, 0.4, row_weights=weights)
+        return
     errors = [
         relative_error(each, factorize(each, method, 0.4, row_weights=weights).dense(), 2.0, weights)
         for each in (matrix.float(), (matrix * scale).float())

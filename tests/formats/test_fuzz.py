@@ -31,7 +31,7 @@ INPUTS = {
 }
 SKETCHES = {"linear": {"kind": "sketched_linear"}, "conv": {"kind": "sketched_conv1d"}}
 SKETCHED = {"shape": [ROWS, COLUMNS], "sketch_size": 2, "repetitions": 2, "seed": 3}
-CASES = [(form, role) for form in ("low_rank", "clustered", "sparse", "levels", "entries") for role in PLAIN]
+CASES = [(form, role) for form in ("low_rank", "clustered", "sparse", "levels", "entries", "coded") for role in PLAIN]
 CASES += [("sketched", role) for role in SKETCHES]
 
 whole = st.integers(-3, 40) | st.sampled_from([2**31 - 1, 2**40, 2**62, -(2**63), 10**30])

@@ -154,11 +154,11 @@ def test_spec_rebuilds_an_empty_module_on_meta(pair, kind):
 def test_resize(pair, kind, rows):
     module, _ = pair(kind)
     before, mean = module.dense().detach().clone(), module.mean_row().detach()
-    weight = module.codes
+    weight = module.get_parameter(module.weight_name)
     module.resize(rows)
     module.check("layer")
     kept = min(rows, ROWS)
-    assert module.num_embeddings == rows and module.codes is weight
+    assert module.num_embeddings == rows and module.get_parameter(module.weight_name) is weight
     torch.testing.assert_close(module.dense()[:kept], before[:kept])
     torch.testing.assert_close(module(torch.arange(rows)), module.dense(), atol=1e-5, rtol=1e-5)
     empty = build(spec_of(module), nn.Embedding(rows, COLUMNS, device="meta"))
