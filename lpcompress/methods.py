@@ -14,6 +14,9 @@ from typing import Any
 AUTO = "auto"
 """Not a method of its own: fits several candidates and keeps the one with the smallest error."""
 
+ONE_STEP = "coded"
+"""The method whose step size, one for all layers, decides the size of a whole model."""
+
 DEFAULT_RATIO = 0.28
 """Share of stored bytes removed when no size is given, as in the paper on robust low-rank approximation."""
 

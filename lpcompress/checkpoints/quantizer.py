@@ -166,9 +166,7 @@ class LpCompressQuantizer(HfQuantizer):
                 require_loaded(name, module)
                 align(module)
         self.rebuilt = None
-        conversions.keep_layout(model)
-        conversions.name_as_stored_in_composites(model)
-        follow_resizing(model)
+        prepare_methods(model)
         model.is_quantized = False  # the layers are plain torch modules, for which .half() and the like work
         return model
 
@@ -252,6 +250,13 @@ def align(module: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
+def prepare_methods(model: Any) -> None:
+    """Make transformers' own methods, which save and resize `model`, fit its compressed layers."""
+    conversions.keep_layout(model)
+    conversions.name_as_stored_in_composites(model)
+    follow_resizing(model)
+
+
 def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix, dict[str, Any]]]) -> None:
     """Replace layers of `model` in place, so that `model.save_pretrained` writes a compressed checkpoint.
 
@@ -280,9 +285,7 @@ def replace_layers(model: Any, replacements: Mapping[Layer, tuple[FactoredMatrix
         config.layers[swapping.relative_name(model, layer.name)] = {**provenance, **spec_of(module)}
     config.format_version = needed_version(config.layers)
     retie(model)
-    conversions.keep_layout(model)
-    conversions.name_as_stored_in_composites(model)
-    follow_resizing(model)
+    prepare_methods(model)
     model.tie_weights()
     model.config.quantization_config = config
     model.hf_quantizer = LpCompressQuantizer(config, pre_quantized=True)

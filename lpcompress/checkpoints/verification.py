@@ -19,7 +19,8 @@ from lpcompress.surgery.layer import layers_of
 from lpcompress.surgery.offloading import (
     ON_DISK,
     all_in_memory,
-    is_offloaded,
+    keeps_on_disk,
+    own_tensors,
     quiet_offloading,
     share_files,
     stored_tensor,
@@ -49,7 +50,7 @@ class Probe:
         A few architectures run only in memory. A model whose tensors are kept on disk is read into it if nothing else
         works.
         """
-        on_disk = any(map(is_offloaded, model.modules()))
+        on_disk = keeps_on_disk(model)
         for where in (nullcontext, all_in_memory) if on_disk else (nullcontext,):
             with where(model):
                 for inputs in candidates(model):
@@ -109,7 +110,7 @@ def verify(directory: Path, model: Any, probe: Probe) -> Verification:
 
 def reloaded(directory: Path, model: Any) -> Any:
     """Load the checkpoint in `directory`; its tensors stay on disk if those of `model` do, which saves memory."""
-    on_disk = any(map(is_offloaded, model.modules()))
+    on_disk = keeps_on_disk(model)
     scratch = ScratchDirectory() if on_disk else None
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with quiet_offloading():
@@ -125,17 +126,10 @@ def differences(model: nn.Module, rebuilt: nn.Module) -> Iterator[str]:
     others = layers_of(rebuilt)
     for name, module in model.named_modules():
         other = rebuilt if not name else others[name].holder if name in others else None
+        theirs = own_tensors(other) if other is not None else {}
         for leaf in own_tensors(module):
-            missing = other is None or leaf not in own_tensors(other)
-            if missing or not same_bits(stored_tensor(module, leaf), stored_tensor(other, leaf)):
+            if leaf not in theirs or not same_bits(stored_tensor(module, leaf), stored_tensor(other, leaf)):
                 yield f"{name}.{leaf}".lstrip(".")
-
-
-def own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that a module itself, not a child, adds to a checkpoint."""
-    found = dict(module.named_parameters(recurse=False))
-    passing = module._non_persistent_buffers_set
-    return found | {key: value for key, value in module.named_buffers(recurse=False) if key not in passing}
 
 
 def same_bits(ours: Tensor, theirs: Tensor) -> bool:
@@ -154,11 +148,9 @@ def as_bytes(tensor: Tensor) -> Tensor:
 def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless both models run and give the same outputs."""
     fault = disagreement(model, rebuilt, inputs)
-    if fault and any(map(is_offloaded, model.modules())):
-        with (
-            all_in_memory(model),
-            all_in_memory(rebuilt),
-        ):  # some architectures do not run, or run wrongly, while tensors are kept on disk
+    if fault and keeps_on_disk(model):
+        # some architectures do not run, or run wrongly, while tensors are kept on disk
+        with all_in_memory(model), all_in_memory(rebuilt):
             fault = disagreement(model, rebuilt, inputs)
     if fault:
         raise CheckpointError(f"{fault} {WAY_OUT}")
@@ -167,7 +159,7 @@ def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None
 def disagreement(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> str | None:
     """Return what differs between the outputs of two models; None if nothing does."""
     try:
-        if not any(map(is_offloaded, rebuilt.modules())):
+        if not keeps_on_disk(rebuilt):
             rebuilt.to(device_of(model), model.dtype)
         found = outputs_of(rebuilt, inputs)
         expected = outputs_of(model, inputs)

@@ -8,15 +8,14 @@ from typing import Any
 from lpcompress.checkpoints.headers import header_bytes, most_files
 from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
-from lpcompress.compression.one_step import EMBEDDING_SENSITIVITY, OneStep, Terms, terms_of
-from lpcompress.compression.one_step import METHOD as ONE_STEP
+from lpcompress.compression.one_step import EMBEDDING_SENSITIVITY, OneStep, unit_of
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import DRAWN, LayerPlan, Plan
 from lpcompress.errors import BudgetError, LpCompressError, PlanError
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, ONE_STEP
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
@@ -104,20 +103,17 @@ def assign(
 
     measured, weights = workers.together(look)
     moments = measured.moments if measured else {}
-    terms: dict[str, Terms] = {}
-    if plan.one_step:
-        for name, layer in found.items():
-            with layer.lend():
-                terms[name] = terms_of(layer, weights[name], measured)
-        weights, moments = {name: each.rows for name, each in terms.items()}, {}
-        moments = {name: each.moment for name, each in terms.items() if each.moment is not None}
     if plan.allocation is not None:
         shares = _as_planned(plan.allocation, found)
     elif limit is None:
         shares = {name: Share(plan.method, removed) for name in found}
     elif plan.one_step:
         others = whole - sum(layer.stored()[1] for layer in found.values())
-        shares = OneStep(found, terms, settings, workers, tell).shares(limit - others)
+        units = {}
+        for name, layer in found.items():
+            with layer.lend():
+                units[name] = unit_of(layer, weights[name], measured)
+        shares = OneStep(found, weights, moments, units, settings, workers, tell).shares(limit - others)
     else:
         shares = _within(limit, whole, found, plan.method, settings, weights, measured, workers, tell)
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
@@ -151,7 +147,7 @@ def _calibrated(
 ) -> Calibration | None:
     """Return statistics of the model; None if drawn text, which is the default and nobody asked for, does not work."""
     frequencies = plan.row_weights if plan.row_weights != "uniform" else "zipf"
-    asked = tokenizer, frequencies, plan.seed, limit is not None or plan.one_step
+    asked = tokenizer, frequencies, plan.seed, limit is not None
     try:
         measured = calibrate(model, found, text, data, *asked, tell)
     except LpCompressError as error:

@@ -55,7 +55,7 @@ class Calibration:
         Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name.
     sensitivities : dict of str to float
         Sensitivity of the output to each layer (see `Statistics`); empty if not measured.
-    slopes : dict of str to Tensor
+    slopes : dict of str to float
         See `Statistics`; empty if not measured.
     """
 
@@ -65,7 +65,7 @@ class Calibration:
     counts: Mapping[int, int]
     moments: dict[str, Tensor]
     sensitivities: dict[str, float]
-    slopes: dict[str, Tensor]
+    slopes: dict[str, float]
 
     @property
     def is_drawn(self) -> bool:

@@ -33,16 +33,15 @@ class Statistics:
         Sensitivity of the output to each layer, embeddings included; empty if not measured. It is the squared change of
         the output, as a share of the output's variance over texts, per unit of the layer's relative squared error: to
         first order, and for independent errors of the products.
-    slopes : dict of str to Tensor
-        Squared change of the output, as a share of its variance, per squared error of the products of a text; empty if
-        not measured. Shape (n,) for a layer with a moment: by output i, so that an error e_i of row i of the matrix
-        changes the output by slopes_i e_i^T C e_i. Shape (d, d) for an embedding: an error e of the rows of all tokens
-        changes it by e^T slopes e. Float64.
+    slopes : dict of str to float
+        Squared change of the output, as a share of its variance, per squared error of a layer's products on a text,
+        mean over its outputs; empty if not measured. An error E of the matrix of a layer with a moment C changes the
+        output by about slope tr(E C E^T); an error e of the rows of all tokens of an embedding by about slope ||e||^2.
     """
 
     moments: dict[str, Tensor]
     sensitivities: dict[str, float]
-    slopes: dict[str, Tensor]
+    slopes: dict[str, float]
 
 
 def statistics_of(
@@ -84,7 +83,7 @@ def statistics_of(
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     changes: dict[str, float] = {}
-    slopes: dict[str, Tensor] = {}
+    slopes: dict[str, float] = {}
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
         name = layer.name
@@ -98,11 +97,9 @@ def statistics_of(
         energies = (products if bias is None else products - bias.float()).square().sum(dim=1)
 
         def add_change(gradient: Tensor) -> None:
-            by_product = layer.outputs_of(gradient).float()
-            changes[name] = changes.get(name, 0.0) + float(by_product.square().mean(dim=1) @ energies)
-            is_table = layer.role == "embedding"
-            slope = by_product.T @ by_product if is_table else by_product.square().sum(dim=0)
-            slopes[name] = slope.double() + slopes.get(name, 0.0)
+            by_product = layer.outputs_of(gradient).float().square().mean(dim=1)
+            changes[name] = changes.get(name, 0.0) + float(by_product @ energies)
+            slopes[name] = slopes.get(name, 0.0) + float(by_product.sum(dtype=torch.float64))
 
         output.register_hook(add_change)
 

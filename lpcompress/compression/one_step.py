@@ -21,11 +21,11 @@ from lpcompress.errors import BudgetError
 from lpcompress.factor.methods.coded import at_delta, sizes_at
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
+from lpcompress.methods import ONE_STEP
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 
-METHOD = "coded"
 EMBEDDING_UNIT = 0.02
 """What an error of the word embedding counts for, relative to what the derivatives say.
 
@@ -40,25 +40,6 @@ LEAST_UNIT = 1e-30  # of a layer that the output ignores
 ROUNDS = 5  # of encoding all layers, at most
 FULL = 0.99  # share of the limit that is enough
 AIM = 0.997  # share of the limit that is aimed at
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How one layer is encoded.
-
-    Attributes
-    ----------
-    rows : RowWeights
-        Weights of its rows.
-    moment : Tensor of shape (d, d) or None
-        Second moment of its inputs.
-    unit : float
-        Change of the output per squared error of a row of the largest weight.
-    """
-
-    rows: RowWeights
-    moment: Tensor | None
-    unit: float
 
 
 @dataclass(frozen=True)
@@ -96,8 +77,11 @@ class Sizes:
         return float(curve(log(within)))
 
 
-def terms_of(layer: Layer, weights: RowWeights, measured: Calibration | None) -> Terms:
-    """Return the terms of a layer: from derivatives if they were measured, else from guesses.
+def unit_of(layer: Layer, weights: RowWeights, measured: Calibration | None) -> float:
+    """Return how much the output changes per squared error of a row of the largest weight, up to a common factor.
+
+    Outputs of a layer count alike. Weighted by their own slopes, which are too uneven on drawn text, the logits of an
+    STS-B classifier at 10 % of its bytes moved by .21 of their variance instead of .012.
 
     Parameters
     ----------
@@ -106,23 +90,21 @@ def terms_of(layer: Layer, weights: RowWeights, measured: Calibration | None) ->
     weights : RowWeights
         Of the word embedding; uniform for other layers.
     measured : Calibration or None
+        Without it, or for a layer that does not run, the sensitivity is guessed.
     """
-    slopes = measured.slopes.get(layer.name) if measured else None
+    slope = measured.slopes.get(layer.name) if measured else None
     moment = measured.moments.get(layer.name) if measured else None
-    if measured is not None and slopes is not None and moment is not None:
-        # Outputs are not weighted by their own slopes: those are too uneven on drawn text. With them the logits of an
-        # STS-B classifier at 10 % of its bytes moved by .21 of their variance instead of .012.
-        unit = (float(slopes.mean()) * float(moment.diagonal().mean())) or LEAST_UNIT
-        return Terms(weights, moment, unit)
+    if slope is not None and moment is not None:
+        return slope * float(moment.diagonal().mean()) or LEAST_UNIT
+    rows = layer.matrix().shape[0]
     shares = None if weights.values is None else weights.values / weights.values.sum()
-    if slopes is not None and layer.is_word_embedding:
-        largest = 1 / layer.matrix().shape[0] if shares is None else float(shares.max())
-        return Terms(weights, None, EMBEDDING_UNIT * largest * float(slopes.diagonal().mean()))
+    largest = 1 / rows if shares is None else float(shares.max())
+    if slope is not None and layer.is_word_embedding:
+        return EMBEDDING_UNIT * largest * slope or LEAST_UNIT
     squares = layer.matrix_to_fit().double().square().sum(1).cpu()
     energy = float(squares.mean() if shares is None else squares @ shares)
-    largest = 1 / len(squares) if shares is None else float(shares.max())
     sensitivity = EMBEDDING_SENSITIVITY if layer.is_word_embedding else 1.0
-    return Terms(weights, moment, sensitivity * largest / energy if energy else 1.0)
+    return sensitivity * largest / energy if energy else 1.0
 
 
 @dataclass(frozen=True)
@@ -132,14 +114,20 @@ class OneStep:
     Attributes
     ----------
     layers : mapping of str to Layer
-    terms : mapping of str to Terms
+    weights : mapping of str to RowWeights
+    moments : mapping of str to Tensor of shape (d, d)
+        Second moments of inputs, of the layers for which they were measured.
+    units : mapping of str to float
+        See `unit_of`.
     settings : Settings
     workers : Workers
     tell : Progress
     """
 
     layers: Mapping[str, Layer]
-    terms: Mapping[str, Terms]
+    weights: Mapping[str, RowWeights]
+    moments: Mapping[str, Tensor]
+    units: Mapping[str, float]
     settings: Settings
     workers: Workers
     tell: Progress
@@ -174,7 +162,7 @@ class OneStep:
             if total <= n_bytes:
                 best = {
                     name: Share(
-                        METHOD, 1 - (size + beside[name]) / before[name], sizes[name].loss(deltas[name]), deltas[name]
+                        ONE_STEP, 1 - (size + beside[name]) / before[name], sizes[name].loss(deltas[name]), deltas[name]
                     )
                     for name, size in exact.items()
                 }
@@ -191,7 +179,7 @@ class OneStep:
         """Return the step sizes of the layers that become smaller, for an estimated total of `goal` bytes."""
 
         def at(step: float) -> dict[str, float]:
-            return {name: exp(step) / self.terms[name].unit ** 0.5 for name in sizes}
+            return {name: exp(step) / self.units[name] ** 0.5 for name in sizes}
 
         def takes(name: str, delta: float) -> float:
             return min(sizes[name].at(delta) + beside[name], before[name])
@@ -199,7 +187,7 @@ class OneStep:
         def excess(step: float) -> float:
             return log(sum(takes(name, delta) for name, delta in at(step).items()) / goal)
 
-        ends = [log(each.deltas[end] * self.terms[name].unit ** 0.5) for name, each in sizes.items() for end in (0, -1)]
+        ends = [log(each.deltas[end] * self.units[name] ** 0.5) for name, each in sizes.items() for end in (0, -1)]
         low, high = min(ends), max(ends)
         step = low if excess(low) <= 0 else high if excess(high) >= 0 else float(brentq(excess, low, high, xtol=1e-4))
         return {name: delta for name, delta in at(step).items() if takes(name, delta) < before[name]}
@@ -207,18 +195,17 @@ class OneStep:
     def _sizes(self, name: str, done: int, total: int) -> Sizes:
         self.tell(f"{name}: estimating sizes", done, total)
         with self.layers[name].lend() as layer:
-            found = sizes_at(layer.matrix_to_fit(), self._whitener(name), self.terms[name].rows.values, self.settings)
+            found = sizes_at(layer.matrix_to_fit(), self._whitener(name), self.weights[name].values, self.settings)
         return Sizes(*found)
 
     def _exact(self, deltas: Mapping[str, float], name: str, done: int, total: int) -> int:
         self.tell(f"{name}: encoding", done, total)
         with self.layers[name].lend() as layer:
             matrix = layer.matrix_to_fit()
-        return at_delta(matrix, deltas[name], self._whitener(name), self.terms[name].rows.values, self.settings).n_bytes
+        return at_delta(matrix, deltas[name], self._whitener(name), self.weights[name].values, self.settings).n_bytes
 
     def _whitener(self, name: str) -> Whitener | None:
-        moment = self.terms[name].moment
-        return None if moment is None else Whitener.of(moment)
+        return Whitener.of(self.moments[name]) if name in self.moments else None
 
 
 def too_small(least: int, n_bytes: int) -> BudgetError:

@@ -11,7 +11,7 @@ from lpcompress.config.options import OneOf, Options, Shown
 from lpcompress.config.sizes import Bytes
 from lpcompress.config.yaml_file import read_yaml
 from lpcompress.errors import PlanError, briefly
-from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, ONE_STEP
 
 NAMES = (AUTO, *METHODS)
 SIZES = ("ratio", "target_size", "max_bytes", "allocation")
@@ -153,7 +153,7 @@ class Plan(Options):
         """Whether all layers are encoded with one step size, which a size of the model, or an allocation, decides."""
         if self.allocation is not None:
             return any(each.delta is not None for each in self.allocation.values())
-        return (self.target_size or self.max_bytes) is not None and self.p == 2 and self.method in (AUTO, "coded")
+        return (self.target_size or self.max_bytes) is not None and self.p == 2 and self.method in (AUTO, ONE_STEP)
 
     @property
     def text(self) -> str | None:

@@ -188,7 +188,7 @@ def fit_weighing_rows(
     fit = resolve(METHODS[method].fit)
     plain, scale = prepare(matrix)
     fitted: Factorization = fit(plain, budget, settings, whitener, row_weights)
-    return scale.undo(fitted.to(plain.dtype), matrix.dtype)
+    return scale.undo(fitted, matrix.dtype)
 
 
 def _fit_all(

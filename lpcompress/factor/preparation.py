@@ -40,6 +40,7 @@ class Scale:
         UnsuitableError
             If a stored number is not finite in `dtype`.
         """
+        fitted = fitted.to(torch.promote_types(dtype, torch.float32))  # float32 may not hold a float64 matrix's scale
         if self.lengths is not None:
             fitted = fitted.scale_rows(1 / self.lengths)
         shared = self._shared(fitted, dtype)

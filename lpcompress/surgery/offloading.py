@@ -31,6 +31,18 @@ def is_offloaded(module: nn.Module) -> bool:
     return has_offloaded_params(module)
 
 
+def keeps_on_disk(model: nn.Module) -> bool:
+    """Return whether any tensor of `model` is kept on disk."""
+    return any(map(is_offloaded, model.modules()))
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that a module itself, not a child, adds to a checkpoint."""
+    found: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
+    passing = module._non_persistent_buffers_set
+    return found | {key: value for key, value in module.named_buffers(recurse=False) if key not in passing}
+
+
 @contextmanager
 def in_memory(module: nn.Module) -> Iterator[None]:
     """Load the tensors of `module` into memory while the block runs; changes are lost if they are kept on disk."""
@@ -157,8 +169,8 @@ def unreadable(model: Any) -> list[str]:
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
         if is_offloaded(module) or any(tensor.is_meta for tensor in module.parameters(recurse=False))
-        for name, tensor in module.state_dict(keep_vars=True).items()
-        if "." not in name and not _is_readable(_files_of(module), name, tensor)
+        for name, tensor in own_tensors(module).items()
+        if not _is_readable(_files_of(module), name, tensor)
     ]
 
 

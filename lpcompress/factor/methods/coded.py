@@ -136,7 +136,7 @@ def at_delta(
     """
     plain, scale = prepare(matrix)
     encoder = Encoder(plain, row_weights, whitener, settings.seed, matrix.element_size())
-    return scale.undo(encoder.encode(delta / 2.0**scale.exponent).to(plain.dtype), matrix.dtype)  # type: ignore[return-value]
+    return scale.undo(encoder.encode(delta / 2.0**scale.exponent), matrix.dtype)  # type: ignore[return-value]
 
 
 def delta_for(encoder: Encoder, n_bytes: float, like: Estimate | None = None) -> float:
