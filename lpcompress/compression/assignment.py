@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpcompress.checkpoints.headers import header_bytes, most_files
-from lpcompress.compression.budget import LayerCurves, layer_curves, share_out
 from lpcompress.compression.calibration import Calibration, calibrate
-from lpcompress.compression.one_step import EMBEDDING_SENSITIVITY, OneStep, unit_of
+from lpcompress.compression.one_step import OneStep, unit_of
+from lpcompress.compression.one_threshold import shares_within
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import DRAWN, LayerPlan, Plan
 from lpcompress.errors import BudgetError, LpCompressError, PlanError
 from lpcompress.factor.problem import Settings
-from lpcompress.factor.whitening import Whitener
-from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, ONE_STEP
-from lpcompress.processes import Workers, spread
+from lpcompress.methods import AUTO, CODED, DEFAULT_RATIO, METHODS
+from lpcompress.processes import Workers
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import tensor_bytes
@@ -90,7 +89,9 @@ def assign(
     removed = DEFAULT_RATIO if plan.ratio is None else plan.ratio
     if limit is not None:
         removed = max(0.0, 1 - limit / whole)
-    method = ONE_STEP if limit is not None and plan.one_step else plan.method
+    method = CODED if limit is not None and plan.method == AUTO else plan.method
+    if limit is not None and METHODS[method].needs_training:
+        raise PlanError(f"layers of method {method!r} cannot share a model size. Give ratio instead.")
     power = exponent_for(removed, method) if plan.exponent is None else plan.exponent
     if text is not None and plan.p != 2:
         raise PlanError(f"calibration is for p = 2, because it changes the norm of the fit. Got p = {plan.p:g}.")
@@ -107,15 +108,15 @@ def assign(
         shares = _as_planned(plan.allocation, found)
     elif limit is None:
         shares = {name: Share(plan.method, removed) for name in found}
-    elif plan.one_step:
-        others = whole - sum(layer.stored()[1] for layer in found.values())
-        units = {}
+    else:
+        n_bytes, units = limit - whole + sum(layer.stored()[1] for layer in found.values()), {}
         for name, layer in found.items():
             with layer.lend():
                 units[name] = unit_of(layer, weights[name], measured)
-        shares = OneStep(found, weights, moments, units, settings, workers, tell).shares(limit - others)
-    else:
-        shares = _within(limit, whole, found, plan.method, settings, weights, measured, workers, tell)
+        if METHODS[method].one_step:
+            shares = OneStep(found, weights, moments, units, settings, method, workers, tell).shares(n_bytes)
+        else:
+            shares = shares_within(n_bytes, method, found, weights, moments, units, settings, workers, tell)
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
     dense = tuple(name for name in found if name not in tasks)
     settled = limit is not None or plan.allocation is not None
@@ -161,41 +162,6 @@ def _calibrated(
             f" {measured.digest}. Use the text that the plan was made with, or make a new plan."
         )
     return measured
-
-
-def _within(
-    limit: int,
-    whole: int,
-    found: Mapping[str, Layer],
-    method: str,
-    settings: Settings,
-    weights: Mapping[str, RowWeights],
-    measured: Calibration | None,
-    workers: Workers,
-    tell: Progress,
-) -> dict[str, Share]:
-    """Divide among the layers `found` the bytes that `limit` leaves them in a model of `whole` bytes.
-
-    For methods whose sizes do not follow from one step.
-    """
-    if method != AUTO and not METHODS[method].curve:
-        raise PlanError(
-            f"method {method!r} has no error curve, so layers cannot share a model size. Give ratio instead."
-        )
-
-    def curves_of_layer(name: str, done: int, total: int) -> LayerCurves:
-        tell(f"{name}: computing its error curve", done, total)
-        moment = measured.moments.get(name) if measured else None
-        whitener = Whitener.of(moment) if moment is not None else None
-        with found[name].lend() as layer:
-            return layer_curves(layer, method, settings, weights[name].values, whitener)
-
-    sizes = {name: layer.stored()[1] for name, layer in found.items()}
-    curves = spread(sizes, curves_of_layer, workers)
-    others = whole - sum(sizes.values())
-    sensitivity = measured.sensitivities if measured else {}
-    guess = {name: EMBEDDING_SENSITIVITY if layer.is_word_embedding else 1.0 for name, layer in found.items()}
-    return share_out(curves, guess | sensitivity, limit - others)
 
 
 def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, Layer]) -> dict[str, Share]:

@@ -21,7 +21,6 @@ from lpcompress.errors import BudgetError
 from lpcompress.factor.methods.coded import at_delta, sizes_at
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.methods import ONE_STEP
 from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
@@ -120,6 +119,7 @@ class OneStep:
     units : mapping of str to float
         See `unit_of`.
     settings : Settings
+    method : str
     workers : Workers
     tell : Progress
     """
@@ -129,6 +129,7 @@ class OneStep:
     moments: Mapping[str, Tensor]
     units: Mapping[str, float]
     settings: Settings
+    method: str
     workers: Workers
     tell: Progress
 
@@ -162,7 +163,10 @@ class OneStep:
             if total <= n_bytes:
                 best = {
                     name: Share(
-                        ONE_STEP, 1 - (size + beside[name]) / before[name], sizes[name].loss(deltas[name]), deltas[name]
+                        self.method,
+                        1 - (size + beside[name]) / before[name],
+                        sizes[name].loss(deltas[name]),
+                        deltas[name],
                     )
                     for name, size in exact.items()
                 }

@@ -11,7 +11,7 @@ from lpcompress.config.options import OneOf, Options, Shown
 from lpcompress.config.sizes import Bytes
 from lpcompress.config.yaml_file import read_yaml
 from lpcompress.errors import PlanError, briefly
-from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, ONE_STEP
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
 
 NAMES = (AUTO, *METHODS)
 SIZES = ("ratio", "target_size", "max_bytes", "allocation")
@@ -55,6 +55,8 @@ class LayerPlan(BaseModel):
     def _one_size(self) -> Self:
         if (self.ratio is None) == (self.delta is None):
             raise PlanError("a layer of an allocation must have either ratio or delta.")
+        if self.delta is not None and not METHODS[self.method].one_step:
+            raise PlanError(f"delta is a step size of codes, which method {self.method!r} has not. Give ratio instead.")
         return self
 
 
@@ -149,18 +151,12 @@ class Plan(Options):
         return super().of(given, options)
 
     @property
-    def one_step(self) -> bool:
-        """Whether all layers are encoded with one step size, which a size of the model, or an allocation, decides."""
-        if self.allocation is not None:
-            return any(each.delta is not None for each in self.allocation.values())
-        return (self.target_size or self.max_bytes) is not None and self.p == 2 and self.method in (AUTO, ONE_STEP)
-
-    @property
     def text(self) -> str | None:
         """Source of the calibration text, None for none: what `calibration` says, or the default for the size."""
         if self.calibration is None:
             sized = self.target_size is not None or self.max_bytes is not None
-            return DRAWN if sized and self.p == 2 and self.method != "sketch" else None
+            trained = self.method != AUTO and METHODS[self.method].needs_training
+            return DRAWN if sized and self.p == 2 and not trained else None
         return None if self.calibration == NONE else self.calibration
 
     @classmethod

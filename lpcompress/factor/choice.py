@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from lpcompress.errors import UnsuitableError
 from lpcompress.factor.arguments import checked_row_weights, refuse_matrix, refuse_method
 from lpcompress.factor.norms import relative_error
-from lpcompress.factor.preparation import beyond, prepare
+from lpcompress.factor.preparation import Scale, beyond, prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
 from lpcompress.factor.scaling import largest_of
@@ -68,8 +69,8 @@ def factorize(
     matrix : Tensor of shape (n, d)
         Any floating dtype; half precision is computed in float32. It is not changed.
     method : str, default="auto"
-        A method of `lpcompress.methods.METHODS` that fits matrices (sparse, adaptive, lp, messi, svd), or "auto" for
-        the one with the least error among sparse, adaptive and lp.
+        A method of `lpcompress.methods.METHODS` that fits matrices (coded, adaptive, lp, messi, svd), or "auto" for
+        the one with the least error among coded, adaptive and lp.
     ratio : float, default=0.28
         Share of the matrix's bytes to remove, above 0 and below 1. Everything stored counts: indices, masks, offsets.
     p : float, default=2.0
@@ -87,7 +88,7 @@ def factorize(
 
     Returns
     -------
-    LowRank, Clustered or SparseCoded
+    Coded, LowRank or Clustered
         In the dtype and on the device of `matrix`. `dense()` multiplies out; `n_bytes` and `n_parameters` count what is
         stored.
 
@@ -101,7 +102,7 @@ def factorize(
     ----------
     Tukan, Maalouf, Weksler, Feldman, "Compressed Deep Networks: Goodbye SVD, Hello Robust Low-Rank Approximation",
     arXiv:2009.05647, for `lp`. Maalouf, Lang, Rus, Feldman, "Deep Learning Meets Projective Clustering", ICLR 2021, for
-    `messi`. `sparse` and `adaptive` are our own; see `factor.methods` for what they build on.
+    `messi`. `coded` and `adaptive` are our own; see `factor.methods` for what they build on.
 
     Examples
     --------
@@ -131,8 +132,8 @@ def choose(
 ) -> Choice:
     """Fit a method, or all candidates of "auto", and keep the one with the least weighted error.
 
-    `prepare` scales the matrix and its rows; p < 2 is handled by the outer loop `robust`. A candidate of "auto" that
-    cannot reach the size is dropped.
+    `prepare` scales the matrix and its rows; p < 2 is handled by the outer loop `robust`, except for methods that weigh
+    rows themselves. A candidate of "auto" that cannot reach the size is dropped.
 
     Parameters
     ----------
@@ -151,85 +152,104 @@ def choose(
     refuse_matrix(matrix)
     refuse_method(method)
     row_weights = checked_row_weights(row_weights, matrix)
-    budget = Budget.of(matrix, ratio)
-    if method != AUTO and METHODS[method].weighs_rows:
-        progress(f"fitting {method}")
-        return Choice(method, fit_weighing_rows(matrix, method, budget, settings, row_weights, whitener), {})
     names = candidates() if method == AUTO else (method,)
     p = settings.p if any(METHODS[name].honours_p for name in names) else 2.0
-    plain, scale = prepare(matrix, row_weights, p)
+    trial = _Trial(matrix, row_weights, Budget.of(matrix, ratio), settings, whitener, p)
     with torch.no_grad():
-        fitted, errors = _fit_all(plain, names, budget, settings, whitener, p, progress)
-        for name in (name for name in fitted if p < 2 and METHODS[name].honours_p):
-            progress(f"lowering the l_{p:g} error of {name}")
-            fitted[name] = robust(plain, fitted[name], budget, p)
-            if len(names) > 1:
-                errors[name] = _error(plain, fitted[name], whitener, p)
+        fitted, errors = _fit_all(trial, names, progress)
+        for name in fitted:
+            if p < 2 and METHODS[name].honours_p and not METHODS[name].weighs_rows:
+                progress(f"lowering the l_{p:g} error of {name}")
+                fitted[name] = robust(trial.plain, fitted[name], trial.budget, p)
+                if len(names) > 1:
+                    errors[name] = trial.error(name, fitted[name])
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
         kept = fitted[best]
-        del plain, fitted  # frees memory before the next step
-        restored = scale.undo(kept, matrix.dtype)
+        scale = None if METHODS[best].weighs_rows else trial.scale
+        del trial, fitted  # frees memory before the next step
+        restored = scale.undo(kept, matrix.dtype) if scale else kept
         limit = torch.finfo(matrix.dtype).max
         if largest_of(matrix) > NEAR_LIMIT * limit and not largest_of(restored.dense()) <= limit:
             raise beyond(matrix.dtype)
     return Choice(best, restored, errors)
 
 
-@torch.no_grad()
-def fit_weighing_rows(
-    matrix: Tensor,
-    method: str,
-    budget: Budget,
-    settings: Settings,
-    row_weights: Tensor | None,
-    whitener: Whitener | None,
-) -> Factorization:
-    """Fit a method that takes row weights itself; the parameters are those of `choose`."""
-    fit = resolve(METHODS[method].fit)
-    plain, scale = prepare(matrix)
-    fitted: Factorization = fit(plain, budget, settings, whitener, row_weights)
-    return scale.undo(fitted, matrix.dtype)
+@dataclass
+class _Trial:
+    """What every candidate is given, and how they are compared; the parameters are those of `choose`."""
+
+    matrix: Tensor
+    row_weights: Tensor | None
+    budget: Budget
+    settings: Settings
+    whitener: Whitener | None
+    p: float
+
+    @cached_property
+    def prepared(self) -> tuple[Tensor, Scale]:
+        """The matrix with its rows scaled by their weights, made when a method first needs it."""
+        return prepare(self.matrix, self.row_weights, self.p)
+
+    @property
+    def plain(self) -> Tensor:
+        return self.prepared[0]
+
+    @property
+    def scale(self) -> Scale:
+        return self.prepared[1]
+
+    def fit(self, name: str) -> Factorization:
+        """Return the fit of one method: of the matrix if it weighs rows itself, else the least-squares fit of `plain`.
+
+        Raises
+        ------
+        UnsuitableError
+            If the method cannot reach the size or cannot factor this matrix.
+        """
+        fit = resolve(METHODS[name].fit)
+        try:
+            if METHODS[name].weighs_rows:
+                unweighted, scale = prepare(self.matrix)
+                coded = fit(unweighted, self.budget, self.settings, self.whitener, self.row_weights)
+                return scale.undo(coded, self.matrix.dtype)
+            fitted: Factorization = fit(self.plain, self.budget, self.settings, self.whitener)
+        except torch.linalg.LinAlgError as error:  # an eigenvalue decomposition that does not converge
+            raise UnsuitableError(
+                f"method {name} cannot factor this matrix: {error}. Choose another method."
+            ) from error
+        return fitted
+
+    def error(self, name: str, fitted: Factorization) -> float:
+        """Return the relative error of what `fit` returned: of products with the inputs if there is a whitener."""
+        dense = fitted.dense()
+        if METHODS[name].weighs_rows:
+            dense = self.scale.of(dense)
+        return (
+            self.whitener.relative_error(self.plain, dense)
+            if self.whitener
+            else relative_error(self.plain, dense, self.p)
+        )
 
 
 def _fit_all(
-    matrix: Tensor,
-    names: tuple[str, ...],
-    budget: Budget,
-    settings: Settings,
-    whitener: Whitener | None,
-    p: float,
-    progress: Callable[[str], None],
+    trial: _Trial, names: tuple[str, ...], progress: Callable[[str], None]
 ) -> tuple[dict[str, Factorization], dict[str, float]]:
-    """Return the least-squares fits worth refining and, if there are several candidates, the errors of all."""
+    """Return the fits worth refining and, if there are several candidates, the errors of all."""
     fitted: dict[str, Factorization] = {}
     errors: dict[str, float] = {}
     for name in names:
         progress(f"fitting {name}")
         try:
-            fitted[name] = _fit(name, matrix, budget, settings, whitener)
+            fitted[name] = trial.fit(name)
         except UnsuitableError:  # other errors are faults of the input, which no other candidate mends
             if name == names[-1] and not fitted:
                 raise
             continue
         if len(names) == 1:  # nothing to compare with
             break
-        errors[name] = _error(matrix, fitted[name], whitener, p)
-        reach = min(errors.values()) * (ROBUST_GAIN if p < 2 else 1)
+        errors[name] = trial.error(name, fitted[name])
+        reach = min(errors.values()) * (ROBUST_GAIN if trial.p < 2 else 1)
         fitted = {each: kept for each, kept in fitted.items() if errors[each] <= reach}
         if errors[name] <= NEGLIGIBLE:  # nothing left to gain
             break
     return fitted, errors
-
-
-def _fit(name: str, matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Factorization:
-    """Return the least-squares fit of one method."""
-    try:
-        fitted: Factorization = resolve(METHODS[name].fit)(matrix, budget, settings, whitener)
-    except torch.linalg.LinAlgError as error:  # an eigenvalue decomposition that does not converge
-        raise UnsuitableError(f"method {name} cannot factor this matrix: {error}. Choose another method.") from error
-    return fitted
-
-
-def _error(matrix: Tensor, fitted: Factorization, whitener: Whitener | None, p: float) -> float:
-    dense = fitted.dense()
-    return whitener.relative_error(matrix, dense) if whitener else relative_error(matrix, dense, p)

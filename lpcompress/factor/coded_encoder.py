@@ -10,6 +10,7 @@ from torch import Tensor
 from lpcompress.factor.coded_frame import Feedback, Frame
 from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, PRICED, Prices
 from lpcompress.factor.linalg import fix_signs
+from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import LEVELS, Coded, at_levels
 from lpcompress.formats.coded_stream import Codes, classes, widened
@@ -19,10 +20,11 @@ SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
 ROUNDS = 3  # of rounding and learning prices
 CHUNK = 512  # rows that are rounded at a time
 TALL = 2  # rows per column from which a basis is tried
-FINEST = 2.0**-28  # least delta, as a share of the largest coordinate
+FINEST = 2.0**-30  # least delta, as a share of the largest coordinate
 ROW_BITS = 3.0  # a row's scale takes, as a rule
 FRAME_BYTES = 60  # header, and tables of the scales
 TABLE_BYTES = 12  # of one class
+DEFAULTS = Settings()
 LANES = 1.006  # states, and rounding of frequencies
 
 
@@ -51,9 +53,9 @@ class Estimate:
 class Encoder:
     """Encodes one matrix at any step size.
 
-    Row i has the step delta / sqrt(w_i), where the largest weight is 1: the weighted error is then the same everywhere,
-    as the least error under a budget of bits asks for at high rates, and no bits are allocated. Row steps are rounded
-    to quarter octaves.
+    Row i has the step delta w_i^(-1/p), where the largest weight is 1: the weighted l_p error is then the same
+    everywhere, as the least error under a budget of bits asks for at high rates, and no bits are allocated. Row steps
+    are rounded to quarter octaves.
 
     Parameters
     ----------
@@ -62,8 +64,8 @@ class Encoder:
     row_weights : Tensor of shape (n,), optional
     whitener : Whitener, optional
         Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
-    seed : int, default=0
-        Draws the sample.
+    settings : Settings, optional
+        `p`, and `seed`, which draws the sample.
     item : int, default=4
         Bytes of a stored floating-point number.
 
@@ -80,13 +82,13 @@ class Encoder:
         matrix: Tensor,
         row_weights: Tensor | None = None,
         whitener: Whitener | None = None,
-        seed: int = 0,
+        settings: Settings = DEFAULTS,
         item: int = 4,
     ) -> None:
         self.matrix, self.item = matrix.detach().float(), item
         rows, device = matrix.shape[0], matrix.device
-        self.steps = step_exponents(row_weights, rows).to(device)
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+        self.steps = step_exponents(row_weights, rows, settings.p).to(device)
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(settings.seed))
         chosen = order[: max(1, SAMPLE // matrix.shape[1])].sort().values
         self.share = len(chosen) / rows
         self.sample = self.scaled(chosen.to(device))
@@ -241,9 +243,9 @@ class Encoder:
         return prices, numbers, kinds, codes
 
 
-def step_exponents(row_weights: Tensor | None, rows: int) -> Tensor:
+def step_exponents(row_weights: Tensor | None, rows: int, p: float = 2.0) -> Tensor:
     """Return the step of each row in quarter octaves, 0 for the largest weight: int16 (n,)."""
     if row_weights is None:
         return torch.zeros(rows, dtype=torch.int16)
     shares = (row_weights.double().cpu() / float(row_weights.max())).clamp_min(LIGHTEST)
-    return (-2 * shares.log2()).round_().to(torch.int16)
+    return (-4 / p * shares.log2()).round_().to(torch.int16)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.coded_rounding import Prices
-from lpcompress.factor.compensation import BLOCK
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import at_levels
 from lpcompress.formats.coded_stream import CLASSES, UNIT, scale_exponents
 
 LARGEST = 127  # of a basis vector's integers
+BLOCK = 64  # coordinates whose errors are fed back to the others in one product
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Feedback:
     """Error feedback as in GPTQ, for entries that are multiplied by inputs of a known second moment.
 
     With the second moment, in this order, C = L L^T and L lower triangular, the mean squared error is
-    sum_k L_kk^2 (t_k - b_k)^2, where t_k = a_k + sum_{j>k} (a_j - b_j) L_jk / L_kk: see `Compensation`. In coordinates
-    a_k L_kk, every error counts alike, so that all of them have the same step.
+    sum_k L_kk^2 (t_k - b_k)^2, where t_k = a_k + sum_{j>k} (a_j - b_j) L_jk / L_kk depends only on later coordinates.
+    They are therefore rounded from the last to the first, each b_k from t_k instead of a_k. In coordinates a_k L_kk,
+    every error counts alike, so that all of them have the same step.
 
     Attributes
     ----------
@@ -32,8 +33,9 @@ class Feedback:
 
     References
     ----------
-    Frantar et al., "GPTQ", ICLR 2023. Lifar et al., "WaterSIC: information-theoretically (near) optimal linear layer
-    quantization", 2026, for the steps.
+    Frantar et al., "GPTQ: accurate post-training quantization for generative pre-trained transformers", ICLR 2023. Chee
+    et al., "QuIP: 2-bit quantization of large language models with guarantees", NeurIPS 2023, for this form. Lifar et
+    al., "WaterSIC: information-theoretically (near) optimal linear layer quantization", 2026, for the steps.
     """
 
     order: Tensor

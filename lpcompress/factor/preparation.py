@@ -29,6 +29,11 @@ class Scale:
     lengths: Tensor | None
     exponent: int
 
+    def of(self, matrix: Tensor) -> Tensor:
+        """Return a matrix in float32 or better, divided by the power of two, its rows multiplied by `lengths`."""
+        work = times_power(matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32)), -self.exponent)
+        return work if self.lengths is None else work * self.lengths.unsqueeze(1)
+
     def undo(self, fitted: Factorization, dtype: torch.dtype) -> Factorization:
         """Return the factorization of the original matrix in `dtype`, given one of the prepared matrix.
 
@@ -88,13 +93,12 @@ def prepare(matrix: Tensor, row_weights: Tensor | None = None, p: float = 2.0) -
     >>> scale.undo(LowRank(left=matrix[:, :1], right=torch.ones(1, 3)), torch.float32).dense()[0]
     tensor([1.0000e+30, 1.0000e+30, 1.0000e+30])
     """
-    exponent = excess_of(matrix)
-    work = times_power(matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32)), -exponent)
-    if row_weights is None:
-        return work, Scale(None, exponent)
-    shares = row_weights.to(work.device, torch.float64) / float(row_weights.max())
-    lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(work.dtype)
-    return work * lengths.unsqueeze(1), Scale(lengths, exponent)
+    lengths = None
+    if row_weights is not None:
+        shares = row_weights.to(matrix.device, torch.float64) / float(row_weights.max())
+        lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(torch.promote_types(matrix.dtype, torch.float32))
+    scale = Scale(lengths, excess_of(matrix))
+    return scale.of(matrix), scale
 
 
 def beyond(dtype: torch.dtype) -> UnsuitableError:

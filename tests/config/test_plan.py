@@ -62,7 +62,7 @@ def test_every_number_within_bounds_is_accepted(ratio, p, exponent, seed):
         ({"p": 0.5}, "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 0.5."),
         (
             {"method": "spars"},
-            "method must be one of auto, sparse, coded, adaptive, lp, messi, svd, sketch: factorization method; "
+            "method must be one of auto, coded, adaptive, lp, messi, svd, sketch, sparse: factorization method; "
             "auto fits several and keeps the best. Got 'spars'; did you mean 'sparse'?",
         ),
         (

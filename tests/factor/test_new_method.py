@@ -1,21 +1,22 @@
 """A new method is one file and one row: no other code is needed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lpcompress import methods
 from lpcompress.errors import LpCompressError
 from lpcompress.factor import LowRank, factorize
-from lpcompress.factor.curves import curves_of
+from lpcompress.factor.choice import choose
 from lpcompress.factor.norms import relative_error
-from lpcompress.factor.problem import Budget, Settings
+from lpcompress.factor.problem import Settings
 
 FILE = '''
 """Column selection: the columns of the most energy are kept, the others are zero."""
 
 import torch
 
-from lpcompress.factor.curves import fitted_curve
 from lpcompress.factor.low_rank import on_basis
 from lpcompress.factor.whitening import whitened
 
@@ -25,15 +26,11 @@ def columns(matrix, budget, settings):
     kept = matrix.square().sum(0).topk(budget.rank(*matrix.shape)).indices
     return on_basis(matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype)[:, kept])
 
-
-curve = fitted_curve(columns)
 '''
 ROW = """methods.Method(
     "columns",
     "the columns of the most energy",
     fit="columns:columns",
-    curve="columns:curve",
-    candidate_under_size=True,
     one_subspace=True,
     demo_p=1.0,
 )"""
@@ -74,21 +71,16 @@ def test_other_norms_and_row_weights(row, matrix):
     assert least < error
 
 
-def test_the_curve_is_the_loss_of_the_fits(row, matrix):
-    curve = curves_of(matrix, "columns", Budget(matrix.numel() * 4, 4), Settings())["columns"]
-    for size, loss in curve.points():
-        fitted = factorize(matrix, "columns", ratio=1 - (size + 0.5) / (matrix.numel() * 4))
-        assert loss == pytest.approx(relative_error(matrix, fitted.dense()) ** 2)
-
-
-def test_auto_where_the_row_says_so(row, matrix):
+def test_auto_tries_it_where_the_row_says_so(row, matrix, monkeypatch):
     assert "columns" not in methods.candidates()
-    names = curves_of(matrix, methods.AUTO, Budget(matrix.numel() * 4, 4), Settings())
-    assert tuple(names) == methods.candidates(under_size=True) == ("sparse", "lp", "columns")
+    monkeypatch.setitem(methods.METHODS, "columns", replace(methods.METHODS["columns"], candidate=True))
+    assert methods.candidates() == ("coded", "adaptive", "lp", "columns")
+    tried = choose(matrix, "auto", 0.9, Settings())
+    assert tuple(tried.errors) == methods.candidates()
 
 
 def test_the_message_for_an_unknown_method_lists_it(row, matrix):
-    with pytest.raises(LpCompressError, match=r"sparse, coded, adaptive, lp, messi, svd, columns or auto\. Got 'pca'"):
+    with pytest.raises(LpCompressError, match=r"coded, adaptive, lp, messi, svd, sparse, columns or auto\. Got 'pca'"):
         factorize(matrix, "pca")
 
 

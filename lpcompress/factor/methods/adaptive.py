@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.clustered import Subspace, assemble, group_by_direction, squared_distances
-from lpcompress.factor.curves import fitted_curve
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import whitened
@@ -71,9 +70,6 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
         if settled:
             break
     return assemble(matrix, best.labels, [subspace.basis for subspace in best.subspaces])
-
-
-adaptive_curve = fitted_curve(adaptive)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from math import exp, log
 from scipy.optimize import brentq
 from torch import Tensor, float64, no_grad
 
-from lpcompress.factor.allocation import Curve
 from lpcompress.factor.coded_encoder import Encoder, Estimate
 from lpcompress.factor.preparation import prepare
 from lpcompress.factor.problem import Budget, Settings
@@ -14,8 +13,8 @@ from lpcompress.formats.coded import Coded
 
 MARGIN = 0.001  # of the budget, at which encodings aim
 ENCODINGS = 6  # at most, to meet a budget
-STEPS = [octave / 2 for octave in range(-20, 7)]  # of a curve, in octaves of the root mean square
 TOLERANCE = 5e-4  # of the logarithm of delta
+GRID = [*range(-18, -4, 2), *range(-4, 5)]  # of step sizes, in octaves of the root mean square
 
 
 def coded(
@@ -25,7 +24,7 @@ def coded(
     whitener: Whitener | None = None,
     row_weights: Tensor | None = None,
 ) -> Coded:
-    """Round all coordinates in one step, scaled by the roots of the row weights, and code the integers by entropy.
+    """Round all coordinates in one step, rows scaled by their weights to the power 1 / p, and code them by entropy.
 
     Coordinates are taken in the principal axes of the weighted rows, or are the entries themselves, whichever costs
     less. Codes are rounded to what is cheapest in squared error plus bits. The step that fills the budget is found by
@@ -37,7 +36,8 @@ def coded(
     budget : Budget
         Everything stored is counted: tables, basis, scales and states of the coder.
     settings : Settings
-        `seed` draws the rows on which prices are learned. `clusters` is not used.
+        `p` sets the steps of the rows; the errors of a row are nearly Gaussian, so that within a row the least-squares
+        rounding serves all norms. `seed` draws the rows on which prices are learned. `clusters` is not used.
     whitener : Whitener, optional
         Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
     row_weights : Tensor of shape (n,), optional
@@ -61,7 +61,7 @@ def coded(
     >>> 7900 < codes.n_bytes <= 8000
     True
     """
-    encoder = Encoder(matrix, row_weights, whitener, settings.seed, budget.item)
+    encoder = Encoder(matrix, row_weights, whitener, settings, budget.item)
     margin, target, like, best, most, sizes = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0, []
     for _ in range(ENCODINGS):
         delta = delta_for(encoder, target, like)
@@ -80,20 +80,6 @@ def coded(
     return best
 
 
-def coded_curve(matrix: Tensor, budget: Budget, settings: Settings, whitener: Whitener | None) -> Curve:
-    """Return the loss of codes at many steps, from estimates."""
-    encoder = Encoder(matrix, None, whitener, settings.seed, budget.item)
-    energy = float((whitener(matrix) if whitener else matrix).square().sum(dtype=float64))
-    typical = float(encoder.entries.squares.mean().sqrt())
-    if not energy:
-        return Curve.through([(int(encoder.estimate(1.0).n_bytes), 0.0)])
-    found = [encoder.estimate(typical * 2**octaves) for octaves in STEPS]
-    return Curve.through((int(each.n_bytes), each.loss / energy) for each in found if each.loss <= energy)
-
-
-GRID = [*range(-18, -4, 2), *range(-4, 5)]  # of step sizes, in octaves of the root mean square
-
-
 def sizes_at(
     matrix: Tensor, whitener: Whitener | None, row_weights: Tensor | None, settings: Settings
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
@@ -102,7 +88,7 @@ def sizes_at(
     The parameters are those of `at_delta`.
     """
     plain, scale = prepare(matrix)
-    encoder, unit = Encoder(plain, row_weights, whitener, settings.seed, matrix.element_size()), 2.0**scale.exponent
+    encoder, unit = Encoder(plain, row_weights, whitener, settings, matrix.element_size()), 2.0**scale.exponent
     typical = float(encoder.entries.squares.mean().sqrt()) or 1.0
     energy = float(encoder.entries.squares.sum(dtype=float64)) * len(matrix) or 1.0
     deltas = [typical * 2**octave for octave in GRID]
@@ -135,7 +121,7 @@ def at_delta(
         In the dtype of `matrix`; the same arguments give the same bytes.
     """
     plain, scale = prepare(matrix)
-    encoder = Encoder(plain, row_weights, whitener, settings.seed, matrix.element_size())
+    encoder = Encoder(plain, row_weights, whitener, settings, matrix.element_size())
     return scale.undo(encoder.encode(delta / 2.0**scale.exponent), matrix.dtype)  # type: ignore[return-value]
 
 

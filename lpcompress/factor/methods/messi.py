@@ -7,7 +7,6 @@ from torch import Tensor
 
 from lpcompress.errors import UnsuitableError
 from lpcompress.factor.clustered import Subspace, assemble, group_by_direction, squared_distances
-from lpcompress.factor.curves import fitted_curve
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.methods.svd import svd
 from lpcompress.factor.problem import Budget, Settings
@@ -72,9 +71,6 @@ def messi(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered | Low
         if _rank(matrix.shape, clusters, budget) >= 1:
             fitted.append(_fit(matrix, clusters, budget, settings))
     return min(fitted, key=lambda candidate: candidate[1])[0]
-
-
-messi_curve = fitted_curve(messi)
 
 
 def _fit(matrix: Tensor, clusters: int, budget: Budget, settings: Settings) -> tuple[Clustered | LowRank, float]:

@@ -68,7 +68,7 @@ def test_assemble_drops_empty_clusters_and_puts_rank_zero_last():
 
 def test_scale_rows_scales_every_kind():
     matrix, factors = torch.randn(300, 24), torch.rand(300) + 0.5
-    for method in ("svd", "messi", "adaptive", "sparse"):
+    for method in ("svd", "messi", "adaptive"):
         fitted = factorize(matrix, method, ratio=0.5)
         scaled = fitted.scale_rows(factors)
         assert type(scaled) is type(fitted)

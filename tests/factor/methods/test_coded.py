@@ -52,13 +52,21 @@ def test_error_is_near_the_bound(ratio, most):
     assert error <= most * bound(deviations, (1 - ratio) * 32 * 48)
 
 
-@pytest.mark.parametrize("ratio", [0.5, 0.8, 0.9, 0.95])
-def test_less_error_than_sparse(ratio):
+def test_sparse_is_another_name():
     matrix, _ = tall()
-    ours, theirs = (
-        relative_error(matrix, factorize(matrix, name, ratio=ratio).dense()) for name in ("coded", "sparse")
+    first, second = (factorize(matrix, name, ratio=0.8) for name in ("coded", "sparse"))
+    assert all(torch.equal(tensor, second.tensors()[name]) for name, tensor in first.tensors().items())
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5])
+def test_row_steps_suit_the_norm(p):
+    matrix, _ = tall()
+    weights = torch.linspace(1, 50, len(matrix)).pow(-1.0)
+    ours, others = (
+        relative_error(matrix, factorize(matrix, "coded", 0.85, each, row_weights=weights).dense(), p, weights)
+        for each in (p, 2.0)
     )
-    assert ours < 0.8 * theirs
+    assert ours < others
 
 
 def test_the_same_delta_gives_the_same_bytes():
@@ -94,6 +102,7 @@ def test_estimates_are_near_with_feedback(delta):
 def test_steps_follow_row_weights():
     weights = torch.tensor([1.0, 0.25, 1 / 16, 0.0])
     assert step_exponents(weights, 4).tolist() == [0, 4, 8, 53]  # 1 / sqrt(w) in quarter octaves
+    assert step_exponents(weights, 4, p=1.0).tolist() == [0, 8, 16, 106]  # 1 / w
     assert step_exponents(None, 3).tolist() == [0, 0, 0]
     matrix, _ = tall(2000)
     weights = torch.where(torch.arange(2000) < 200, 1.0, 1 / 64)
