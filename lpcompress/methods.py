@@ -16,6 +16,9 @@ AUTO = "auto"
 CODED = "coded"
 """The method that `auto` stands for under a whole-model size (`target_size`, `max_bytes`)."""
 
+FORMER_NAMES = {"sparse": CODED}
+"""Names that methods had, which are still taken."""
+
 DEFAULT_RATIO = 0.28
 """Share of stored bytes removed when no size is given, as in the paper on robust low-rank approximation."""
 
@@ -114,14 +117,6 @@ METHODS = {
             one_subspace=True,
             needs_training=True,
         ),
-        Method(
-            "sparse",
-            "former name of coded",
-            fit="lpcompress.factor.methods.coded:coded",
-            one_subspace=True,
-            weighs_rows=True,
-            one_step=True,
-        ),
     )
 }
 
@@ -135,6 +130,17 @@ def candidates() -> tuple[str, ...]:
     ('coded', 'adaptive', 'lp')
     """
     return tuple(name for name, row in METHODS.items() if row.candidate)
+
+
+def current_name(name: Any) -> Any:
+    """Return the name that a method has now; other values are returned as they are.
+
+    Examples
+    --------
+    >>> current_name("sparse"), current_name("svd")
+    ('coded', 'svd')
+    """
+    return FORMER_NAMES.get(name, name) if isinstance(name, str) else name
 
 
 def resolve(home: str) -> Any:

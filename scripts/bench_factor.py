@@ -1,7 +1,7 @@
 """Time and memory of every factorization, relative to numpy's SVD of the same matrix.
 
     python scripts/bench_factor.py                       # RoBERTa-base's size, 50,265 x 768
-    python scripts/bench_factor.py --rows 250002 --methods adaptive sparse   # XLM-R's size
+    python scripts/bench_factor.py --rows 250002 --methods adaptive coded   # XLM-R's size
     python scripts/bench_factor.py --minilm --published  # real weights, and MESSI as its authors published it
 
 Each fit runs in its own process, in turn with the others, `--repeats` times; medians are printed.
@@ -26,12 +26,12 @@ from lpcompress.factor.norms import relative_error
 
 RUNS = {  # row of the table -> arguments of `factorize`
     "svd": {"method": "svd"},
-    "sparse": {"method": "sparse"},
+    "coded": {"method": "coded"},
     "adaptive": {"method": "adaptive"},
     "adaptive, 8 clusters": {"method": "adaptive", "clusters": 8},
     "messi k=5, one start": {"method": "messi", "clusters": 5, "starts": 1},
     "lp p=1": {"method": "lp", "p": 1.0},
-    "sparse p=1": {"method": "sparse", "p": 1.0},
+    "coded p=1": {"method": "coded", "p": 1.0},
     "adaptive p=1": {"method": "adaptive", "p": 1.0},
     "auto": {"method": "auto"},
     "auto p=1": {"method": "auto", "p": 1.0},

@@ -56,7 +56,7 @@ def main() -> None:
     ids = torch.randint(args.vocabulary, (args.batch, args.length))
     matrix = plain.weight.detach()
     modules = {"dense": plain}
-    for method in ("svd", "adaptive", "sparse"):
+    for method in ("svd", "adaptive", "coded"):
         modules[method] = from_factorization(factorize(matrix, method, args.ratio), plain)
     layer: dict[str, list[float]] = {name: [] for name in modules}
     whole: dict[str, list[float]] = {name: [] for name in modules}

@@ -1,4 +1,4 @@
-"""Time the forward pass of linear layers: dense, factored, clustered and sparse, at equal parameters.
+"""Time the forward pass of linear layers: dense, factored, clustered and coded, at equal parameters.
 
     python scripts/bench_linear.py --threads 1
 
@@ -52,7 +52,7 @@ def layers(rows: int, columns: int, kept: float) -> dict[str, nn.Module]:
     held: dict[str, Factorization] = {
         "factored": low_rank(rows, columns, kept),
         "clustered": clustered(rows, columns, kept),
-        "sparse": METHODS["sparse"](dense.weight.detach(), budget, Settings()),
+        "coded": METHODS["coded"](dense.weight.detach(), budget, Settings()),
     }
     modules = {"dense": dense} | {name: from_factorization(each, dense) for name, each in held.items()}
     modules["folded"] = copy.deepcopy(modules["clustered"])
@@ -84,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     table = Table("outputs x inputs", "kept", "rank", title=f"milliseconds, {args.batch} x {args.length} tokens")
-    for heading in ("dense", "factored", "x dense", "clustered", "x dense", "folded", "x dense", "sparse"):
+    for heading in ("dense", "factored", "x dense", "clustered", "x dense", "folded", "x dense", "coded"):
         table.add_column(heading, justify="right")
     cases = [(n, d, kept) for w in args.widths for n, d in ((w, w), (4 * w, w), (w, 4 * w)) for kept in args.kept]
     for rows, columns, kept in track(cases, console=Console(stderr=True), transient=True):
@@ -94,7 +94,7 @@ def main() -> None:
         table.add_row(
             *(f"{rows} x {columns}", f"{kept:.0%}", str(rank), f"{ms['dense']:.1f}"),
             *(f"{ms['factored']:.1f}", shares["factored"], f"{ms['clustered']:.1f}", shares["clustered"]),
-            *(f"{ms['folded']:.1f}", shares["folded"], f"{ms['sparse']:.1f}"),
+            *(f"{ms['folded']:.1f}", shares["folded"], f"{ms['coded']:.1f}"),
         )
     Console(width=120).print(table)
 

@@ -28,8 +28,8 @@ RECIPES = {  # row of the table -> options of `compress`, and whether to calibra
     "messi, calibrated": ({"method": "messi"}, True),
     "adaptive": ({"method": "adaptive"}, False),
     "adaptive, calibrated": ({"method": "adaptive"}, True),
-    "sparse": ({"method": "sparse"}, False),
-    "sparse, calibrated": ({"method": "sparse"}, True),
+    "coded": ({"method": "coded"}, False),
+    "coded, calibrated": ({"method": "coded"}, True),
     "auto": ({"method": "auto"}, False),
     "auto, calibrated": ({"method": "auto"}, True),
 }

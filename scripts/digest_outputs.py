@@ -57,9 +57,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "messi": {"method": "messi", "clusters": 2},
     "adaptive": {"method": "adaptive"},
     "adaptive p=1.5": {"method": "adaptive", "p": 1.5},
-    "sparse 28 %": {"method": "sparse"},
-    "sparse 60 %": {"method": "sparse", "ratio": 0.6},
-    "sparse 90 %": {"method": "sparse", "ratio": 0.9},
+    "coded 28 %": {"method": "coded"},
+    "coded 60 %": {"method": "coded", "ratio": 0.6},
+    "coded 90 %": {"method": "coded", "ratio": 0.9},
     "auto": {"method": "auto"},
     "sketch": {"method": "sketch"},
 }

@@ -36,13 +36,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "svd": {"method": "svd", "row_weights": "uniform"},
     "messi": {"method": "messi", "row_weights": "uniform"},
     "adaptive": {"method": "adaptive"},
-    "sparse": {"method": "sparse"},
+    "coded": {"method": "coded"},
 }
 NOTES = """\
 Published, mean drop after two epochs: DistilBERT, nine tasks, 40 %: messi 0.5, SVD 2.8. RoBERTa: messi below 0.8 at
 43 %, SVD 3 at 40 %. Differences: models of 6 layers and width 384 (one family of weights, MiniLM's), the tasks that
 have one, drops in points instead of relative ones, our own learning rate and batch size (the paper states none).
-Row weights: uniform for svd and messi, as in the paper; this package's token prior for adaptive and sparse.
+Row weights: uniform for svd and messi, as in the paper; this package's token prior for adaptive and coded.
 Drop: score of the dense model before this training, minus that of the compressed one after it."""
 
 

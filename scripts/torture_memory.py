@@ -32,7 +32,7 @@ from lpcompress.compression.whole_model import compress
 from lpcompress.finetuning.run import finetune
 
 WORDS = 5000
-METHODS = ("svd", "messi", "sparse", "adaptive")
+METHODS = ("svd", "messi", "coded", "adaptive")
 ALLOWED = {"memory": 0.05, "descriptors": 0.01, "threads": 0.01, "files": 0.0}  # a run; memory in MB
 ALLOWED_FINETUNE = ALLOWED | {"memory": 0.5}  # fifteen runs are too few for a finer measure
 

@@ -19,7 +19,7 @@ from lpcompress.compression.records import CompressionReport, LayerPreview, Laye
 from lpcompress.config.plan import Plan
 from lpcompress.errors import LpCompressError, NeedsTrainingWarning, UnsuitableError
 from lpcompress.factor.problem import Settings
-from lpcompress.methods import METHODS
+from lpcompress.methods import AUTO, METHODS
 from lpcompress.processes import Alone, Workers, checked_device
 from lpcompress.progress import Callback, Progress
 from lpcompress.surgery import finding
@@ -198,6 +198,7 @@ def preview(
     rows = [_preview_of(found[name], task) for name, task in assigned.tasks.items()]
     if assigned.settled:
         settled: dict[str, Any] = {"allocation": assigned.allocation(), "exponent": assigned.exponent}
+        settled["method"] = AUTO  # the allocation names the method of each layer
         if assigned.calibration and isinstance(text, str):
             settled |= {"calibration": text, "digest": assigned.calibration["digest"]}
         plan = Plan.of(plan, settled)

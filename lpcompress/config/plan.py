@@ -11,7 +11,7 @@ from lpcompress.config.options import OneOf, Options, Shown
 from lpcompress.config.sizes import Bytes
 from lpcompress.config.yaml_file import read_yaml
 from lpcompress.errors import PlanError, briefly
-from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, current_name
 
 NAMES = (AUTO, *METHODS)
 SIZES = ("ratio", "target_size", "max_bytes", "allocation")
@@ -43,6 +43,7 @@ class LayerPlan(BaseModel):
 
     method: Annotated[
         str,
+        BeforeValidator(current_name),
         OneOf(tuple(name for name, method in METHODS.items() if not method.needs_training)),
         Field(description="Factorization method of this layer"),
     ]
@@ -107,6 +108,7 @@ class Plan(Options):
     ] = ("embedding",)
     method: Annotated[
         str,
+        BeforeValidator(current_name),
         OneOf(NAMES, about=("fits several methods and keeps the best", *(each.help for each in METHODS.values()))),
         Field(description="Factorization method; auto fits several and keeps the best"),
         Shown(FIT),

@@ -16,7 +16,7 @@ from lpcompress.factor.robust import robust
 from lpcompress.factor.scaling import largest_of
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.base import Factorization
-from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, candidates, resolve
+from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, candidates, current_name, resolve
 
 ROBUST_GAIN = 1.5
 """Largest factor by which the l_p loop has been seen to lower an error. Candidates whose least-squares fit is farther
@@ -150,6 +150,7 @@ def choose(
         As for `factorize`.
     """
     refuse_matrix(matrix)
+    method = current_name(method)
     refuse_method(method)
     row_weights = checked_row_weights(row_weights, matrix)
     names = candidates() if method == AUTO else (method,)

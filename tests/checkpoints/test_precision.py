@@ -52,7 +52,7 @@ def test_weights_that_are_stored_in_float32_stay_so(tmp_path):
 
 def test_integers_stay_integers_where_a_model_wants_float32():
     model = transformers.T5EncoderModel(transformers.T5Config(**T5))
-    compress(model, layers=["*.wo"], method="sparse")
+    compress(model, layers=["*.wo"], method="coded")
     model.dtype_plan = {"wo": torch.float32}  # as in transformers 5.0
     keep_integers(model)
     for name, tensor in model.state_dict().items():

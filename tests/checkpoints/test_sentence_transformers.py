@@ -71,7 +71,7 @@ def checked(directory: Path, dense: torch.Tensor, least: float) -> torch.Tensor:
 def test_pooling_norm_and_length_are_kept(source, tmp_path, fresh_python):
     dense = sentence_model(source).encode(TEXTS, convert_to_tensor=True)
     model, tokenizer = loading.load(str(source))
-    compress(model, method="sparse", ratio=0.28, tokenizer=tokenizer)
+    compress(model, method="coded", ratio=0.28, tokenizer=tokenizer)
     saving.save(model, tokenizer, tmp_path / "small", source=str(source), stub=True)
     saving.densify(tmp_path / "small", tmp_path / "dense")
     small = checked(tmp_path / "small", dense, 0.999)

@@ -88,7 +88,7 @@ def test_the_help_has_bounds_and_defaults(run):
     text = " ".join(out.replace("│", " ").split())
     assert "stored bytes to REMOVE, above 0 and below 1. Default: 0.28." in text
     assert "Number of subspaces, at least 1. Default: chosen by the method." in text
-    assert "auto|coded|adaptive|lp|messi|svd|sketch|sparse" in text
+    assert "auto|coded|adaptive|lp|messi|svd|sketch" in text
 
 
 def test_all_commands_of_the_table_are_listed(run):
@@ -153,6 +153,6 @@ def test_the_shell_completes_commands_options_and_methods(tmp_path):
 
     assert complete("lpcompress eval") == ["eval-glue"]
     assert complete("lpcompress compress x --max-b") == ["--max-bytes"]
-    assert complete("lpcompress compress x --method s") == ["svd", "sketch", "sparse"]
+    assert complete("lpcompress compress x --method s") == ["svd", "sketch"]
     shown = " ".join(complete("lpcompress compress x --method sv", "zsh"))
     assert METHODS["svd"].help.partition(":")[0] in shown

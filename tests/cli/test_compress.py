@@ -92,7 +92,7 @@ def test_output_options_take_effect(run, tiny):
     [
         (["--ratio", "28"], "Got 28; did you mean 0.28?"),
         (["--p", "3"], "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 3."),
-        (["--method", "spars"], "did you mean 'sparse'?"),
+        (["--method", "codd"], "did you mean 'coded'?"),
         (["--method", "sketch", "--clusters", "2"], "has one subspace"),
         (["--clusters", "0"], "clusters must be at least 1: number of subspaces. Got 0"),
         (["--row-weights", "zpif"], "did you mean 'zipf'?"),
@@ -234,7 +234,7 @@ def test_a_saved_plan_compresses_to_the_requested_size(run, tiny, tmp_path):
     size = ("--target-size", "0.8", "--method", "sparse")
     code, text, _ = run("compress", tiny, *size, "--save-plan", str(plan), "--json")
     (layer,) = json.loads(text)
-    assert (code, layer["method"], layer["bytes_budget"] < layer["bytes_before"]) == (0, "sparse", True)
+    assert (code, layer["method"], layer["bytes_budget"] < layer["bytes_before"]) == (0, "coded", True)  # its name now
     assert 0 < layer["expected_error"] < 1
     assert run("compress", tiny, *size, "--out", str(out))[0] == 0
     assert run("compress", tiny, "--config", str(plan), "--out", str(again))[0] == 0

@@ -104,7 +104,7 @@ def test_the_exit_code_is_the_verdict(run, passed, tasks, max_drop, code, method
     ("arguments", "sentence"),
     [
         (["--ratio", "28"], "Got 28; did you mean 0.28?"),
-        (["--methods", "svd,spars"], "did you mean 'sparse'?"),
+        (["--methods", "svd,codd"], "did you mean 'coded'?"),
         (["--methods", "svd", "--method", "lp"], "must not be given together"),
         (
             ["--max-drop", "rte=much"],

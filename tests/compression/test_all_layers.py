@@ -12,7 +12,7 @@ CASES = {
     "svd": {"method": "svd"},
     "adaptive": {"method": "adaptive", "p": 1.5},
     "messi": {"method": "messi", "clusters": 2},
-    "sparse": {"method": "sparse"},
+    "coded": {"method": "coded"},
     "sketch": {"method": "sketch"},  # the embedding is skipped, and a warning is given
     "budget": {"target_size": 0.5},
     "named": {"method": "svd", "ratio": 0.97, "layers": ["all", "*1.attention.self.value"]},  # too small for this ratio

@@ -33,7 +33,7 @@ def test_the_model_has_the_requested_size(tiny_model, ids, method):
 def test_a_tied_embedding_counts_once(tiny_model):
     dense = tiny_model(head="lm", **WIDE)
     before = sum(p.numel() * 4 for p in dense.parameters()) + 8 * 40  # plus the position ids
-    compress(dense, target_size=0.7, layers=["all"], method="sparse")
+    compress(dense, target_size=0.7, layers=["all"], method="coded")
     assert before * 0.65 < tensor_bytes(dense) <= before * 0.7
 
 
@@ -47,7 +47,7 @@ def test_the_weight_file_is_no_larger_than_requested(tiny_model, tmp_path, metho
 
 
 @pytest.mark.parametrize("max_shard_size", [100_000, 300_000])
-@pytest.mark.parametrize("method", ["svd", "sparse"])
+@pytest.mark.parametrize("method", ["svd", "coded"])
 def test_weight_files_are_together_no_larger_than_requested(tiny_model, tmp_path, method, max_shard_size):
     dense, size = tiny_model(hidden_size=128, intermediate_size=256), 700_000
     options = {"max_bytes": size, "layers": ["all"], "method": method}

@@ -257,7 +257,7 @@ def test_every_method_fits_every_bare_weight_to_its_inputs(tiny_model, word_toke
         fitted = again.get_submodule(record.name).factorization().dense().detach()
         whitener = Whitener.of(moments[record.name])
         plain = relative_error(whitener(before[record.name]), whitener(fitted))
-        slack = 1.0001 if method in ("svd", "lp", "sparse") else 1.4 if method == "coded" else 1.2  # local optima
+        slack = 1.0001 if method in ("svd", "lp") else 1.4 if method == "coded" else 1.2  # local optima
         assert record.error_calibrated < plain * slack  # a coded layer is so small here that its tables weigh most
 
 

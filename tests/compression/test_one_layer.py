@@ -38,8 +38,8 @@ def test_the_weight_of_the_model_is_never_written_to(embedding):
         seen.append(doing)
         assert torch.equal(embedding.module.weight, before)
 
-    done = fit_layer(embedding, task("sparse"), Settings(), None, say)
-    assert seen == ["fitting sparse", "fitting SVD for comparison"]
+    done = fit_layer(embedding, task("coded"), Settings(), None, say)
+    assert seen == ["fitting coded", "fitting SVD for comparison"]
     assert torch.equal(embedding.module.weight, before)
     assert torch.equal(done.module.padding_row, before[0])
     with pytest.raises(LpCompressError, match="word_embeddings: "):
@@ -49,7 +49,7 @@ def test_the_weight_of_the_model_is_never_written_to(embedding):
 
 @pytest.mark.parametrize(
     ("method", "weighted", "compare", "fits"),
-    [("svd", False, True, 0), ("svd", True, True, 1), ("sparse", False, True, 1), ("sparse", False, False, 0)],
+    [("svd", False, True, 0), ("svd", True, True, 1), ("coded", False, True, 1), ("coded", False, False, 0)],
 )
 def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compare, fits):
     real, calls = one_layer.factorize, []

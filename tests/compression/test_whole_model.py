@@ -212,7 +212,7 @@ def test_convolutions_and_transposed_layers(method, ids, tmp_path):
 
 def test_the_rest_of_a_model_can_be_compressed_later(model, ids, tmp_path):
     dense = model()
-    compress(dense, ratio=0.3, method="sparse")
+    compress(dense, ratio=0.3, method="coded")
     compress(dense, ratio=0.4, method="svd", layers=["attention"])
     assert len(dense.config.quantization_config.layers) == 9
     dense.save_pretrained(tmp_path)
@@ -222,7 +222,7 @@ def test_the_rest_of_a_model_can_be_compressed_later(model, ids, tmp_path):
 @pytest.mark.parametrize("method", ALL)
 def test_the_norm_is_passed_on(model, method):
     report = compress(model(), method=method, ratio=0.5, p=1.0)
-    assert report.layers[0].p == (2.0 if method in ("svd", "coded") else 1.0)
+    assert report.layers[0].p == (2.0 if method == "svd" else 1.0)
     assert 0 < report.layers[0].error_p < 1
 
 
@@ -236,7 +236,7 @@ def test_auto_keeps_the_best_candidate_and_reports_all(model):
 
 def test_auto_stops_once_the_error_is_negligible(model):
     [layer] = compress(model(), ratio=0.28).layers
-    assert layer.candidates == {"sparse": layer.error_weighted} and layer.error_weighted <= NEGLIGIBLE
+    assert layer.candidates == {"coded": layer.error_weighted} and layer.error_weighted <= NEGLIGIBLE
 
 
 def test_the_report_has_the_documented_fields(model):
@@ -298,7 +298,7 @@ def test_counts_from_a_file(model, tmp_path):
 def test_a_language_models_head_stays_tied(model, architecture):
     dense = model(architecture, "lm")
     numbers = count_parameters(dense)
-    report = compress(dense, ratio=0.4, method="sparse")
+    report = compress(dense, ratio=0.4, method="coded")
     head, embedding = dense.get_output_embeddings(), dense.get_input_embeddings()
     assert isinstance(head, TiedHead) and head.embedding is embedding
     assert numbers - count_parameters(dense) == report.layers[0].parameters_before - report.layers[0].parameters_after
@@ -335,8 +335,8 @@ def test_half_precision_stays_half(model, method, dtype):
 @pytest.mark.parametrize("architecture", ["bert", "xlnet"])
 def test_every_layer_of_a_half_precision_model(model, ids, tmp_path, architecture, dtype):
     half = model(architecture, "lm").to(dtype)
-    method = "adaptive" if dtype == torch.float16 else "sparse"
-    report = compress(half, layers=["all"], method=method, ratio=0.3, clusters=2)
+    method = {"method": "adaptive", "clusters": 2} if dtype == torch.float16 else {"method": "coded"}
+    report = compress(half, layers=["all"], ratio=0.3, **method)
     assert all(layer.removed >= 0.3 for layer in report.layers)
     assert {t.dtype for t in half.state_dict().values() if t.is_floating_point()} == {dtype}
     half.save_pretrained(tmp_path, max_shard_size="8KB")
@@ -444,7 +444,7 @@ def test_layers_that_stay_may_hold_any_values(model):
 
 def test_a_compressed_layer_is_refused(model):
     dense = model()
-    compress(dense, ratio=0.3, method="sparse")
+    compress(dense, ratio=0.3, method="coded")
     before = copy.deepcopy(dense.state_dict())
     with pytest.raises(LpCompressError, match=r"word_embeddings: it is already compressed .* Start from the dense"):
         compress(dense, ratio=0.5)
@@ -485,7 +485,7 @@ def test_the_preview_of_every_layer(model, architecture):
 def test_progress_is_reported(model):
     told = []
     compress(model(), ratio=0.5, progress=lambda *words: told.append(words))
-    assert ("bert.embeddings.word_embeddings: fitting sparse", 0, 1) in told
+    assert ("bert.embeddings.word_embeddings: fitting coded", 0, 1) in told
     assert told[-1] == ("done", 1, 1)
 
 

@@ -61,9 +61,9 @@ def test_every_number_within_bounds_is_accepted(ratio, p, exponent, seed):
         ({"p": 3}, "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 3."),
         ({"p": 0.5}, "p must be from 1 to 2: exponent of the l_p norm to minimize. Got 0.5."),
         (
-            {"method": "spars"},
-            "method must be one of auto, coded, adaptive, lp, messi, svd, sketch, sparse: factorization method; "
-            "auto fits several and keeps the best. Got 'spars'; did you mean 'sparse'?",
+            {"method": "codd"},
+            "method must be one of auto, coded, adaptive, lp, messi, svd, sketch: factorization method; "
+            "auto fits several and keeps the best. Got 'codd'; did you mean 'coded'?",
         ),
         (
             {"method": "sketch", "clusters": 2},
@@ -323,7 +323,7 @@ def test_the_schema_accepts_the_configs_of_this_repository(file):
     "values",
     [
         {"max_bytes": "40MB", "layers": "all"},
-        {"layers": ["all"], "target_size": 0.5, "method": "sparse"},
+        {"layers": ["all"], "target_size": 0.5, "method": "coded"},
         {"allocation": {"a": {"method": "svd", "ratio": 0.5}}, "exponent": 0},
         {"method": "svdd"},
         {"p": 3},

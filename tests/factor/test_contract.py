@@ -7,8 +7,7 @@ from lpcompress.errors import LpCompressError
 from lpcompress.factor import METHODS, Clustered, LowRank, factorize
 from lpcompress.factor.norms import relative_error
 
-FITTED = sorted(METHODS.keys() - {"sparse"})  # the former name of coded
-ALL = [*FITTED, "auto"]
+ALL = [*METHODS, "auto"]
 
 
 def spectral_matrix(n=600, d=48, decay=0.9, seed=0):
@@ -44,7 +43,7 @@ def test_shape_dtype_and_size(method, dtype):
     assert relative_error(matrix, fitted.dense()) < 0.5
 
 
-@pytest.mark.parametrize("method", FITTED)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("ratio", [0.28, 0.8])
 def test_the_budget_is_kept_and_used_to_half_a_per_cent(method, ratio):
     matrix = spectral_matrix(n=620, d=420, decay=0.99)  # one dimension is 0.4 % of it

@@ -80,7 +80,7 @@ def test_auto_tries_it_where_the_row_says_so(row, matrix, monkeypatch):
 
 
 def test_the_message_for_an_unknown_method_lists_it(row, matrix):
-    with pytest.raises(LpCompressError, match=r"coded, adaptive, lp, messi, svd, sparse, columns or auto\. Got 'pca'"):
+    with pytest.raises(LpCompressError, match=r"coded, adaptive, lp, messi, svd, columns or auto\. Got 'pca'"):
         factorize(matrix, "pca")
 
 

@@ -18,7 +18,7 @@ from lpcompress.factor.whitening import Whitener, error_of_products
 from lpcompress.formats.base import Factorization
 from lpcompress.inspection import spectrum
 
-FITTED = sorted(METHODS.keys() - {"sparse"})  # the former name of coded
+FITTED = list(METHODS)
 FLOATS = {dtype: torch.finfo(dtype) for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
 

@@ -60,7 +60,7 @@ def weights(directory):
 
 @pytest.mark.parametrize(
     ("architecture", "method", "task"),
-    [("bert", "svd", "mnli"), ("xlnet", "adaptive", "stsb"), ("distilbert", "sparse", "cola")],
+    [("bert", "svd", "mnli"), ("xlnet", "adaptive", "stsb"), ("distilbert", "coded", "cola")],
 )
 def test_a_compressed_model_stays_compressed_and_is_scored_as_eval_glue_does(
     compressed_classifier, glue_dir, tmp_path, architecture, method, task

@@ -25,7 +25,7 @@ def compressed(plain, method="svd"):
 
 
 @pytest.mark.parametrize("role", PLAIN)
-@pytest.mark.parametrize("method", ["svd", "sparse"])
+@pytest.mark.parametrize("method", ["svd", "coded"])
 def test_shape_and_dtype_are_known_without_multiplying_out(role, method, monkeypatch):
     plain = PLAIN[role]().half()
     layer = compressed(plain, method)

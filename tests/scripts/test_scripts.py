@@ -104,16 +104,16 @@ def test_help_shows_how_to_start_it(run, script):
 def test_every_factorization_is_timed_relative_to_numpy(run):
     lines = table(run("bench_factor", "--rows", 300, "--columns", 24, "--repeats", 1, "--published", "--threads", 1))
     assert lines.pop("numpy.linalg.svd")[1] == 1
-    assert {"svd", "sparse", "adaptive", "lp p=1", "auto p=1"} < set(lines) and len(lines) == 11
+    assert {"svd", "coded", "adaptive", "lp p=1", "auto p=1"} < set(lines) and len(lines) == 11
     for name, (seconds, relative, memory, l2, l1, *ranks) in lines.items():
         assert seconds >= 0 and relative >= 0 and memory >= 1 and 0 < l2 < 1 and 0 < l1 < 1 and ranks, name
-    assert lines["sparse"][3] < lines["svd"][3] and lines["lp p=1"][4] < lines["svd"][4]
+    assert lines["coded"][3] < lines["svd"][3] and lines["lp p=1"][4] < lines["svd"][4]
 
 
 def test_forward_passes(run):
     sizes = {"layers": 1, "width": 32, "vocabulary": 300, "batch": 2, "length": 8, "threads": 1, "repeats": 2}
     lines = table(run("bench_forward", *(word for name, size in sizes.items() for word in (f"--{name}", size))))
-    assert list(lines) == ["dense", "svd", "adaptive", "sparse"]
+    assert list(lines) == ["dense", "svd", "adaptive", "coded"]
     assert all(len(numbers) == 4 and numbers[1] > 0 for numbers in lines.values())
     assert lines["dense"][2:] == [0, 0]
 
@@ -168,7 +168,7 @@ def test_eval_glue_agrees_with_a_plain_loop(run, glue, models):
 
 
 def test_whole_models_of_a_size(run, glue, models, tmp_path):
-    recipes, out = ("SVD", "SVD, whitened", "sparse"), tmp_path / "scores.json"
+    recipes, out = ("SVD", "SVD, whitened", "coded"), tmp_path / "scores.json"
     options = ("--tasks", "mrpc", "--removed", 0.2, 0.4, "--recipes", *recipes, "--out", out)
     lines = table(run("bench_model", "--data", glue, "--models", models, *options), 2)
     assert list(lines) == [f"{removed} {recipe}" for removed in ("20%", "40%") for recipe in recipes]

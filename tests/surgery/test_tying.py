@@ -81,7 +81,7 @@ def test_all_places_refer_to_one_compressed_embedding(name, tmp_path):
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in dense.state_dict().items())
 
 
-@pytest.mark.parametrize("method", ["svd", "sparse"])
+@pytest.mark.parametrize("method", ["svd", "coded"])
 def test_a_model_that_reads_the_dtype_of_linear_layers_runs(method, tmp_path):
     model, _ = build("t5")  # T5 casts hidden states to the dtype of a layer's weight
     lpcompress.compress(model, ratio=0.5, method=method, layers=["linear"])

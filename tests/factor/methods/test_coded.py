@@ -52,7 +52,7 @@ def test_error_is_near_the_bound(ratio, most):
     assert error <= most * bound(deviations, (1 - ratio) * 32 * 48)
 
 
-def test_sparse_is_another_name():
+def test_sparse_is_its_former_name():
     matrix, _ = tall()
     first, second = (factorize(matrix, name, ratio=0.8) for name in ("coded", "sparse"))
     assert all(torch.equal(tensor, second.tensors()[name]) for name, tensor in first.tensors().items())
