@@ -83,8 +83,7 @@ METHODS = {
         Method(
             "adaptive",
             "several subspaces of different dimensions; rows with large weights get more",
-            fit="lpcompress.factor.methods.adaptive:adaptive",
-            candidate=True,
+            fit="lpcompress.factor.methods.adaptive:adaptive",  # no candidate: slow, and far behind coded
             demo_p=2.0,
         ),
         Method(
@@ -127,7 +126,7 @@ def candidates() -> tuple[str, ...]:
     Examples
     --------
     >>> candidates()
-    ('coded', 'adaptive', 'lp')
+    ('coded', 'lp')
     """
     return tuple(name for name, row in METHODS.items() if row.candidate)
 

@@ -21,21 +21,19 @@ from lpcompress.surgery.layer import Layer
 
 
 def exponent_for(ratio: float, method: str = AUTO) -> float:
-    """Return the exponent applied to token frequency to get row weights: 0.5 up to 80 % removed, then rising to 1.
+    """Return the exponent applied to token frequency to get row weights: 0.5, or more for few numbers a row.
 
-    For a method whose steps follow the row weights it stays 0.5: there, a rare token takes few bytes anyway. (At 97.5 %
-    removed, logits of two classifiers moved by .26 and .06 of their variance at 0.5, by .46 and .18 at 0.75.)
-
-    Measured by how far logits move, without labels: up to 80 % removed, exponents from 0.5 to 0.75 are within a few per
-    cent of each other and better than 1. Beyond that few bytes are left for rare tokens: at 90 %, 0.75 is better than
-    0.5 and 0.9.
+    For methods that store numbers it rises from 0.5 at 80 % removed to 1, by how far logits move: there few bytes are
+    left for rare tokens, and at 90 %, 0.75 is better than 0.5 and 0.9. Codes, whose steps follow the row weights, take
+    few bytes for a rare token anyway. (At 97.5 % removed, logits of two classifiers moved by .26 and .06 of their
+    variance at 0.5, by .46 and .18 at 0.75.)
 
     Examples
     --------
-    >>> exponent_for(0.28), exponent_for(0.9), exponent_for(0.9, "coded")
+    >>> exponent_for(0.28, "svd"), exponent_for(0.9, "svd"), exponent_for(0.9)
     (0.5, 0.75, 0.5)
     """
-    if method != AUTO and METHODS[method].weighs_rows:
+    if method == AUTO or METHODS[method].weighs_rows:
         return 0.5
     return min(1.0, 0.5 + 2.5 * max(0.0, ratio - 0.8))
 

@@ -23,7 +23,7 @@ class Share:
     ratio : float
         Share of the layer's stored bytes to remove, in (0, 1).
     loss : float or None
-        Expected relative squared error, from the error curve; None if no curve was computed.
+        Expected relative squared error, estimated; None if it was not.
     delta : float or None
         Step size of the codes, which then decides and not the ratio.
     """
@@ -169,7 +169,7 @@ class LayerPreview:
     bytes_before, bytes_budget : int
         Bytes stored now, and at most after compression.
     expected_error : float or None
-        Expected relative error; None if no error curve was computed.
+        Expected relative error; None if it was not estimated.
     svd_rank : int
         Largest rank at which plain SVD fits the budget.
     row_weights : str

@@ -70,7 +70,7 @@ def factorize(
         Any floating dtype; half precision is computed in float32. It is not changed.
     method : str, default="auto"
         A method of `lpcompress.methods.METHODS` that fits matrices (coded, adaptive, lp, messi, svd), or "auto" for
-        the one with the least error among coded, adaptive and lp.
+        the one with the least error among coded and lp.
     ratio : float, default=0.28
         Share of the matrix's bytes to remove, above 0 and below 1. Everything stored counts: indices, masks, offsets.
     p : float, default=2.0

@@ -74,7 +74,7 @@ def test_other_norms_and_row_weights(row, matrix):
 def test_auto_tries_it_where_the_row_says_so(row, matrix, monkeypatch):
     assert "columns" not in methods.candidates()
     monkeypatch.setitem(methods.METHODS, "columns", replace(methods.METHODS["columns"], candidate=True))
-    assert methods.candidates() == ("coded", "adaptive", "lp", "columns")
+    assert methods.candidates() == ("coded", "lp", "columns")
     tried = choose(matrix, "auto", 0.9, Settings())
     assert tuple(tried.errors) == methods.candidates()
 
