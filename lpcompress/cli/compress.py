@@ -7,7 +7,9 @@ import typer
 
 from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
+from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
 from lpcompress.config.plan import Plan
+from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import OUTPUT, Saving
 from lpcompress.config.scoring import SCORING, Scoring
 from lpcompress.errors import PlanError
@@ -49,6 +51,7 @@ def compress(
         ),
     ] = None,
     scoring: Scoring,
+    reporting: Reporting,
     device: Annotated[
         str | None,
         typer.Option(
@@ -62,8 +65,9 @@ def compress(
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
     plan = Plan.from_yaml(config, plan.given()) if config else plan
-    if (scoring.max_drop or scoring.min_recovery) and not eval_glue:
-        raise PlanError("max_drop and min_recovery need scores. Name MODEL's task with --eval-glue.")
+    if (scoring.max_drop or scoring.min_recovery or reporting.files) and not eval_glue:
+        raise PlanError("max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.")
+    refuse_unwritable_reports(reporting)
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.cli import conversion
@@ -83,12 +87,11 @@ def compress(
         terminal.show(report.layer_table(record))
     if not scores:
         return 0
-    from lpcompress.cli.evaluate import verdict
     from lpcompress.evaluation.report import glue_table
 
     if not as_json:
         terminal.show(glue_table(scores))
-    return verdict(scores, terminal)
+    return conclude(scores, reporting, terminal)
 
 
 def _default_out(model: str) -> Path:
