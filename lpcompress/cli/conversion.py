@@ -94,9 +94,10 @@ class Conversion:
             with saving.new_checkpoint(target, how.overwrite, [self.model]) as directory:
                 shard = common["max_shard_size"]
                 written = saving.write(directory, loaded, tokenizer, shard, how.stub, self.model, probe)
-                sizes = {"before": before, "after": file_bytes(directory)}
+                sizes: dict[str, Any] = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
-                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, written=written, **sizes)
+                made: dict[str, Any] = {"plan": self.plan.model_dump(mode="json", exclude_unset=True), "glue": glue}
+                report = CheckpointReport.of(done, model=self.model, out=target, written=written, **made, **sizes)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
                 return report.write(directory)
 

@@ -57,7 +57,7 @@ class Line:
     def drop_cell(self) -> str:
         """The drop with its standard error; for unlabelled rows, the percentage of unchanged predictions."""
         if self.drop is not None:
-            return f"{self.drop:.2f} ± {self.se:.2f}"
+            return f"{self.drop:z.2f} ± {self.se:.2f}"
         return "" if self.agreement is None else f"{self.agreement:.1f}% same"
 
 
