@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lpcompress import hub
-from lpcompress.checkpoints.files import CARD_FILE, CONFIG, INDEX, RECORD_FILE, REPORT_FILE, STUB, WEIGHTS, directory_of
+from lpcompress.checkpoints.files import CARD_FILE, INDEX, STUB, WEIGHTS, directory_of
+from lpcompress.filenames import CONFIG, RECORD_FILE, REPORT_FILE
 
 LARGEST = 100_000_000  # bytes of a file, or of all files in a folder
 SHOWN = 8  # names for each reason in the warning

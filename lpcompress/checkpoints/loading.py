@@ -10,11 +10,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints import conversions
-from lpcompress.checkpoints.files import CONFIG, find
+from lpcompress.checkpoints.files import find
 from lpcompress.checkpoints.load_errors import readable
 from lpcompress.checkpoints.precision import restore_precision
 from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import CONFIG
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import in_body, input_embedding
 from lpcompress.surgery.offloading import ON_DISK, quiet_offloading, share_files, unreadable

@@ -7,6 +7,7 @@ import typer
 
 from lpcompress.cli.options import RUNNING, ConfigOption, DeviceOption, JsonOption, words
 from lpcompress.cli.terminal import Terminal
+from lpcompress.cli.unnamed import from_surroundings
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
 from lpcompress.config.plan import FIT, Plan
 from lpcompress.config.reporting import Reporting
@@ -14,17 +15,19 @@ from lpcompress.config.saving import OUTPUT
 from lpcompress.config.scoring import SCORING, Scoring, wishes
 
 TemplateArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="MODEL|TEMPLATE",
-        help="Hub id or directory, template with {task}, {Task} or {TASK}, or YAML file that maps tasks to models.",
+        metavar="[MODEL|TEMPLATE]",
+        help="Hub id or directory, template with {task}, {Task} or {TASK}, or YAML file that maps tasks to models."
+        " Default: the compressed checkpoint here, against what it was made from.",
+        show_default=False,
     ),
 ]
 
 
 def eval_glue(
     terminal: Terminal,
-    model: TemplateArgument,
+    model: TemplateArgument = None,
     *,
     tasks: Annotated[
         list[str] | None,
@@ -69,6 +72,11 @@ def eval_glue(
     plan = _with_file(plan, config, scoring, compared) if config else plan
     plans, scoring = wishes(plan, scoring, compared, {})  # invalid options are refused before the long imports
     refuse_unwritable_reports(reporting)
+    if model is None:
+        asked = from_surroundings(terminal, baseline, words(tasks) or None, compressing=bool(plans))
+        if asked is None:
+            return 2
+        model, baseline, tasks = asked
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.evaluation import benchmark, report

@@ -69,6 +69,11 @@ class Terminal:
         if self.prints:
             typer.echo(printable(" ".join(text.split())), err=True)
 
+    def explain(self, text: str) -> None:
+        """Write a text of several lines to stderr, in place of a result."""
+        if self.prints:
+            typer.echo("\n".join(map(printable, text.splitlines())), err=True)
+
     def note(self, text: str) -> None:
         """Write a warning or a message to stderr, on one line, unless quiet."""
         if not self.quiet:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.compression.records import LayerRecord
 from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, skipped_note
 from lpcompress.config.plan import DRAWN
+from lpcompress.filenames import REPORT_FILE
 from lpcompress.nn import noun_of
 from lpcompress.presentation import dimensions, is_local, megabytes
 

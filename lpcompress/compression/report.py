@@ -10,12 +10,12 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from rich.table import Table
 
-from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.reading import WAY_OUT, complaint, read_document
 from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
 from lpcompress.compression.seal import Seal, with_own_digest
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import REPORT_FILE
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, published, short_list
 from lpcompress.version import __version__
 

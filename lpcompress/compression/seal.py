@@ -8,7 +8,8 @@ from safetensors import safe_open
 from xxhash import xxh3_64
 
 from lpcompress.checkpoints.digests import of_file, of_tensor
-from lpcompress.checkpoints.files import REPORT_FILE, weight_files
+from lpcompress.checkpoints.files import weight_files
+from lpcompress.filenames import REPORT_FILE
 
 BLANK = "0" * 16  # stands for the report's own digest while that is computed
 OWN = '"report": "{}"'

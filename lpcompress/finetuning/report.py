@@ -7,10 +7,11 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import CARD_FILE, RECORD_FILE, file_bytes
+from lpcompress.checkpoints.files import CARD_FILE, file_bytes
 from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.card import model_card
 from lpcompress.compression.report import CheckpointReport
+from lpcompress.filenames import RECORD_FILE
 from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.presentation import as_json, plain_table, points, published

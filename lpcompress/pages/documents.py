@@ -9,10 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from lpcompress.errors import LpCompressError, cut
+from lpcompress.filenames import REPORT_FILE
 from lpcompress.pages import compression, finetuning, glue, inspection
 from lpcompress.pages.sections import Document, Section
-
-REPORT = "lpcompress.json"  # in the directory of a compressed checkpoint
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def read_sections(files: Sequence[Path]) -> list[Section]:
     LpCompressError
         If a file cannot be read, is no result of lpcompress, or lacks something.
     """
-    return [section for file in files for section in _sections(file / REPORT if file.is_dir() else file)]
+    return [section for file in files for section in _sections(file / REPORT_FILE if file.is_dir() else file)]
 
 
 def _sections(file: Path) -> list[Section]:
