@@ -9,6 +9,7 @@ from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgum
 from lpcompress.cli.terminal import Terminal
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
 from lpcompress.config.plan import Plan
+from lpcompress.config.publishing import PUBLISHING, Publishing
 from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import OUTPUT, Saving
 from lpcompress.config.scoring import SCORING, Scoring
@@ -29,6 +30,13 @@ def compress(
         ),
     ] = None,
     saving: Saving,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO", help="Push the result to this repository, unless a gate failed.", rich_help_panel=PUBLISHING
+        ),
+    ] = None,
+    how_to_push: Publishing,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show what would be done to each layer; write nothing.", rich_help_panel=OUTPUT),
@@ -67,12 +75,15 @@ def compress(
     plan = Plan.from_yaml(config, plan.given()) if config else plan
     if (scoring.max_drop or scoring.min_recovery or reporting.files) and not eval_glue:
         raise PlanError("max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.")
+    if how_to_push.given() and not push_to_hub:
+        raise PlanError("private and create_pr are for a repository on the Hub. Name it with --push-to-hub.")
     refuse_unwritable_reports(reporting)
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.cli import conversion
     from lpcompress.compression import report
     from lpcompress.processes import joined_processes
+    from lpcompress.publishing import push, refuse_unpublishable
 
     with terminal.progress() as progress, joined_processes():
         job = conversion.Conversion(model, plan, scoring, device, progress)
@@ -80,18 +91,26 @@ def compress(
             layers = job.preview(save_plan, saving.overwrite, saving.max_shard_size)
             terminal.show(presentation.as_json(layers) if as_json else report.preview_table(layers))
             return 0
-        record, scores = job.convert(out or _default_out(model), saving, eval_glue)
+        if push_to_hub:
+            refuse_unpublishable(push_to_hub)
+        target = out or _default_out(model)
+        record, scores = job.convert(target, saving, eval_glue)
     if as_json:
         terminal.show(presentation.as_json(record))
     else:
         terminal.show(report.layer_table(record))
-    if not scores:
-        return 0
-    from lpcompress.evaluation.report import glue_table
+    code = 0
+    if scores:
+        from lpcompress.evaluation.report import glue_table
 
-    if not as_json:
-        terminal.show(glue_table(scores))
-    return conclude(scores, reporting, terminal)
+        if not as_json:
+            terminal.show(glue_table(scores))
+        code = conclude(scores, reporting, terminal)
+    if push_to_hub and code:
+        terminal.error(f"{target} was not pushed to {push_to_hub}. To do so all the same: lpcompress push")
+    elif push_to_hub and terminal.prints:  # once, if a launcher started several processes
+        terminal.note(f"pushed: {push(target, push_to_hub, how_to_push.private, how_to_push.create_pr).url}")
+    return code
 
 
 def _default_out(model: str) -> Path:

@@ -11,6 +11,7 @@ from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes, la
 from lpcompress.checkpoints.verification import Probe
 from lpcompress.compression import whole_model
 from lpcompress.compression.card import model_card
+from lpcompress.compression.lineage import inherited
 from lpcompress.compression.records import LayerPreview
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.plan import Plan
@@ -135,10 +136,9 @@ class Conversion:
             self._workers.main_alone(lambda: write_atomically(out, found.plan.to_yaml(), overwrite))
         return found.layers
 
-    @staticmethod
-    def _card(report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
+    def _card(self, report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
         """Return the model card, including the scores if there are any."""
-        card = model_card(report, type(loaded).__name__)
+        card = model_card(report, type(loaded).__name__, inherited(directory_of(self.model)))
         if scores is None:
             return card
         from lpcompress.evaluation.card import with_scores
