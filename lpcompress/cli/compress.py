@@ -8,6 +8,7 @@ import typer
 from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
 from lpcompress.config.publishing import PUBLISHING, Publishing
 from lpcompress.config.reporting import Reporting
@@ -21,6 +22,7 @@ def compress(
     model: ModelArgument,
     *,
     plan: Plan,
+    origin: Origin,
     config: ConfigOption = None,
     out: Annotated[
         Path | None,
@@ -86,7 +88,7 @@ def compress(
     from lpcompress.publishing import push, refuse_unpublishable
 
     with terminal.progress() as progress, joined_processes():
-        job = conversion.Conversion(model, plan, scoring, device, progress)
+        job = conversion.Conversion(model, plan, scoring, device, progress, origin)
         if dry_run or save_plan:
             layers = job.preview(save_plan, saving.overwrite, saving.max_shard_size)
             terminal.show(presentation.as_json(layers) if as_json else report.preview_table(layers))

@@ -24,7 +24,7 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("plan", "finetuning", "glue", "left_out", "verification", "digests")  # left out where None
+OPTIONAL_KEYS = ("origin", "plan", "finetuning", "glue", "left_out", "verification", "digests")  # left out where None
 
 
 def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -56,6 +56,8 @@ class CheckpointReport:
     layers : sequence of LayerRecord
     calibration, skipped, warnings
         See `CompressionReport`.
+    origin : dict or None
+        `revision` and `subfolder` of the compressed model, if they were given.
     plan : dict or None
         The options of the plan that were given; None in the reports of older versions.
     finetuning : str or None
@@ -85,6 +87,7 @@ class CheckpointReport:
     calibration: Annotated[dict[str, Any] | None, AfterValidator(_calibrated)] = None
     skipped: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    origin: dict[str, str] | None = None
     plan: dict[str, Any] | None = None
     finetuning: str | None = None
     glue: dict[str, Any] | None = None
@@ -101,6 +104,7 @@ class CheckpointReport:
         out: Path,
         before: int,
         after: int,
+        origin: dict[str, str] | None = None,
         plan: dict[str, Any] | None = None,
         glue: Any | None = None,
         written: Written | None = None,
@@ -121,6 +125,7 @@ class CheckpointReport:
             calibration=done.calibration,
             skipped=done.skipped,
             warnings=done.warnings,
+            origin=origin or None,
             plan=plan,
             glue=glue,
             left_out=(written and written.left_out) or None,

@@ -44,9 +44,10 @@ def look_around(here: Path) -> Surroundings:
     if not found:
         return Surroundings()
     checkpoint = max(found, key=lambda each: (each / REPORT_FILE).stat().st_mtime)
-    made_from = _object(checkpoint / REPORT_FILE).get("model")
-    made_from = made_from if isinstance(made_from, str) and made_from else None
-    baseline = _baseline(checkpoint, here, made_from) if made_from else None
+    report = _object(checkpoint / REPORT_FILE)
+    made_from = report.get("model") if isinstance(report.get("model"), str) else None
+    whole = made_from and not report.get("origin")  # of another revision or a folder, nothing here can be loaded
+    baseline = _baseline(checkpoint, here, made_from) if made_from and whole else None
     return Surroundings(checkpoint, made_from, baseline, _task(checkpoint, baseline, made_from))
 
 

@@ -30,7 +30,7 @@ def sections_of(document: Document) -> list[Section]:
         notes.append(
             f"{len(document['skipped']):,} of the chosen layers stay dense; the JSON report gives the reasons."
         )
-    plan = document.get("plan")
+    plan, origin = document.get("plan"), document.get("origin") or {}
     section = Section(
         title=document["out"],
         headline=_headline(document["model"], before, after),
@@ -38,9 +38,9 @@ def sections_of(document: Document) -> list[Section]:
         charts=[Chart("Bytes of the weight files", [Bar(name, n, sized(n), 0, s) for name, n, s in sizes])],
         tables=[_layers(document["layers"])],
         notes=notes,
-        settings=named({"seed": document["seed"]} | (plan or {})),
+        settings=named({"seed": document["seed"]} | origin | (plan or {})),
         versions={"lpcompress": document["lpcompress_version"]},
-        command=command("compress", document["model"], **plan) if plan is not None else None,
+        command=command("compress", document["model"], **origin, **plan) if plan is not None else None,
     )
     return [section, *(glue.sections_of(document["glue"]) if document.get("glue") else ())]
 

@@ -88,6 +88,11 @@ def test_the_task_is_told_by_scores_config_or_name(home, report, config, task):
     assert look_around(home).task == task
 
 
+def test_another_revision_is_no_baseline(home):
+    checkpoint(home / "small", model="org/x-mrpc", origin={"revision": "v1"})
+    assert look_around(home) == Surroundings(home / "small", "org/x-mrpc", None, "mrpc")
+
+
 def test_a_record_of_fine_tuning_tells_the_task(home):
     dense(home / "x")
     (checkpoint(home / "small", model="./x") / "finetuning.json").write_text('{"task": "qnli"}')

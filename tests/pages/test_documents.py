@@ -46,6 +46,12 @@ def test_the_command_that_made_it_is_given_if_the_document_tells(documents, writ
     assert [sorted(each.split(" --")) for each in found] == [sorted(each.split(" --")) for each in COMMANDS[kind]]
 
 
+def test_the_command_names_the_revision(documents, write):
+    document = documents["compress"] | {"model": "org/x", "origin": {"revision": "v1"}, "glue": None}
+    [section] = read_sections([write(document)])
+    assert section.command == "lpcompress compress org/x --revision v1 --ratio 0.5"
+
+
 def test_a_document_is_of_one_kind(documents):
     for document in documents.values():
         assert sum(kind.keys <= document.keys() for kind in KINDS) == 1
