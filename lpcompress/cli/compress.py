@@ -32,13 +32,6 @@ def compress(
         ),
     ] = None,
     saving: Saving,
-    push_to_hub: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REPO", help="Push the result to this repository, unless a gate failed.", rich_help_panel=PUBLISHING
-        ),
-    ] = None,
-    how_to_push: Publishing,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show what would be done to each layer; write nothing.", rich_help_panel=OUTPUT),
@@ -62,6 +55,13 @@ def compress(
     ] = None,
     scoring: Scoring,
     reporting: Reporting,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO", help="Push the result to this repository, unless a gate failed.", rich_help_panel=PUBLISHING
+        ),
+    ] = None,
+    how_to_push: Publishing,
     device: Annotated[
         str | None,
         typer.Option(
