@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from lpcompress.errors import CheckpointError, MissingCheckpointError
@@ -23,7 +24,7 @@ UNREACHABLE: tuple[Any, ...] = HfHubHTTPError.__bases__
 REPOSITORY = "nyu-mll/glue"
 
 
-def find(model: str, file: str) -> dict[str, Any]:
+def find(model: str, file: str, revision: str | None = None) -> dict[str, Any]:
     """Check that a model can be read from the Hub or the local cache, and return the arguments for `from_pretrained`.
 
     If the Hub does not answer within seconds, the local cache is used.
@@ -34,6 +35,8 @@ def find(model: str, file: str) -> dict[str, Any]:
         A Hub id.
     file : str
         A file that every model has.
+    revision : str, optional
+        Branch, tag or commit. By default the main branch.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def find(model: str, file: str) -> dict[str, Any]:
         If the id is malformed, the model is gated or lacks `file`, or the Hub does not answer and the cache lacks it.
     """
     try:
-        url = huggingface_hub.hf_hub_url(model, file)
+        url = huggingface_hub.hf_hub_url(model, file, revision=revision)
         ask(url)
         huggingface_hub.get_hf_file_metadata(url, timeout=PROBE_SECONDS)
         return {}
@@ -66,15 +69,17 @@ def find(model: str, file: str) -> dict[str, Any]:
             f"{model} is neither a local directory nor a model on the Hub. Check the spelling; if it is private, run:"
             " hf auth login"
         ) from None
+    except RevisionNotFoundError:
+        raise MissingCheckpointError(f"{model} on the Hub has no revision {revision!r}. Check the spelling.") from None
     except EntryNotFoundError:
         raise CheckpointError(f"{model} on the Hub has no {file}, which every model must have.") from None
     except UNREACHABLE as error:
-        return from_cache(model, file, error)
+        return from_cache(model, file, error, revision)
 
 
-def from_cache(model: str, file: str, error: Exception) -> dict[str, Any]:
+def from_cache(model: str, file: str, error: Exception, revision: str | None = None) -> dict[str, Any]:
     """Fall back to the local cache after `error`: return the arguments for `from_pretrained`, or raise."""
-    if cached(model, file):
+    if cached(model, file, revision):
         return {"local_files_only": True}
     local = Path(model).parent != Path() and Path(model).parent.is_dir()  # a path inside an existing directory
     raise (MissingCheckpointError if local else CheckpointError)(
@@ -83,10 +88,10 @@ def from_cache(model: str, file: str, error: Exception) -> dict[str, Any]:
     ) from None
 
 
-def cached(model: str, file: str) -> Path | None:
+def cached(model: str, file: str, revision: str | None = None) -> Path | None:
     """Return the path of a model's file in the local cache, or None if it is not cached, or `model` is no Hub id."""
     try:
-        found = huggingface_hub.try_to_load_from_cache(model, file)
+        found = huggingface_hub.try_to_load_from_cache(model, file, revision=revision)
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None

@@ -115,7 +115,7 @@ def points(value: float | None) -> str:
     >>> points(83.456), points(None)
     ('83.46', '-')
     """
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def short_list(numbers: Sequence[object]) -> str:

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from lpcompress.cli import app
 from lpcompress.cli.terminal import DEBUG
+from lpcompress.cli.verdict import GITHUB, SUMMARY
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.coded import Coded
 from lpcompress.formats.coded_stream import Codes, scale_exponents
@@ -310,6 +311,8 @@ def run(monkeypatch, capsys):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv(DEBUG, "")
+    for variable in (GITHUB, SUMMARY):  # a test is no job of its own
+        monkeypatch.delenv(variable, raising=False)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def call(*arguments):

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lpcompress import hub
-from lpcompress.checkpoints.files import CARD_FILE, CONFIG, INDEX, RECORD_FILE, REPORT_FILE, STUB, WEIGHTS, directory_of
+from lpcompress.checkpoints.files import CARD_FILE, INDEX, STUB, WEIGHTS, directory_of
+from lpcompress.filenames import CONFIG, RECORD_FILE, REPORT_FILE
 
 LARGEST = 100_000_000  # bytes of a file, or of all files in a folder
 SHOWN = 8  # names for each reason in the warning
@@ -192,7 +193,11 @@ def _download(model: str, snapshot: Path) -> dict[str, int]:
     """Bring the small files of a Hub id into its snapshot; return the names and sizes of all its files."""
     try:
         files = hub.listing(model, snapshot.name)
-        hub.download(model, snapshot.name, [name for name in select(files)[0] if not (snapshot / name).exists()])
+        wanted = [
+            *select(files)[0],
+            *(name for name in files if name == CARD_FILE),
+        ]  # the new card inherits its licence
+        hub.download(model, snapshot.name, [name for name in wanted if not (snapshot / name).exists()])
     except hub.UNREACHABLE as error:
         why = f"The Hub cannot be reached ({type(error).__name__})."
         warnings.warn(f"{model}: only small files in the local cache are copied. {why}", stacklevel=4)

@@ -4,7 +4,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lpcompress.atomic import entries
-from lpcompress.checkpoints.files import CARD_FILE, CONFIG, RECORD_FILE, REPORT_FILE, STUB
+from lpcompress.checkpoints.files import CARD_FILE, STUB
+from lpcompress.filenames import CONFIG, RECORD_FILE, REPORT_FILE
 
 # Names and shell wildcards, by what they are: all that lpcompress, `save_pretrained` and sentence-transformers write.
 FILES = {

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lpcompress.checkpoints.files import CONFIG
 from lpcompress.errors import CheckpointError, LpCompressError, cut
+from lpcompress.filenames import CONFIG
 
 
 @contextmanager

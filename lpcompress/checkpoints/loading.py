@@ -10,11 +10,13 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints import conversions
-from lpcompress.checkpoints.files import CONFIG, find
+from lpcompress.checkpoints.files import find
 from lpcompress.checkpoints.load_errors import readable
+from lpcompress.checkpoints.origins import located
 from lpcompress.checkpoints.precision import restore_precision
 from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import CONFIG
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import in_body, input_embedding
 from lpcompress.surgery.offloading import ON_DISK, quiet_offloading, share_files, unreadable
@@ -22,7 +24,13 @@ from lpcompress.surgery.offloading import ON_DISK, quiet_offloading, share_files
 SPARE = ("masked_spec_embed", "num_batches_tracked")  # only training reads them; published checkpoints lack them
 
 
-def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) -> tuple[Any, Any]:
+def load(
+    model: str,
+    dtype: torch.dtype | None = None,
+    on_disk: bool = False,
+    revision: str | None = None,
+    subfolder: str | None = None,
+) -> tuple[Any, Any]:
     """Load a model and its tokenizer.
 
     Parameters
@@ -34,6 +42,8 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     on_disk : bool, default=False
         Keep the tensors on disk; each is read when `compress` or `model.save_pretrained` needs it. A checkpoint that
         lacks weights, or whose tensors transformers joins or splits, is loaded into memory regardless.
+    revision, subfolder : str, optional
+        Branch, tag or commit of a model on the Hub; folder that holds the checkpoint.
 
     Returns
     -------
@@ -63,6 +73,7 @@ def load(model: str, dtype: torch.dtype | None = None, on_disk: bool = False) ->
     >>> type(model).__name__, model.dtype, tokenizer
     ('BertModel', torch.bfloat16, None)
     """
+    model = located(model, revision, subfolder)
     path = Path(model).expanduser()
     model = str(path if path.is_dir() else model)
     source: dict[str, Any] = find(model)

@@ -13,11 +13,12 @@ from lpcompress.atomic import atomic_directory, entries, refuse_unwritable_direc
 from lpcompress.checkpoints import companions, verification
 from lpcompress.checkpoints.contents import foreign, has_weights
 from lpcompress.checkpoints.digests import sort_metadata
-from lpcompress.checkpoints.files import CONFIG, STUB, directory_of, is_compressed
+from lpcompress.checkpoints.files import STUB, directory_of, is_compressed
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.tokenizers import has_vocabulary
 from lpcompress.checkpoints.verification import Probe, Verification
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import CONFIG
 from lpcompress.presentation import short_list
 from lpcompress.surgery.offloading import quiet_offloading
 

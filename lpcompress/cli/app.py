@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lpcompress.cli import compress, demo, densify, evaluate, exits, finetune, inspect, verify
+from lpcompress.cli import compress, demo, densify, doctor, evaluate, exits, finetune, inspect, push, report, verify
 from lpcompress.cli.options import QuietOption, VerboseOption, as_typer_command
 from lpcompress.cli.terminal import DEBUG, Terminal
 from lpcompress.version import __version__
@@ -35,6 +35,9 @@ COMMANDS = (
     Command("inspect", inspect.inspect),
     Command("densify", densify.densify),
     Command("verify", verify.verify),
+    Command("report", report.report),
+    Command("push", push.push),
+    Command("doctor", doctor.doctor),
     Command("demo", demo.demo),
 )
 

@@ -7,7 +7,11 @@ import typer
 
 from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
+from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
+from lpcompress.config.publishing import PUBLISHING, Publishing
+from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import OUTPUT, Saving
 from lpcompress.config.scoring import SCORING, Scoring
 from lpcompress.errors import PlanError
@@ -18,6 +22,7 @@ def compress(
     model: ModelArgument,
     *,
     plan: Plan,
+    origin: Origin,
     config: ConfigOption = None,
     out: Annotated[
         Path | None,
@@ -49,6 +54,14 @@ def compress(
         ),
     ] = None,
     scoring: Scoring,
+    reporting: Reporting,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO", help="Push the result to this repository, unless a gate failed.", rich_help_panel=PUBLISHING
+        ),
+    ] = None,
+    how_to_push: Publishing,
     device: Annotated[
         str | None,
         typer.Option(
@@ -62,33 +75,44 @@ def compress(
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
     plan = Plan.from_yaml(config, plan.given()) if config else plan
-    if (scoring.max_drop or scoring.min_recovery) and not eval_glue:
-        raise PlanError("max_drop and min_recovery need scores. Name MODEL's task with --eval-glue.")
+    if (scoring.max_drop or scoring.min_recovery or reporting.files) and not eval_glue:
+        raise PlanError("max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.")
+    if how_to_push.given() and not push_to_hub:
+        raise PlanError("private and create_pr are for a repository on the Hub. Name it with --push-to-hub.")
+    refuse_unwritable_reports(reporting)
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.cli import conversion
     from lpcompress.compression import report
     from lpcompress.processes import joined_processes
+    from lpcompress.publishing import push, refuse_unpublishable
 
     with terminal.progress() as progress, joined_processes():
-        job = conversion.Conversion(model, plan, scoring, device, progress)
+        job = conversion.Conversion(model, plan, scoring, device, progress, origin)
         if dry_run or save_plan:
             layers = job.preview(save_plan, saving.overwrite, saving.max_shard_size)
             terminal.show(presentation.as_json(layers) if as_json else report.preview_table(layers))
             return 0
-        record, scores = job.convert(out or _default_out(model), saving, eval_glue)
+        if push_to_hub:
+            refuse_unpublishable(push_to_hub)
+        target = out or _default_out(model)
+        record, scores = job.convert(target, saving, eval_glue)
     if as_json:
         terminal.show(presentation.as_json(record))
     else:
         terminal.show(report.layer_table(record))
-    if not scores:
-        return 0
-    from lpcompress.cli.evaluate import verdict
-    from lpcompress.evaluation.report import glue_table
+    code = 0
+    if scores:
+        from lpcompress.evaluation.report import glue_table
 
-    if not as_json:
-        terminal.show(glue_table(scores))
-    return verdict(scores, terminal)
+        if not as_json:
+            terminal.show(glue_table(scores))
+        code = conclude(scores, reporting, terminal)
+    if push_to_hub and code:
+        terminal.error(f"{target} was not pushed to {push_to_hub}. To do so all the same: lpcompress push")
+    elif push_to_hub and terminal.prints:  # once, if a launcher started several processes
+        terminal.note(f"pushed: {push(target, push_to_hub, how_to_push.private, how_to_push.create_pr).url}")
+    return code
 
 
 def _default_out(model: str) -> Path:

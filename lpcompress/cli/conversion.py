@@ -1,6 +1,6 @@
 """Turn a checkpoint into a smaller one: load, compress, score, write."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from lpcompress.atomic import refuse_unwritable, write_atomically
 from lpcompress.checkpoints import loading, saving
 from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes, largest_shard
+from lpcompress.checkpoints.origins import located
 from lpcompress.checkpoints.verification import Probe
 from lpcompress.compression import whole_model
 from lpcompress.compression.card import model_card
+from lpcompress.compression.lineage import inherited
 from lpcompress.compression.records import LayerPreview
 from lpcompress.compression.report import CheckpointReport
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
@@ -29,7 +32,7 @@ class Conversion:
 
     Attributes
     ----------
-    model : str
+    name : str
         Hub id or directory.
     plan : Plan
     scoring : Scoring
@@ -37,13 +40,21 @@ class Conversion:
     device : str or None
         Where to factor. The default is the CPU; with several processes, the device that the launcher assigns.
     progress : Progress
+    origin : Origin
+        Which version of the model.
     """
 
-    model: str
+    name: str
     plan: Plan
     scoring: Scoring = field(default_factory=Scoring)
     device: str | None = None
     progress: Progress = silent
+    origin: Origin = field(default_factory=Origin)
+
+    @cached_property
+    def model(self) -> str:
+        """What is loaded: `name`, or the local directory of that version of it."""
+        return located(self.name, self.origin.revision, self.origin.subfolder)
 
     def convert(
         self, target: Path, how: Saving, task: str | None = None
@@ -75,7 +86,7 @@ class Conversion:
         """
         workers = self._workers
         workers.main_alone(lambda: saving.refuse_existing(target, how.overwrite, [self.model]))
-        self.progress(f"loading {self.model}")
+        self.progress(f"loading {self.name}")
         exam = None
         if task:
             from lpcompress.evaluation.before_after import BeforeAfter  # 90 MB of datasets that nobody else needs
@@ -87,16 +98,21 @@ class Conversion:
         probe = None if how.no_verify else workers.main_alone(lambda: Probe.of(loaded))
         common = self._common(how.max_shard_size)
         done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **common)
-        scores = exam.after() if exam else None
+        scores = replace(exam.after(), model=self.name, baseline=self.name) if exam else None
         self.progress(f"saving {target}")
 
         def save() -> CheckpointReport:
             with saving.new_checkpoint(target, how.overwrite, [self.model]) as directory:
                 shard = common["max_shard_size"]
                 written = saving.write(directory, loaded, tokenizer, shard, how.stub, self.model, probe)
-                sizes = {"before": before, "after": file_bytes(directory)}
+                sizes: dict[str, Any] = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
-                report = CheckpointReport.of(done, model=self.model, out=target, glue=glue, written=written, **sizes)
+                made: dict[str, Any] = {
+                    "origin": self.origin.given(),
+                    "plan": self.plan.model_dump(mode="json", exclude_unset=True),
+                    "glue": glue,
+                }
+                report = CheckpointReport.of(done, model=self.name, out=target, written=written, **made, **sizes)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
                 return report.write(directory)
 
@@ -127,17 +143,16 @@ class Conversion:
         """
         if out:
             self._workers.main_alone(lambda: refuse_unwritable(out, overwrite))
-        self.progress(f"loading {self.model}")
+        self.progress(f"loading {self.name}")
         loaded, tokenizer = self._load()
         found = whole_model.preview(loaded, self.plan, tokenizer=tokenizer, **self._common(max_shard_size))
         if out:
             self._workers.main_alone(lambda: write_atomically(out, found.plan.to_yaml(), overwrite))
         return found.layers
 
-    @staticmethod
-    def _card(report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
+    def _card(self, report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
         """Return the model card, including the scores if there are any."""
-        card = model_card(report, type(loaded).__name__)
+        card = model_card(report, type(loaded).__name__, inherited(directory_of(self.model)))
         if scores is None:
             return card
         from lpcompress.evaluation.card import with_scores

@@ -7,12 +7,14 @@ import typer
 
 from lpcompress.cli.options import NoVerifyOption, OverwriteOption
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 
 
 def densify(
     terminal: Terminal,
     source: Annotated[str, typer.Argument(metavar="DIR", help="Compressed checkpoint: local directory or Hub id.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output directory.")],
+    origin: Origin,
     overwrite: OverwriteOption = False,
     no_verify: NoVerifyOption = False,
 ) -> None:
@@ -22,6 +24,7 @@ def densify(
     """
     terminal.quiet_libraries()
     from lpcompress.checkpoints import files, saving
+    from lpcompress.checkpoints.origins import located
 
-    saving.densify(source, out, overwrite, verify=not no_verify)
+    saving.densify(located(source, origin.revision, origin.subfolder), out, overwrite, verify=not no_verify)
     terminal.show(f"{out}: {files.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")

@@ -1,31 +1,33 @@
 """The command `lpcompress eval-glue`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lpcompress.cli.options import RUNNING, ConfigOption, DeviceOption, JsonOption, words
 from lpcompress.cli.terminal import Terminal
+from lpcompress.cli.unnamed import from_surroundings
+from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
 from lpcompress.config.plan import FIT, Plan
+from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import OUTPUT
 from lpcompress.config.scoring import SCORING, Scoring, wishes
 
-if TYPE_CHECKING:
-    from lpcompress.evaluation.evaluation import Evaluation
-
 TemplateArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="MODEL|TEMPLATE",
-        help="Hub id or directory, template with {task}, {Task} or {TASK}, or YAML file that maps tasks to models.",
+        metavar="[MODEL|TEMPLATE]",
+        help="Hub id or directory, template with {task}, {Task} or {TASK}, or YAML file that maps tasks to models."
+        " Default: the compressed checkpoint here, against what it was made from.",
+        show_default=False,
     ),
 ]
 
 
 def eval_glue(
     terminal: Terminal,
-    model: TemplateArgument,
+    model: TemplateArgument = None,
     *,
     tasks: Annotated[
         list[str] | None,
@@ -52,6 +54,7 @@ def eval_glue(
         Path | None,
         typer.Option(help="JSON file for the results; finished parts are stored next to it.", rich_help_panel=OUTPUT),
     ] = None,
+    reporting: Reporting,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Resume an interrupted run with the same --out.", rich_help_panel=RUNNING),
@@ -68,6 +71,12 @@ def eval_glue(
     compared = words(methods)
     plan = _with_file(plan, config, scoring, compared) if config else plan
     plans, scoring = wishes(plan, scoring, compared, {})  # invalid options are refused before the long imports
+    refuse_unwritable_reports(reporting)
+    if model is None:
+        asked = from_surroundings(terminal, baseline, words(tasks) or None, compressing=bool(plans))
+        if asked is None:
+            return 2
+        model, baseline, tasks = asked
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.evaluation import benchmark, report
@@ -77,7 +86,7 @@ def eval_glue(
     with terminal.progress() as progress, joined_processes():
         found = benchmark.evaluate(model, tasks or "all", plans, scoring, progress=progress, **where)
     terminal.show(presentation.as_json(found) if as_json else report.glue_table(found))
-    return verdict(found, terminal)
+    return conclude(found, reporting, terminal)
 
 
 def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list[str]) -> Plan:
@@ -88,10 +97,3 @@ def _with_file(plan: Plan | None, config: Path, scoring: Scoring, compared: list
     if compared and "method" not in given:
         merged.pop("method", None)
     return Plan(**merged)
-
-
-def verdict(evaluation: "Evaluation", terminal: Terminal) -> int:
-    """Return the exit code of an evaluation whose results were written, and print which gates failed."""
-    for line in evaluation.failures:
-        terminal.error(f"Gate: {line}")
-    return 3 if evaluation.failures else int(evaluation.failed)

@@ -1,16 +1,20 @@
 """The command `lpcompress inspect`."""
 
+from dataclasses import replace
+
 from lpcompress.cli.options import JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 
 
-def inspect(terminal: Terminal, model: ModelArgument, as_json: JsonOption = False) -> None:
+def inspect(terminal: Terminal, model: ModelArgument, origin: Origin, as_json: JsonOption = False) -> None:
     """Describe MODEL: its layers, their share of the parameters, the embedding's spectrum, and any compression.
 
     Example: lpcompress inspect roberta-base-lpcompress
     """
     terminal.quiet_libraries()
     from lpcompress import inspection, presentation
+    from lpcompress.checkpoints.origins import located
 
-    found = inspection.inspect(model)
+    found = replace(inspection.inspect(located(model, origin.revision, origin.subfolder)), model=model)
     terminal.show(*([presentation.as_json(found)] if as_json else inspection.inspection_tables(found)))

@@ -25,6 +25,8 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x80-\x9f\u202a-\u202e\u2066-\u206
 """Characters that command a terminal, reverse the text after them or cannot be encoded. DEL is not among them: it does
 no harm, and JSON writes it as it is."""
 
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")  # of an account on the Hub; an error of another package might quote one
+
 
 @dataclass
 class Terminal:
@@ -68,6 +70,11 @@ class Terminal:
         """Write an error to stderr, on one line."""
         if self.prints:
             typer.echo(printable(" ".join(text.split())), err=True)
+
+    def explain(self, text: str) -> None:
+        """Write a text of several lines to stderr, in place of a result."""
+        if self.prints:
+            typer.echo("\n".join(map(printable, text.splitlines())), err=True)
 
     def note(self, text: str) -> None:
         """Write a warning or a message to stderr, on one line, unless quiet."""
@@ -117,7 +124,7 @@ class Terminal:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with a replacement character for each one that a terminal would obey instead of showing it.
+    r"""Return a text with a replacement character for each one that a terminal would obey, and without tokens.
 
     Names of layers, of files and in configs come from checkpoints, and so from anybody.
 
@@ -126,7 +133,7 @@ def printable(text: str) -> str:
     >>> printable("red \x1b[31m")
     'red �[31m'
     """
-    return UNPRINTABLE.sub("�", text)
+    return TOKEN.sub("hf_...", UNPRINTABLE.sub("�", text))
 
 
 def _safe_console(**options: Any) -> "Console":

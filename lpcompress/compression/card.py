@@ -1,15 +1,16 @@
 """Write the model card of a compressed checkpoint."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.compression.records import LayerRecord
 from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, skipped_note
 from lpcompress.config.plan import DRAWN
+from lpcompress.filenames import REPORT_FILE
 from lpcompress.nn import noun_of
 from lpcompress.presentation import dimensions, is_local, megabytes
 
@@ -52,7 +53,7 @@ as large as the original. The full report is in `{report_file}`.
 """
 
 
-def model_card(report: CheckpointReport, auto_class: str) -> str:
+def model_card(report: CheckpointReport, auto_class: str, base: Mapping[str, Any] | None = None) -> str:
     """Return the model card as Markdown: what was compressed, how to load it, and what to avoid.
 
     Parameters
@@ -60,6 +61,8 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
     report : CheckpointReport
     auto_class : str
         The transformers class in the card's loading example.
+    base : mapping, optional
+        What `lineage.inherited` returns for the compressed model.
     """
     rows = [
         f"| `{layer.name}` | {dimensions(layer.shape)} | {layer.method} | {layer.p:g} "
@@ -70,8 +73,10 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
     local = is_local(report.model)  # the card's metadata may only name a Hub id
     data = ModelCardData(
         base_model=None if local else report.model,
+        base_model_relation=None if local else "quantized",  # the Hub's word for all that is smaller
         library_name="transformers",
         tags=["lpcompress", "compression", "low-rank"],
+        **(base or {}),
     )
     text = CARD.format(
         name=folder,
@@ -93,6 +98,14 @@ def model_card(report: CheckpointReport, auto_class: str) -> str:
         report_file=REPORT_FILE,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
+
+
+def card_of_repository(card: str, report: CheckpointReport, repo: str) -> str:
+    """Return a model card in which what loads the checkpoint names a repository on the Hub, not a directory."""
+    folder = Path(report.out).name
+    for line in ('.from_pretrained("{}")', "`lpcompress densify {} OUT`"):
+        card = card.replace(line.format(folder), line.format(repo))
+    return card
 
 
 def used_data(report: CheckpointReport) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import REPORT_FILE
 
 WAY_OUT = "Delete the file to continue without it."
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from rich.table import Table
 
-from lpcompress.checkpoints.files import REPORT_FILE
 from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.reading import WAY_OUT, complaint, read_document
 from lpcompress.compression.records import CompressionReport, Count, LayerPreview, LayerRecord, Real
 from lpcompress.compression.seal import Seal, with_own_digest
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import REPORT_FILE
 from lpcompress.presentation import as_json, dimensions, megabytes, plain_table, published, short_list
 from lpcompress.version import __version__
 
@@ -24,7 +24,7 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("finetuning", "glue", "left_out", "verification", "digests")  # left out where None
+OPTIONAL_KEYS = ("origin", "plan", "finetuning", "glue", "left_out", "verification", "digests")  # left out where None
 
 
 def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -56,6 +56,10 @@ class CheckpointReport:
     layers : sequence of LayerRecord
     calibration, skipped, warnings
         See `CompressionReport`.
+    origin : dict or None
+        `revision` and `subfolder` of the compressed model, if they were given.
+    plan : dict or None
+        The options of the plan that were given; None in the reports of older versions.
     finetuning : str or None
         One sentence on the fine-tuning that followed.
     glue : dict or None
@@ -83,6 +87,8 @@ class CheckpointReport:
     calibration: Annotated[dict[str, Any] | None, AfterValidator(_calibrated)] = None
     skipped: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    origin: dict[str, str] | None = None
+    plan: dict[str, Any] | None = None
     finetuning: str | None = None
     glue: dict[str, Any] | None = None
     left_out: dict[str, str] | None = None
@@ -98,6 +104,8 @@ class CheckpointReport:
         out: Path,
         before: int,
         after: int,
+        origin: dict[str, str] | None = None,
+        plan: dict[str, Any] | None = None,
         glue: Any | None = None,
         written: Written | None = None,
     ) -> Self:
@@ -117,6 +125,8 @@ class CheckpointReport:
             calibration=done.calibration,
             skipped=done.skipped,
             warnings=done.warnings,
+            origin=origin or None,
+            plan=plan,
             glue=glue,
             left_out=(written and written.left_out) or None,
             verification=asdict(written.verification) if written and written.verification else None,

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from xxhash import xxh3_64
 
 from lpcompress.checkpoints.digests import of_file, of_tensor
-from lpcompress.checkpoints.files import REPORT_FILE, weight_files
+from lpcompress.checkpoints.files import weight_files
+from lpcompress.filenames import REPORT_FILE
+from lpcompress.presentation import as_json
 
 BLANK = "0" * 16  # stands for the report's own digest while that is computed
 OWN = '"report": "{}"'
@@ -68,6 +71,22 @@ def own_digest(text: bytes, given: str = BLANK) -> str:
 def with_own_digest(text: str) -> str:
     """Return the text of a report with its digest in place of zeros."""
     return text.replace(OWN.format(BLANK), OWN.format(own_digest(text.encode())), 1)
+
+
+def resealed(document: dict[str, Any], name: str, content: bytes) -> str:
+    """Return the text of a report in which a file has other content.
+
+    Parameters
+    ----------
+    document : dict
+        The content of `lpcompress.json`, with digests.
+    name : str
+        The file, as in the digests.
+    content : bytes
+    """
+    digests = document["digests"]
+    files = digests["files"] | {name: xxh3_64(content).hexdigest()}
+    return with_own_digest(as_json(document | {"digests": digests | {"report": BLANK, "files": files}}) + "\n")
 
 
 def _walk(directory: Path) -> Iterator[Path]:

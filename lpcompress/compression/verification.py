@@ -10,11 +10,12 @@ from rich.table import Table
 
 from lpcompress.checkpoints.digests import REMEDY, of_file, of_layers
 from lpcompress.checkpoints.digests import Table as WeightTable
-from lpcompress.checkpoints.files import CONFIG, REPORT_FILE, WEIGHTS, weight_files
+from lpcompress.checkpoints.files import WEIGHTS, weight_files
 from lpcompress.checkpoints.integrity import CHANGED, Damage, Weights
 from lpcompress.compression.reading import read_document
 from lpcompress.compression.seal import Seal, names_in, own_digest
 from lpcompress.errors import CheckpointError
+from lpcompress.filenames import CONFIG, REPORT_FILE
 from lpcompress.presentation import plain_table
 
 

@@ -3,7 +3,7 @@
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lpcompress.evaluation.evaluation import CAPTION, Evaluation
-from lpcompress.evaluation.report import Line, part_of
+from lpcompress.evaluation.grid import Line, part_of
 from lpcompress.evaluation.results import OK
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.glue.tasks import SECOND_SPLIT, TASKS

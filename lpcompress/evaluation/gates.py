@@ -41,6 +41,39 @@ def limits(value: Limits) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A gate applied to the average or to one task.
+
+    Attributes
+    ----------
+    key : str
+        "average" or a task.
+    gate : str
+        "max_drop" or "min_recovery".
+    value : float
+        The drop in points, or the share of the baseline's score.
+    limit : float
+    """
+
+    key: str
+    gate: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the limit."""
+        return self.value <= self.limit if self.gate == "max_drop" else self.value >= self.limit
+
+    @property
+    def failure(self) -> str:
+        """The sentence that says by what the gate fails."""
+        if self.gate == "max_drop":
+            return f"{self.key}: drop {self.value:.2f} exceeds {self.limit:g}"
+        return f"{self.key}: recovery {self.value:.4f} is below {self.limit:g}"
+
+
+@dataclass(frozen=True)
 class Gates:
     """Limits on drop and recovery, keyed by "average", task, and "" for all others.
 
@@ -69,21 +102,25 @@ class Gates:
     def __bool__(self) -> bool:
         return bool(self.max_drop or self.min_recovery)
 
+    def checks(self, results: Mapping[str, TaskResult], mean: Average) -> list[Check]:
+        """Return every gate that applies to the average or to a scored task, average first."""
+        values = {AVERAGE: (mean.average_drop, mean.average_recovery)} | {
+            key: (result.drop, result.recovery) for key, result in results.items() if result.status == OK
+        }
+        limits = {"max_drop": self.max_drop, "min_recovery": self.min_recovery}
+        return [
+            Check(key, gate, value, limit)
+            for key, pair in values.items()
+            for gate, value in zip(limits, pair, strict=True)
+            if value is not None and (limit := _limit(limits[gate], key)) is not None
+        ]
+
     def failures(self, results: Mapping[str, TaskResult], mean: Average) -> list[str]:
         """Return one sentence for each failed gate and, if there are gates, for each failed task."""
         if not self:
             return []
         found = [f"{key} failed: {result.reason}" for key, result in results.items() if result.status == FAILED]
-        values = {AVERAGE: (mean.average_drop, mean.average_recovery)} | {
-            key: (result.drop, result.recovery) for key, result in results.items() if result.status == OK
-        }
-        for key, (drop, recovery) in values.items():
-            most, least = _limit(self.max_drop, key), _limit(self.min_recovery, key)
-            if most is not None and drop is not None and drop > most:
-                found.append(f"{key}: drop {drop:.2f} exceeds {most:g}")
-            if least is not None and recovery is not None and recovery < least:
-                found.append(f"{key}: recovery {recovery:.4f} is below {least:g}")
-        return found
+        return found + [check.failure for check in self.checks(results, mean) if not check.passed]
 
 
 def _limit(limits: Mapping[str, float], key: str) -> float | None:

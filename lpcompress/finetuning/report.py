@@ -7,10 +7,12 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import CARD_FILE, RECORD_FILE, file_bytes
+from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes
 from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.card import model_card
+from lpcompress.compression.lineage import inherited
 from lpcompress.compression.report import CheckpointReport
+from lpcompress.filenames import RECORD_FILE
 from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
 from lpcompress.presentation import as_json, plain_table, points, published
@@ -40,7 +42,7 @@ def write_companions(
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
         changed |= {"verification": written.verification and asdict(written.verification)}
         report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores before training
-        card = model_card(report, type(model).__name__)
+        card = model_card(report, type(model).__name__, inherited(directory_of(record.model)))
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
     if report:
         report.write(directory)

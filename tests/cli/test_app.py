@@ -11,8 +11,11 @@ import pytest
 import lpcompress
 from lpcompress.cli import app
 from lpcompress.config.options import Shown, note
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
+from lpcompress.config.publishing import Publishing
 from lpcompress.config.recipe import Recipe
+from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import Saving
 from lpcompress.config.scoring import Scoring
 from lpcompress.methods import METHODS
@@ -48,7 +51,13 @@ def test_a_usage_error_is_exit_code_2(run, arguments):
     assert (code, out) == (2, "")
 
 
-OPTIONS = {"compress": (Plan, Scoring, Saving), "eval-glue": (Plan, Scoring), "finetune": (Recipe,)}
+OPTIONS = {
+    "compress": (Plan, Origin, Scoring, Reporting, Saving, Publishing),
+    "eval-glue": (Plan, Scoring, Reporting),
+    "finetune": (Recipe,),
+    "inspect": (Origin,),
+    "push": (Publishing,),
+}
 
 
 def options_in(text):
@@ -73,7 +82,7 @@ def test_only_what_save_plan_writes_is_no_option(kind, hidden):
 @pytest.mark.parametrize(
     ("command", "panels"),
     [
-        ("compress", ["How small", "What to compress", "How to fit", "Output", "Scoring", "Running"]),
+        ("compress", ["How small", "What to compress", "How to fit", "Output", "Scoring", "Hub", "Running"]),
         ("eval-glue", ["Scoring", "How small", "What to compress", "How to fit", "Output", "Running"]),
         ("finetune", ["How to train", "Output", "Distillation", "Scoring", "Running"]),
     ],
@@ -106,7 +115,9 @@ import typer
 
 from lpcompress.cli.options import ModelArgument
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
+from lpcompress.config.publishing import Publishing
 
 
 def predict(

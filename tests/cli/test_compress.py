@@ -113,7 +113,11 @@ def test_output_options_take_effect(run, tiny):
         (["--target-size", "70"], "did you mean 0.7?"),
         (["--ratio", "0.3", "--max-bytes", "40MB"], "ratio and max_bytes must not be given together"),
         (["--limit", "0"], "limit must be at least 1"),
-        (["--max-drop", "1"], "max_drop and min_recovery need scores. Name MODEL's task with --eval-glue."),
+        (
+            ["--max-drop", "1"],
+            "max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.",
+        ),
+        (["--junit", "j.xml"], "Name MODEL's task with --eval-glue."),
         (["--max-drop", "rte=much", "--eval-glue", "rte"], "max_drop.rte must be a number"),
     ],
 )

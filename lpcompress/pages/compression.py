@@ -1,0 +1,81 @@
+"""Sections for `lpcompress.json`, the report of a compressed checkpoint."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lpcompress.pages import glue
+from lpcompress.pages.commands import command
+from lpcompress.pages.sections import Bar, Chart, Document, Section, Table, named, sized
+from lpcompress.presentation import dimensions
+
+ERRORS = ("error_calibrated", "error_weighted")  # the first that a layer has is what its fit minimised
+
+
+def sections_of(document: Document) -> list[Section]:
+    """Return the section of a compression report, and those of the scores in it."""
+    before, after = document["file_bytes_before"], document["file_bytes_after"]
+    memory = document.get("bytes_in_memory")
+    sizes = [("before", before, 0), ("after", after, 1)] + [("after, in memory", memory, 1)] * bool(memory)
+    facts = {
+        "model": document["model"],
+        "weight files": f"{sized(before)} → {sized(after)}",
+        "parameters": f"{document['parameters_before']:,} → {document['parameters_after']:,}",
+        "layers replaced": f"{len(document['layers']):,}",
+        "data": _data(document),
+        "time": f"{document['seconds']:,.1f} s",
+        "peak memory": sized(document["peak_rss_bytes"]),
+    }
+    notes = [*document.get("warnings", ()), *([document["finetuning"]] if document.get("finetuning") else [])]
+    if document.get("skipped"):
+        notes.append(
+            f"{len(document['skipped']):,} of the chosen layers stay dense; the JSON report gives the reasons."
+        )
+    plan, origin = document.get("plan"), document.get("origin") or {}
+    section = Section(
+        title=document["out"],
+        headline=_headline(document["model"], before, after),
+        facts=facts,
+        charts=[Chart("Bytes of the weight files", [Bar(name, n, sized(n), 0, s) for name, n, s in sizes])],
+        tables=[_layers(document["layers"])],
+        notes=notes,
+        settings=named({"seed": document["seed"]} | origin | (plan or {})),
+        versions={"lpcompress": document["lpcompress_version"]},
+        command=command("compress", document["model"], **origin, **plan) if plan is not None else None,
+    )
+    return [section, *(glue.sections_of(document["glue"]) if document.get("glue") else ())]
+
+
+def _headline(model: str, before: int, after: int) -> str:
+    if not before:
+        return f"{model} takes {sized(after)}."
+    change = f"{1 - after / before:.0%} smaller" if after < before else "no smaller"
+    return f"{model} takes {sized(after)} instead of {sized(before)}: {change}."
+
+
+def _data(document: Document) -> str:
+    found = document.get("calibration")
+    return f"{found['texts']:,} texts ({found['source']})" if found else "none"
+
+
+def _layers(layers: Sequence[Document]) -> Table:
+    rows = [
+        [
+            layer["name"],
+            dimensions(layer["shape"]),
+            f"{layer['method']}, p={layer['p']:g}",
+            sized(layer["bytes_before"]),
+            sized(layer["bytes_after"]),
+            f"{layer['removed']:.1%}",
+            *(_error(layer, prefix) for prefix in ("", "svd_")),
+        ]
+        for layer in layers
+    ]
+    headings = ["layer", "shape", "method", "before", "after", "removed", "error", "SVD error"]
+    note = "removed: share of stored bytes. error: relative, in the norm that the fit minimised; SVD at the same size."
+    return Table("Layers", headings, rows, [note])
+
+
+def _error(layer: Document, prefix: str) -> str:
+    kind = next((each for each in ERRORS if layer.get(each) is not None), ERRORS[-1])
+    value: Any = layer.get(prefix + kind)
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,64 @@
+"""Documents of every kind. Those of files come from real runs, shortened."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lpcompress.finetuning.record import Record, Trained
+
+RESULTS = Path(__file__).parent.parent / "data" / "results"
+
+
+def read(name):
+    return json.loads((RESULTS / name).read_text())
+
+
+def record():
+    return Record(
+        model="org/small",
+        task="rte",
+        out="./tuned",
+        head="kept",
+        distill="org/teacher",
+        n=277,
+        metrics={"accuracy": 66.0},
+        score=66.0,
+        score_before=60.0,
+        metrics_before={"accuracy": 60.0},
+        gain=6.0,
+        se=1.5,
+        teacher_score=67.0,
+        train_score=80.0,
+        trained=Trained(train_loss=0.5, trained_parameters=1000, follows_hidden_states=True),
+        settings={"epochs": 2.0, "max_steps": None, "seed": 0},
+        versions={"lpcompress": "0.1.0"},
+        seconds=12.0,
+    ).document()
+
+
+@pytest.fixture
+def documents():
+    """Name of a kind -> a document."""
+    inspected, scores = read("inspect.json"), read("glue.json")
+    single = {**scores, **scores["methods"]["svd"]}
+    single["settings"] = scores["settings"] | single["settings"]
+    del single["methods"]
+    return {
+        "inspect": inspected,
+        "glue": scores,
+        "compress": inspected["report"] | {"glue": single, "warnings": ["Train it."], "plan": {"ratio": 0.5}},
+        "finetune": record(),
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function (document) -> the file that holds it."""
+
+    def made(document):
+        file = tmp_path / "document.json"
+        file.write_text(json.dumps(document))
+        return file
+
+    return made
