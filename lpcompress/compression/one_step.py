@@ -26,7 +26,7 @@ from lpcompress.processes import Workers, spread
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 
-EMBEDDING_UNIT = 0.05
+EMBEDDING_UNIT = 0.08
 """What an error of the word embedding counts for, relative to what the derivatives say.
 
 They overrate it: a row's error is the same wherever its token stands, and the normalisation behind the embedding

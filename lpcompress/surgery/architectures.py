@@ -152,9 +152,7 @@ def longest_text(model: nn.Module, tokenizer: Any) -> int:
     int
     """
     tables = [
-        module
-        for name, module in model.named_modules()
-        if holds_positions(name) and isinstance(module, nn.Embedding)
+        module for name, module in model.named_modules() if holds_positions(name) and isinstance(module, nn.Embedding)
     ]
     return min([tokenizer.model_max_length, *map(_token_positions, tables)])
 
