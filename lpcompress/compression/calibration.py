@@ -34,6 +34,13 @@ MAX_TOKENS = 128  # per text
 MAX_CHARACTERS = 64 * MAX_TOKENS  # per text: tokenizers read a text to its end, however few tokens are asked for
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 PRIOR_TOKENS = 10_000  # pseudo-count: tokens of text that the prior is worth
+DRAWN_DOUBT = 0.3
+"""Share of the mean energy of a layer's inputs that drawn text is taken to miss, in every direction.
+
+Drawn text has the words of real text but not its order, so that fits which trust it fully put their errors where real
+inputs are: with linear layers at 8.5 % of their bytes the logits of an STS-B classifier moved by 1.3 of their variance
+without this, and by .12 with it.
+"""
 MIN_SENSITIVITY = 1e-4  # relative to the largest, so that no layer counts as free
 
 
@@ -52,7 +59,8 @@ class Calibration:
     counts : mapping of int to int
         Token id -> number of occurrences.
     moments : dict of str to Tensor of shape (d, d)
-        Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name.
+        Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name;
+        those of drawn text with `DRAWN_DOUBT`.
     sensitivities : dict of str to float
         Sensitivity of the output to each layer (see `Statistics`); empty if not measured.
     slopes : dict of str to float
@@ -66,6 +74,11 @@ class Calibration:
     moments: dict[str, Tensor]
     sensitivities: dict[str, float]
     slopes: dict[str, float]
+
+    @property
+    def tokens_per_text(self) -> float:
+        """Mean length of the texts, special tokens included."""
+        return sum(self.counts.values()) / self.texts
 
     @property
     def is_drawn(self) -> bool:
@@ -152,8 +165,14 @@ def calibrate(
             module.training = training
     floor = max(found.sensitivities.values(), default=0.0) * MIN_SENSITIVITY or 1.0
     sensitivity = {layer: max(value, floor) for layer, value in found.sensitivities.items()}
+    moments = {layer: _doubted(moment) for layer, moment in found.moments.items()} if source == DRAWN else found.moments
     count = sum(len(each["input_ids"]) for each in encoded)
-    return Calibration(name, count, _digest(encoded), counts, found.moments, sensitivity, found.slopes)
+    return Calibration(name, count, _digest(encoded), counts, moments, sensitivity, found.slopes)
+
+
+def _doubted(moment: Tensor) -> Tensor:
+    """Return the second moment of inputs to which noise was added that is the same in every direction."""
+    return moment + DRAWN_DOUBT * moment.diagonal().mean() * torch.eye(len(moment)).to(moment)
 
 
 def refuse_no_tokenizer(tokenizer: Any | None) -> None:

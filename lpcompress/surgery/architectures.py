@@ -31,11 +31,13 @@ class Architecture:
     attention : str
         Regular expression that matches in the names of attention layers; case is ignored.
     heads : tuple of str
-        Components of the dotted names of heads and poolers. Keywords such as `linear` exclude these layers even in
-        models whose heads are not separate from the base model.
+        Components of the dotted names of heads. Keywords such as `linear` exclude these layers even in models whose
+        heads are not separate from the base model.
+    poolers : tuple of str
+        The same of poolers, which only the keyword `all` includes.
     positions : str
-        Suffix of the name of the position embedding. If that embedding has a padding row, token positions start after
-        it (RoBERTa).
+        Last component of the name of the position embedding, a table that its model only looks up. If it has a padding
+        row, token positions start after it (RoBERTa).
     padded_summaries : tuple of str
         Values of the config's `summary_type` for which a classifier reads positions that padding shifts or adds.
     """
@@ -45,6 +47,7 @@ class Architecture:
     bare_weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     attention: str = ""
     heads: tuple[str, ...] = ()
+    poolers: tuple[str, ...] = ()
     positions: str = ""
     padded_summaries: tuple[str, ...] = ()
 
@@ -54,14 +57,16 @@ ARCHITECTURES = (
         "BERT",
         feed_forward={"BertLayer": ("intermediate.dense", "output.dense")},
         attention="attention",
-        heads=("pooler", "classifier", "qa_outputs", "predictions"),
+        heads=("classifier", "qa_outputs", "predictions"),
+        poolers=("pooler",),
         positions="position_embeddings",
     ),
     Architecture(
         "RoBERTa",
         feed_forward={"RobertaLayer": ("intermediate.dense", "output.dense")},
         attention="attention",
-        heads=("pooler", "classifier", "qa_outputs", "lm_head"),
+        heads=("classifier", "qa_outputs", "lm_head"),
+        poolers=("pooler",),
         positions="position_embeddings",
     ),
     Architecture(
@@ -83,12 +88,14 @@ ARCHITECTURES = (
         feed_forward={"GPT2MLP": ("c_fc", "c_proj")},
         attention="attn",
         heads=("lm_head", "score"),
+        positions="wpe",
     ),
 )
 
 _ATTENTION = re.compile("|".join({row.attention for row in ARCHITECTURES if row.attention}), re.IGNORECASE)
 _HEADS = frozenset(part for row in ARCHITECTURES for part in row.heads)
-_POSITIONS = tuple({row.positions for row in ARCHITECTURES if row.positions})
+_POOLERS = frozenset(part for row in ARCHITECTURES for part in row.poolers)
+_POSITIONS = frozenset(row.positions for row in ARCHITECTURES if row.positions)
 _PADDED_SUMMARIES = frozenset(summary for row in ARCHITECTURES for summary in row.padded_summaries)
 
 
@@ -111,7 +118,17 @@ def in_attention(name: str) -> bool:
 
 def in_head(name: str) -> bool:
     """Return whether the layer `name` belongs to a head or a pooler."""
-    return not _HEADS.isdisjoint(name.split("."))
+    return not _HEADS.isdisjoint(name.split(".")) or in_pooler(name)
+
+
+def in_pooler(name: str) -> bool:
+    """Return whether the layer `name` belongs to a pooler."""
+    return not _POOLERS.isdisjoint(name.split("."))
+
+
+def holds_positions(name: str) -> bool:
+    """Return whether the layer `name` is a position embedding that its model only looks up."""
+    return name.rpartition(".")[2] in _POSITIONS
 
 
 def reads_padding(config: Any) -> bool:
@@ -135,9 +152,7 @@ def longest_text(model: nn.Module, tokenizer: Any) -> int:
     int
     """
     tables = [
-        module
-        for name, module in model.named_modules()
-        if name.endswith(_POSITIONS) and isinstance(module, nn.Embedding)
+        module for name, module in model.named_modules() if holds_positions(name) and isinstance(module, nn.Embedding)
     ]
     return min([tokenizer.model_max_length, *map(_token_positions, tables)])
 

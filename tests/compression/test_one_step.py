@@ -7,12 +7,16 @@ import torch
 
 from lpcompress import compress
 from lpcompress.compression import drawn
+from lpcompress.compression.calibration import DRAWN_DOUBT, calibrate
 from lpcompress.compression.card import used_data
+from lpcompress.compression.one_step import EMBEDDING_UNIT, unit_of
 from lpcompress.compression.priors import RowWeights, row_weights
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import preview
 from lpcompress.config.plan import Plan
 from lpcompress.errors import LpCompressError
+from lpcompress.progress import silent
+from lpcompress.surgery import finding
 from lpcompress.surgery.sizes import tensor_bytes
 
 WIDE = {"hidden_size": 64, "intermediate_size": 128}
@@ -77,6 +81,33 @@ def test_drawn_text_has_the_frequencies_of_the_prior_and_the_tokenizers_special_
     assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(inputs, again, strict=True))
     other = drawn.draw(word_tokenizer, row_weights("zipf", rows, word_tokenizer, 1.0), rows, seed=1)
     assert not torch.equal(other[0]["input_ids"], inputs[0]["input_ids"])
+
+
+def test_position_embedding_and_pooler_are_coded_under_a_size_and_sized_like_words(tiny_model, word_tokenizer):
+    model = tiny_model(vocab_size=2000, max_position_embeddings=512, **WIDE)
+    layers = finding.find_layers(model, ["all"])
+    [words], [positions] = ([n for n in layers if n.endswith(f"{it}_embeddings")] for it in ("word", "position"))
+    measured = calibrate(model, layers, "drawn", "hub", word_tokenizer, "zipf", 0, True, silent)
+    assert measured.tokens_per_text == drawn.TOKENS
+    uniform = RowWeights(None, "uniform")
+    units = {name: unit_of(layers[name], uniform, measured) / measured.slopes[name] for name in (words, positions)}
+    assert units[words] * 2000 == pytest.approx(units[positions] * drawn.TOKENS) == EMBEDDING_UNIT
+    report = compress(model, target_size=0.2, layers=["all"], tokenizer=word_tokenizer)
+    coded = [each.name for each in report.layers]
+    assert positions in coded and any("pooler" in name for name in coded)
+
+
+def test_moments_of_drawn_text_are_doubted_and_those_of_real_text_are_not(tiny_model, word_tokenizer):
+    model = tiny_model()
+    layers = finding.find_layers(model, ["*.query"])
+    drawn_text, real = (
+        calibrate(model, layers, source, "hub", word_tokenizer, "zipf", 0, False, silent)
+        for source in ("drawn", ["word1 word2"])
+    )
+    for name in layers:
+        least = [float(torch.linalg.eigvalsh(each.moments[name])[0]) for each in (drawn_text, real)]
+        energy = float(drawn_text.moments[name].diagonal().mean())
+        assert least[0] >= DRAWN_DOUBT / (1 + DRAWN_DOUBT) * energy * 0.999 and least[1] < 1e-3 * energy
 
 
 def test_the_card_says_that_no_data_was_used():

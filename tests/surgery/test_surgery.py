@@ -67,7 +67,9 @@ def test_keywords(tiny_model, architecture, head):
     assert list(finding.find_layers(model, ["attention"])) == attention
     assert list(finding.find_layers(model, ["ffn"])) == ffn
     assert sorted(finding.find_layers(model, ["linear"])) == sorted(attention + ffn)
-    assert sorted(finding.find_layers(model, ["all"])) == sorted([embedding, *attention, *ffn])
+    beside = [name for name, _ in model.named_modules() if name.endswith(("position_embeddings", "pooler.dense"))]
+    assert len(beside) == {"xlnet": 0, "distilbert": 1}.get(architecture, 1 + any("pooler" in name for name in beside))
+    assert sorted(finding.find_layers(model, ["all"])) == sorted([embedding, *beside, *attention, *ffn])
     assert list(finding.find_layers(model, ["ffn", "attention"])) == list(finding.find_layers(model, ["linear"]))
 
 
@@ -76,6 +78,7 @@ def test_keywords_on_other_architectures():
     gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
     assert [n.removeprefix("transformer.h.0.") for n in finding.find_layers(gpt2, ["all"])] == [
         "transformer.wte",
+        "transformer.wpe",
         "attn.c_attn",
         "attn.c_proj",
         "mlp.c_fc",
