@@ -104,10 +104,10 @@ class Decoder:
         self._states, self._words, self._next = states.astype(np.uint32), words.astype(np.uint32), 0
         self._steps = 0
         self._known = frequencies.sum(1) == TOTAL
-        self._slots = np.zeros((len(frequencies), TOTAL), np.uint32)  # memory of tables that are not used stays untouched
+        slots = np.zeros((len(frequencies), TOTAL), np.uint32)  # tables that are not used touch no memory
         for table in np.flatnonzero(self._known):
-            self._slots[table] = _slots(frequencies[table])
-        self._slots = self._slots.ravel()
+            slots[table] = _slots(frequencies[table])
+        self._slots = slots.ravel()
 
     def read(self, tables: Array) -> Array:
         """Return the symbols of the next section, uint8 (symbols,), given the table of each, uint8 (symbols,).
@@ -157,7 +157,9 @@ class Decoder:
 def _slots(frequencies: Array) -> Array:
     """Return the slots of a table, uint32 (TOTAL,): what a state is decoded to, by its lowest bits, in one look-up."""
     counts = frequencies.astype(np.uint32)
-    first = (counts - 1 << FREQUENCY_AT) + np.arange(len(counts), dtype=np.uint32)  # of each symbol; wraps for absent ones
+    first = (counts - 1 << FREQUENCY_AT) + np.arange(
+        len(counts), dtype=np.uint32
+    )  # of each symbol; wraps for absent ones
     first -= counts.cumsum(dtype=np.uint32) - counts << PLACE_AT
     slots = first.repeat(counts)
     slots += np.arange(TOTAL, dtype=np.uint32) << PLACE_AT
