@@ -92,8 +92,12 @@ class ResidentMatrix(FactoredMatrix):
     def settle(self) -> None:
         """Make what the layer keeps in its resident form, and free what it then does not need."""
         self.let_go()
+        if self.is_on_disk:
+            self.forget()
+        if self.is_on_disk or self.device.type == "meta":
+            return
         self.chosen = self.way()
-        if self.chosen == STORED or self.is_on_disk or self.device.type == "meta":
+        if self.chosen == STORED:
             return
         made, operator = self.matrix(), self._operator() if self.chosen == INT8 else None
         self.forget()

@@ -260,7 +260,7 @@ def test_the_wish(monkeypatch):
         assert wanted() == "codes"
     monkeypatch.setenv("LPCOMPRESS_RESIDENT", "fast")
     with pytest.raises(
-        LpCompressError, match="LPCOMPRESS_RESIDENT must be one of auto, codes, dense, int8. Got 'fast'"
+        LpCompressError, match=r"LPCOMPRESS_RESIDENT must be one of auto, codes, dense, int8\. Got 'fast'"
     ):
         wanted()
     with pytest.raises(LpCompressError, match="resident must be one of"), residing("fast"):
