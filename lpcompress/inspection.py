@@ -1,5 +1,6 @@
 """Inspect a checkpoint: its layers, the spectrum of its word embedding, and how it was compressed."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from lpcompress.errors import CheckpointError
 from lpcompress.factor.linalg import gram
 from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.packing import CHUNK
-from lpcompress.nn import CompressedEmbedding, FactoredMatrix
+from lpcompress.nn import CompressedEmbedding, FactoredMatrix, ResidentMatrix
 from lpcompress.presentation import dimensions, megabytes, plain_table
 from lpcompress.surgery.layer import input_embedding
+from lpcompress.surgery.sizes import stored
 
 TINY = torch.finfo(torch.float64).tiny
 SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
@@ -41,6 +43,8 @@ class LayerGroup:
         Logical shape of one layer: (tokens, width) or (outputs, inputs).
     parameters, bytes : int
         Totals of the group; tensors shared with an earlier group are counted there.
+    bytes_in_memory : int
+        The same of the loaded group, with what compressed layers keep besides what is stored.
     share : float
         Share of the whole model's bytes.
     """
@@ -51,6 +55,7 @@ class LayerGroup:
     shape: list[int]
     parameters: int
     bytes: int
+    bytes_in_memory: int
     share: float
 
 
@@ -81,8 +86,8 @@ class Inspection:
     Attributes
     ----------
     model, architecture, dtype : str
-    parameters, bytes : int
-        Totals of the whole model, counting shared tensors once.
+    parameters, bytes, bytes_in_memory : int
+        Totals of the whole model, stored and loaded, counting shared tensors once.
     groups : list of LayerGroup
     embedding : Spectrum or None
         Spectrum of the word embedding; None if the model has none.
@@ -97,6 +102,7 @@ class Inspection:
     dtype: str
     parameters: int
     bytes: int
+    bytes_in_memory: int
     groups: list[LayerGroup]
     embedding: Spectrum | None
     factored: dict[str, Any]
@@ -142,6 +148,7 @@ def inspect(source: str) -> Inspection:
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=sum(group.parameters for group in groups),
         bytes=sum(group.bytes for group in groups),
+        bytes_in_memory=sum(group.bytes_in_memory for group in groups),
         groups=groups,
         embedding=embedding_spectrum(model),
         factored=_factored_layers(model.config),
@@ -152,9 +159,12 @@ def inspect(source: str) -> Inspection:
 def layer_groups(model: nn.Module) -> list[LayerGroup]:
     """Return the modules that own tensors, grouped by name, in model order."""
     members: dict[tuple[str, str, tuple[int, ...]], list[list[Tensor]]] = {}
+    kept: Counter[tuple[str, str, tuple[int, ...]]] = Counter()  # bytes in memory besides what is stored
     for name, module, tensors in _stored(model):
         key = (_starred(name), type(module).__name__, _shape(module, tensors))
         members.setdefault(key, []).append(tensors)
+        if isinstance(module, ResidentMatrix):
+            kept[key] += module.bytes_in_memory() - stored(module)[1]
     sizes = {key: sum(map(_bytes, _flat(parts))) for key, parts in members.items()}
     total = sum(sizes.values())
     return [
@@ -165,6 +175,7 @@ def layer_groups(model: nn.Module) -> list[LayerGroup]:
             shape=list(shape),
             parameters=sum(t.numel() for t in _flat(parts) if t.is_floating_point()),
             bytes=sizes[name, kind, shape],
+            bytes_in_memory=sizes[name, kind, shape] + kept[name, kind, shape],
             share=sizes[name, kind, shape] / total,
         )
         for (name, kind, shape), parts in members.items()
@@ -277,12 +288,15 @@ def _read_report(directory: Path | None) -> dict[str, Any] | None:
 def inspection_tables(found: Inspection) -> list[Table]:
     """Return the tables of `lpcompress inspect`: layers, spectrum, and compression report."""
     size = f"{found.parameters:,} parameters, {megabytes(found.bytes)}"
+    if found.bytes_in_memory != found.bytes:
+        size += f" on disk, {megabytes(found.bytes_in_memory)} in memory"
     layers = plain_table(f"{found.model}: {found.architecture}, {found.dtype}, {size}", "layer", "kind")
-    for heading in ("count", "shape", "parameters", "share"):
+    for heading in ("count", "shape", "parameters", "on disk", "in memory", "share"):
         layers.add_column(heading, justify="right")
     for group in found.groups:
         sizes = f"{group.count:,}", dimensions(group.shape), f"{group.parameters:,}"
-        layers.add_row(group.name, group.kind, *sizes, f"{group.share:.1%}")
+        stored_and_loaded = megabytes(group.bytes), megabytes(group.bytes_in_memory)
+        layers.add_row(group.name, group.kind, *sizes, *stored_and_loaded, f"{group.share:.1%}")
     tables = [layers]
     if found.embedding:
         shares = [f"{float(share):.0%}" for share in found.embedding.energy]

@@ -17,6 +17,7 @@ from lpcompress.checkpoints.precision import restore_precision
 from lpcompress.checkpoints.tokenizers import load_tokenizer
 from lpcompress.errors import CheckpointError
 from lpcompress.filenames import CONFIG
+from lpcompress.nn.residence import residing
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import in_body, input_embedding
 from lpcompress.surgery.offloading import ON_DISK, quiet_offloading, share_files, unreadable
@@ -30,6 +31,7 @@ def load(
     on_disk: bool = False,
     revision: str | None = None,
     subfolder: str | None = None,
+    resident: str | None = None,
 ) -> tuple[Any, Any]:
     """Load a model and its tokenizer.
 
@@ -44,6 +46,11 @@ def load(
         lacks weights, or whose tensors transformers joins or splits, is loaded into memory regardless.
     revision, subfolder : str, optional
         Branch, tag or commit of a model on the Hub; folder that holds the checkpoint.
+    resident : str, optional
+        What compressed layers are in memory, and how they compute: "codes" (least memory), "dense" (multiplied out
+        once), "int8" (linear layers as products of 8-bit integers) or "auto" (embeddings as codes, other layers as
+        whatever is faster); by default what the environment variable LPCOMPRESS_RESIDENT says, else "auto". It changes
+        nothing in what is saved: see `docs/resident.md`.
 
     Returns
     -------
@@ -57,6 +64,8 @@ def load(
     CheckpointError
         If there is no such checkpoint (`MissingCheckpointError`), it cannot be read, or it lacks a weight of
         the model's body.
+    LpCompressError
+        If `resident` or LPCOMPRESS_RESIDENT is none of these.
 
     Warns
     -----
@@ -79,7 +88,7 @@ def load(
     source: dict[str, Any] = find(model)
     scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read individually
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
-    with readable(model), quiet_offloading():
+    with residing(resident), readable(model), quiet_offloading():
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
         refuse_shadowed(config, model)
         cls = class_of(config, model)
@@ -91,7 +100,7 @@ def load(
     if on_disk and (missing or unreadable(loaded) or conversions.converts(loaded)):
         # missing weights exist in no file; the in-memory load reports shape mismatches; transformers joins or splits
         # tensors wrongly when it saves them from disk
-        return load(model, dtype)
+        return load(model, dtype, resident=resident)
     loaded.scratch = scratch  # kept as long as the model
     refuse_random(model, loaded, missing)
     restore_precision(loaded)

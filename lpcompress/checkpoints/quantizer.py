@@ -5,6 +5,7 @@ import any part of transformers that is loaded later.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from lpcompress.checkpoints import conversions, digests, integrity
 from lpcompress.checkpoints.precision import keep_integers
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.nn import FactoredMatrix, build, is_compressed_module, spec_of
+from lpcompress.nn import FactoredMatrix, build, spec_of
 from lpcompress.nn.registry import modules
+from lpcompress.nn.resident import ResidentMatrix
 from lpcompress.surgery import swapping
 from lpcompress.surgery.folding import fold_permutations
 from lpcompress.surgery.layer import Layer
@@ -161,10 +163,7 @@ class LpCompressQuantizer(HfQuantizer):
         if self.check:
             self.check.finish()
             self.check = None
-        for name, module in model.named_modules():
-            if is_compressed_module(module):
-                require_loaded(name, module)
-                align(module)
+        make_ready({name: each for name, each in model.named_modules() if isinstance(each, ResidentMatrix)})
         self.rebuilt = None
         prepare_methods(model)
         model.is_quantized = False  # the layers are plain torch modules, for which .half() and the like work
@@ -217,6 +216,25 @@ def require_padding(name: str, spec: Mapping[str, Any], plain: nn.Module) -> Non
             f" {expected}. Got {spec.get('padding_idx')!r}. Restore the config (was its pad_token_id edited?), or"
             " compress the model again."
         )
+
+
+def make_ready(layers: Mapping[str, ResidentMatrix]) -> None:
+    """Check the loaded layers, decode them, and make what they keep in memory in their resident form.
+
+    Threads decode some layers ahead while those before them are multiplied out, in order, so that the numbers do not
+    depend on the threads. Layers kept on disk wait for each other: each is read into memory for its check.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor of a layer is missing or damaged.
+    """
+    for module in layers.values():
+        align(module)
+    on_disk = any(module.is_on_disk for module in layers.values())
+    with ThreadPoolExecutor(1 if on_disk else torch.get_num_threads()) as pool:
+        for module, _ in zip(layers.values(), pool.map(require_loaded, layers, layers.values()), strict=True):
+            module.settle()
 
 
 def require_loaded(name: str, module: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from lpcompress.compression.records import LayerRecord
-from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, skipped_note
+from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, sizes_of, skipped_note
 from lpcompress.config.plan import DRAWN
 from lpcompress.filenames import REPORT_FILE
 from lpcompress.nn import noun_of
@@ -26,12 +26,14 @@ CARD = """\
 # {name}
 
 `{model}` with {what} replaced by factored ones, by lpcompress {version}.
-{data} {training} The weight files took {before} before compression and take {after} now.
+{data} {training} The weight files took {before} before compression and take {after} now{loaded}.
 {warnings}
-| layer | shape | method | p | removed | error | SVD error at this size |
-|---|---|---|---|---|---|---|
+| layer | shape | method | p | on disk | in memory | removed | error | SVD error at this size |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 
+*in memory* is what the layer takes once it is loaded, at about the speed of the original model or faster;
+`lpcompress.load({folder!r}, resident="codes")` takes less memory.
 *removed* is the share of the layer's stored bytes that was removed, counting every index and mask.
 *error* is relative{when}: {error}. Row weights: {row_weights}.{skipped}
 
@@ -66,7 +68,7 @@ def model_card(report: CheckpointReport, auto_class: str, base: Mapping[str, Any
     """
     rows = [
         f"| `{layer.name}` | {dimensions(layer.shape)} | {layer.method} | {layer.p:g} "
-        f"| {layer.removed:.1%} | {' | '.join(errors_of(layer))} |"
+        f"| {' | '.join(sizes_of(layer))} | {layer.removed:.1%} | {' | '.join(errors_of(layer))} |"
         for layer in report.layers
     ]
     folder = Path(report.out).name
@@ -85,6 +87,9 @@ def model_card(report: CheckpointReport, auto_class: str, base: Mapping[str, Any
         version=report.lpcompress_version,
         before=megabytes(report.file_bytes_before),
         after=megabytes(report.file_bytes_after),
+        loaded=""
+        if report.bytes_in_memory is None
+        else f"; the loaded model takes {megabytes(report.bytes_in_memory)}",
         rows="\n".join(rows),
         data=used_data(report),
         training=report.finetuning or UNTRAINED,

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from lpcompress.factor.preparation import beyond
 from lpcompress.factor.problem import Settings, refuse_ratio
 from lpcompress.factor.whitening import Whitener, error_of_products
 from lpcompress.methods import METHODS, resolve
-from lpcompress.nn import FactoredMatrix, from_factorization
+from lpcompress.nn import ResidentMatrix, from_factorization
+from lpcompress.nn.residence import DEFAULT, DENSE
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import stored
 
@@ -33,12 +34,18 @@ class Replacement:
     """The compressed module that replaces a layer, and its record for the report."""
 
     record: LayerRecord
-    module: FactoredMatrix
+    module: ResidentMatrix
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Method, p and row weights, as written to `config.json`."""
         return {"method": self.record.method, "p": self.record.p, "row_weights": self.record.row_weights}
+
+    def record_in_model(self) -> LayerRecord:
+        """Return the record once the module is in its model, where a head may have been tied to it."""
+        if self.module.way(DEFAULT) != DENSE:
+            return self.record
+        return replace(self.record, bytes_in_memory=self.module.bytes_in_memory(DEFAULT))
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,7 @@ def record_of(
     layer: Layer,
     task: Task,
     settings: Settings,
-    module: FactoredMatrix,
+    module: ResidentMatrix,
     choice: Choice,
     errors: Errors,
     baseline: Errors | None,
@@ -215,6 +222,7 @@ def record_of(
         parameters_after=after[0],
         bytes_before=before[1],
         bytes_after=after[1],
+        bytes_in_memory=module.bytes_in_memory(DEFAULT),
         removed=1 - after[1] / before[1],
         row_weights=task.weights.source,
         error_fro=errors.frobenius,

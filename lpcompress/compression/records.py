@@ -62,6 +62,9 @@ class LayerRecord:
         Stored floating-point numbers.
     bytes_before, bytes_after : int
         All stored bytes: indices, masks, bias and padding row included.
+    bytes_in_memory : int or None
+        Bytes of the loaded layer in the resident form `auto`, which may hold more than is stored: see
+        `docs/resident.md`. None in reports of older versions.
     removed : float
         Share of the bytes removed.
     row_weights : str
@@ -106,6 +109,7 @@ class LayerRecord:
     seconds: Real
     error_calibrated: Real | None = None
     svd_error_calibrated: Real | None = None
+    bytes_in_memory: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ class CompressionReport:
         What to know before using the model.
     calibration : dict or None
         `source` of the calibration text and number of `texts`; None without calibration.
+    bytes_in_memory : int
+        Bytes of the whole model's tensors once it is loaded in the resident form `auto`.
     """
 
     layers: list[LayerRecord]
@@ -154,6 +160,7 @@ class CompressionReport:
     skipped: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
+    bytes_in_memory: int = 0
 
 
 @dataclass(frozen=True)

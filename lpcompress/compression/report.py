@@ -53,6 +53,8 @@ class CheckpointReport:
         Stored floating-point numbers, counting tied tensors once.
     file_bytes_before, file_bytes_after : int
         Bytes of the weight files.
+    bytes_in_memory : int or None
+        Bytes of the model's tensors once it is loaded in the resident form `auto`; None in reports of older versions.
     layers : sequence of LayerRecord
     calibration, skipped, warnings
         See `CompressionReport`.
@@ -83,6 +85,7 @@ class CheckpointReport:
     parameters_after: Count = 0
     file_bytes_before: Count = 0
     file_bytes_after: Count = 0
+    bytes_in_memory: Count | None = None
     layers: Sequence[LayerRecord] = ()
     calibration: Annotated[dict[str, Any] | None, AfterValidator(_calibrated)] = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class CheckpointReport:
             parameters_after=done.parameters_after,
             file_bytes_before=before,
             file_bytes_after=after,
+            bytes_in_memory=done.bytes_in_memory,
             layers=done.layers,
             calibration=done.calibration,
             skipped=done.skipped,
@@ -195,13 +199,14 @@ def peak_rss_bytes() -> int:
 def layer_table(report: CheckpointReport) -> Table:
     """Return a table of the compressed layers, with the error of plain SVD at the same size for comparison."""
     size = f"{megabytes(report.file_bytes_before)} -> {megabytes(report.file_bytes_after)}"
-    table = plain_table(f"{report.model}: {size}")
+    loaded = "" if report.bytes_in_memory is None else f" on disk, {megabytes(report.bytes_in_memory)} in memory"
+    table = plain_table(f"{report.model}: {size}{loaded}")
     chosen = [_choice(layer) for layer in report.layers if len(layer.candidates) > 1]
     notes = [CAPTION.format(error=kinds_of_error(report.layers)), *skipped_note(report), *verification_note(report)]
     table.caption = "\n".join([*notes, *(chosen if len(chosen) <= MAX_CHOICES else [CANDIDATES])])
     for heading in ("layer", "shape", "method", "ranks"):
         table.add_column(heading, overflow="fold")
-    for heading in ("removed", "error", "SVD error"):
+    for heading in ("on disk", "in memory", "removed", "error", "SVD error"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in report.layers:
         table.add_row(
@@ -209,10 +214,17 @@ def layer_table(report: CheckpointReport) -> Table:
             dimensions(layer.shape),
             f"{layer.method}, p={layer.p:g}",
             short_list(layer.ranks),
+            *sizes_of(layer),
             f"{layer.removed:.1%}",
             *errors_of(layer),
         )
     return table
+
+
+def sizes_of(layer: LayerRecord) -> tuple[str, str]:
+    """Return the bytes of a layer on disk and in memory, as table cells; a dash where an older version did not say."""
+    loaded = layer.bytes_in_memory
+    return megabytes(layer.bytes_after), "-" if loaded is None else megabytes(loaded)
 
 
 def verification_note(report: CheckpointReport) -> list[str]:

@@ -24,7 +24,7 @@ from lpcompress.processes import Alone, Workers, checked_device
 from lpcompress.progress import Callback, Progress
 from lpcompress.surgery import finding
 from lpcompress.surgery.layer import Layer
-from lpcompress.surgery.sizes import count_parameters
+from lpcompress.surgery.sizes import bytes_in_memory, count_parameters
 
 log = logging.getLogger(__name__)
 
@@ -152,12 +152,14 @@ def compress(
         log.info("%s: not replaced: %s", name, reason)
     modules = {found[name]: (each.module, each.provenance) for name, each in fitted.items()}
     crew.together(lambda: quantizer.replace_layers(model, modules))
+    records = [each.record_in_model() for each in fitted.values()]
     tell("done", len(found), len(found))
     cautions = warnings_of(records)
     for caution in cautions:
         warnings.warn(caution, NeedsTrainingWarning, stacklevel=2)
     after, seconds = count_parameters(model), time.perf_counter() - began
-    return CompressionReport(records, before, after, plan.seed, seconds, skipped, cautions, assigned.calibration)
+    kept = bytes_in_memory(model, {record.name: record.bytes_in_memory or 0 for record in records})
+    return CompressionReport(records, before, after, plan.seed, seconds, skipped, cautions, assigned.calibration, kept)
 
 
 def preview(

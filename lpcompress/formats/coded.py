@@ -18,6 +18,7 @@ from lpcompress.formats.packing import CHUNK
 from lpcompress.formats.sizes import Spec, positive_int, size
 
 LEVELS = 3  # numbers that say what codes stand for
+TILE = 1 << 16  # codes multiplied out at a time where there is no basis, so that what is made of them fits in the cache
 DECODED = 8192  # rows multiplied out at a time in a forward pass
 
 
@@ -110,7 +111,8 @@ class Coded(Factorization):
         """Return the represented matrix, shape (n, d)."""
         held, device = self.decoded, self.scales.device
         basis = None if held.basis is None else held.basis.to(device)
-        chunks = zip(held.codes.split(CHUNK), held.steps.split(CHUNK), strict=True)
+        length = CHUNK if basis is not None else max(1, TILE // max(1, self.width))
+        chunks = zip(held.codes.split(length), held.steps.split(length), strict=True)
         return torch.cat(
             [
                 multiplied_out(rows.to(device), steps.to(device), self.levels, self.scales, basis)
@@ -177,7 +179,14 @@ class CodedMatrix(FactoredMatrix):
 
     def forget(self) -> None:
         """Drop the decoded integers: they are decoded again when needed."""
+        super().forget()
         self.codes = self.steps = self.basis = None
+
+    def bytes_decoded(self) -> int:
+        """Return the bytes of the integers; one each as a rule."""
+        (rows, columns), width = self.matrix_shape, self.scales.shape[0]
+        each = 1 if self.codes is None else self.codes.element_size()
+        return rows * width * each + 2 * rows + (width * columns if self.has_basis else 0)
 
     def remember(self, held: Codes) -> None:
         """Keep decoded integers in memory; they are no buffers, because loaders would look for them."""
@@ -189,11 +198,16 @@ class CodedMatrix(FactoredMatrix):
         """Return codes, steps and basis, decoded if they are not in memory; a layer kept on disk does not keep them."""
         if self.codes is not None and self.steps is not None:
             return self.codes, self.steps, self.basis
-        held = self.stored().decoded
-        if not getattr(getattr(self, "_hf_hook", None), "offload", False):
+        held = self.decode()
+        if not self.is_on_disk:
             self.remember(held)
         device = self.scales.device
         return held.codes.to(device), held.steps.to(device), None if held.basis is None else held.basis.to(device)
+
+    @torch.compiler.disable  # NumPy's work: the compiler would trace every step of it
+    def decode(self) -> Codes:
+        """Return the integers in the stream."""
+        return self.stored().decoded
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(change, recurse)

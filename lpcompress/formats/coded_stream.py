@@ -146,11 +146,11 @@ def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) ->
     basis = vectors = None
     if columns is not None:
         vectors = _exponents(decoder, width, COLUMNS, 0)
-        values = _get(decoder, classes(vectors, torch.zeros(columns)).T)
+        values = _get(decoder, torch.zeros(columns), vectors)
         if values.dtype != torch.int8:
             raise damaged("its basis is out of range")
         basis = values
-    codes = _get(decoder, classes(scales, of_columns)).T.contiguous()
+    codes = _get(decoder, scales, of_columns).T.contiguous()
     decoder.finish()
     return Codes(codes, steps, scales, of_columns, basis, vectors)
 
@@ -188,7 +188,10 @@ def _put_exponents(sections: list[tuple[Array, Array]], exponents: Tensor, table
 
 def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int = 255) -> Tensor:
     """Return the next section, whose differences are in a table: int16 (length,), from `least` to `least` + `most`."""
-    exponents = _get(decoder, torch.full((length,), table, dtype=torch.uint8)).long().cumsum(0)
+    tables = np.full(length, table, np.uint8)
+    decoder.require(tables)
+    parts = [_get_part(decoder, tables[start : start + PART]) for start in range(0, length, PART)]
+    exponents = torch.from_numpy(np.concatenate([np.empty(0, np.int8), *parts])).long().cumsum(0)
     if length and not least <= int(exponents.min()) <= int(exponents.max()) <= least + most:
         raise damaged("its scales are out of range")
     return exponents.to(torch.int16)
@@ -202,15 +205,19 @@ def _put(sections: list[tuple[Array, Array]], values: Tensor, tables: Tensor) ->
         _put_part(sections, some.contiguous().numpy().ravel(), of.contiguous().numpy().ravel(), held)
 
 
-def _get(decoder: Decoder, tables: Tensor) -> Tensor:
-    """Return the values that `_put` wrote, in the smallest type that holds them and the shape of `tables`."""
-    values, start = torch.empty(tables.numel(), dtype=torch.int8), 0
-    for of in _parts(tables):
-        part = torch.from_numpy(_get_part(decoder, of.contiguous().numpy().ravel()))
+def _get(decoder: Decoder, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the values that `_put` wrote, in the smallest type that holds them: shape (columns, rows).
+
+    Their tables are the classes of `rows` and `columns`, and are made for one part at a time.
+    """
+    values = torch.empty(len(columns), len(rows), dtype=torch.int8)
+    decoder.require(classes(rows.unique(), columns.unique()).numpy())
+    length = _length(values)
+    for start, some in enumerate(columns.split(length)):
+        part = torch.from_numpy(_get_part(decoder, classes(rows, some).numpy().ravel()))
         values = widened(values, part)
-        values[start : start + len(part)] = part
-        start += len(part)
-    return values.view(tables.shape)
+        values[start * length :][: len(some)] = part.view(len(some), -1)
+    return values
 
 
 def widened(codes: Tensor, values: Tensor) -> Tensor:
@@ -221,6 +228,8 @@ def widened(codes: Tensor, values: Tensor) -> Tensor:
     CheckpointError
         If not even int32 holds them.
     """
+    if values.dtype == torch.int8:
+        return codes
     low, high = (int(each) for each in torch.aminmax(values)) if values.numel() else (0, 0)
     for dtype in (torch.int8, torch.int16, torch.int32):
         if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
@@ -265,7 +274,7 @@ def _get_part(decoder: Decoder, of: Array) -> Array:
     shifts = SHIFTS.take(of) if SHIFTS.take(int(of.max(initial=0))) else np.zeros(0, np.int64)
     large = shifts.nonzero()[0]
     shifts = shifts[large]
-    outside = (symbols == OUTSIDE).nonzero()[0]
+    outside = (symbols == OUTSIDE).nonzero()[0] if symbols.max(initial=0) == OUTSIDE else np.zeros(0, np.int64)
     values: Any = (symbols - np.uint8(FARTHEST)).view(np.int8)
     if len(large) or len(outside):
         values = values.astype(np.int64)

@@ -38,6 +38,9 @@ class FactoredMatrix(nn.Module):
         loader without this package fails on its size instead of running a layer of random numbers.
     format_version : int
         Set by the form: first version of the checkpoint format that has it.
+    worth_multiplying : float
+        Set by the form: products by the factors are faster than by the matrix if they take at most this share of its
+        multiplications; 0 if never.
     looks_rows_up : bool
         Set by the form: whether single rows can be read (`look_up`), dropped and appended (`shrink`, `grow`).
     word : str
@@ -71,6 +74,7 @@ class FactoredMatrix(nn.Module):
     needs_rows: ClassVar[bool] = False
     replaces: ClassVar[tuple[type[nn.Module], ...]]
     weight_name: ClassVar[str] = "codes"
+    worth_multiplying: ClassVar[float] = 0.0
 
     # defined by the role
 
@@ -118,9 +122,9 @@ class FactoredMatrix(nn.Module):
         """Copy what the plain layer `like` has besides its matrix: a bias, a padding row."""
         raise NotImplementedError
 
-    def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one replaces, in that layer's shape."""
-        raise NotImplementedError
+    def arranged(self, matrix: Tensor) -> Tensor:
+        """Return `matrix` (n, d) in the shape of the plain layer's weight: the inverse of `matrix_of`."""
+        return matrix
 
     def plain(self) -> Any:
         """Return the plain layer that this one replaces, with the factors multiplied out."""
@@ -174,9 +178,31 @@ class FactoredMatrix(nn.Module):
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Free memory that is not needed while the stored tensors are kept on disk."""
+        """Drop everything that is not stored."""
+
+    def bytes_decoded(self) -> int:
+        """Return the bytes in memory of what is decoded from the stored tensors."""
+        return 0
 
     # derived from these
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether a hook of accelerate brings the tensors for each call, and takes them away afterwards."""
+        hook = self.__dict__.get("_hf_hook")
+        return hook is not None and any(getattr(each, "offload", False) for each in getattr(hook, "hooks", (hook,)))
+
+    def matrix(self) -> Tensor:
+        """Return the represented matrix (n, d)."""
+        return self.factorization().dense()
+
+    def dense(self) -> Tensor:
+        """Return the weight of the plain layer that this one replaces, in that layer's shape, multiplied out."""
+        return self.arranged(self.matrix())
+
+    def weight_in_memory(self) -> Tensor:
+        """Return what `dense` does, for code that only reads it."""
+        return self.dense()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -193,7 +219,7 @@ class FactoredMatrix(nn.Module):
         """The plain layer's weight, for code that reads it outside the layer; multiplied out when it is used."""
         if self.weight_name not in self._parameters:  # not yet allocated: torch is building the plain layer
             raise AttributeError("weight")
-        return self.dense() if torch.compiler.is_compiling() else ReadableWeight(self)
+        return self.weight_in_memory() if torch.compiler.is_compiling() else ReadableWeight(self)
 
     @weight.setter
     def weight(self, value: Any) -> None:

@@ -21,6 +21,10 @@ TOTAL = 1 << PRECISION
 LEAST = 1 << 14  # states are in [LEAST, LEAST << WORD), and so below 2^30
 WORD = 16
 STATE_BYTES = 4
+# the decoder's constants, as numbers of NumPy: with those of Python, each operation would convert them
+FREQUENCY_AT, PLACE_AT = np.uint32(20), np.uint32(8)  # a slot: frequency - 1, place within the symbol, symbol
+PLACE_BITS, SHIFT_PRECISION = np.uint32(TOTAL - 1), np.uint32(PRECISION)
+LEAST_STATE, SHIFT_WORD = np.uint32(LEAST), np.uint32(WORD)
 LONGEST = 1 << 16  # steps of all sections together: bounds the time that a hostile stream can take
 
 Array = NDArray[Any]
@@ -100,45 +104,66 @@ class Decoder:
         self._states, self._words, self._next = states.astype(np.uint32), words.astype(np.uint32), 0
         self._steps = 0
         self._known = frequencies.sum(1) == TOTAL
-        used = frequencies[self._known]
-        counts, starts = used.ravel(), (used.cumsum(1) - used).ravel()
-        # by slot, of which each table has TOTAL: its symbol, and its frequency beside its place within the symbol
-        self._symbols = np.tile(np.arange(frequencies.shape[1], dtype=np.uint8), len(used)).repeat(counts)
-        places = np.tile(np.arange(TOTAL, dtype=np.uint32), len(used)) - starts.astype(np.uint32).repeat(counts)
-        self._jumps = (counts << WORD).astype(np.uint32).repeat(counts) | places
-        self._first = (self._known.cumsum() - 1) << PRECISION  # slot of each table
+        slots = np.zeros((len(frequencies), TOTAL), np.uint32)  # tables that are not used touch no memory
+        for table in np.flatnonzero(self._known):
+            slots[table] = _slots(frequencies[table])
+        self._slots = slots.ravel()
 
     def read(self, tables: Array) -> Array:
-        """Return the symbols of the next section, uint8 (symbols,), given the table of each."""
+        """Return the symbols of the next section, uint8 (symbols,), given the table of each, uint8 (symbols,).
+
+        `require` must have passed the tables.
+        """
         lanes = len(self._states)
         self._steps += -(-len(tables) // lanes)
         if self._steps > LONGEST:
             raise damaged("it has too few states")
-        if not self._known[np.bincount(tables, minlength=1).nonzero()[0]].all():
-            raise damaged("a frequency table is missing")
         out = np.empty(len(tables), np.uint8)
-        for begin in range(0, len(tables), lanes):
-            slots = self._first.take(tables[begin : begin + lanes])
-            x = self._states[: len(slots)]
-            slots += x & np.uint32(TOTAL - 1)
-            self._symbols.take(slots, out=out[begin : begin + lanes], mode="clip")
-            jumps = self._jumps.take(slots)
-            x >>= np.uint32(PRECISION)
-            x *= jumps >> np.uint32(WORD)
-            x += jumps & np.uint32(0xFFFF)
-            empty = np.flatnonzero(x < LEAST)
-            if len(empty):
-                read = self._words[self._next : self._next + len(empty)]
-                if len(read) < len(empty):
+        places = np.left_shift(tables, PRECISION, dtype=np.uint32)
+        known, words, at = self._slots, self._words, self._next
+        for begin in range(0, len(tables), lanes):  # each line is a pass over the states: there are few, and in place
+            place, x = places[begin : begin + lanes], self._states[: len(tables) - begin]
+            place |= x & PLACE_BITS
+            slots = known.take(place)
+            out[begin : begin + lanes] = slots  # the lowest byte
+            x >>= SHIFT_PRECISION
+            x += x * (slots >> FREQUENCY_AT)
+            slots >>= PLACE_AT
+            slots &= PLACE_BITS
+            x += slots
+            empty = (x < LEAST_STATE).nonzero()[0]
+            if count := len(empty):
+                if at + count > len(words):
                     raise damaged("it ends too early")
-                self._next += len(empty)
-                x[empty] = x[empty] << np.uint32(WORD) | read
+                refilled = x.take(empty)
+                refilled <<= SHIFT_WORD
+                refilled |= words[at : at + count]
+                x[empty] = refilled
+                at += count
+        self._next = at
         return out
+
+    def require(self, tables: Array) -> None:
+        """Raise CheckpointError unless all these tables are in the stream; `read` relies on it."""
+        if not self._known.take(tables).all():
+            raise damaged("a frequency table is missing")
 
     def finish(self) -> None:
         """Raise CheckpointError unless everything was read and the states are back at their start."""
         if self._next != len(self._words) or not (self._states == LEAST).all():
             raise damaged("it does not end where it should")
+
+
+def _slots(frequencies: Array) -> Array:
+    """Return the slots of a table, uint32 (TOTAL,): what a state is decoded to, by its lowest bits, in one look-up."""
+    counts = frequencies.astype(np.uint32)
+    first = (counts - 1 << FREQUENCY_AT) + np.arange(
+        len(counts), dtype=np.uint32
+    )  # of each symbol; wraps for absent ones
+    first -= counts.cumsum(dtype=np.uint32) - counts << PLACE_AT
+    slots = first.repeat(counts)
+    slots += np.arange(TOTAL, dtype=np.uint32) << PLACE_AT
+    return slots
 
 
 def damaged(what: str) -> CheckpointError:

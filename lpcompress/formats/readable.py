@@ -109,5 +109,5 @@ def refuse_writing() -> None:
 def multiplied_out(value: Any) -> Any:
     """Return `value`, with every `ReadableWeight` in it replaced by the plain layer's weight."""
     if isinstance(value, ReadableWeight):
-        return value.layer.dense()
+        return value.layer.weight_in_memory()
     return type(value)(map(multiplied_out, value)) if type(value) in (list, tuple) else value

@@ -21,6 +21,7 @@ from lpcompress.nn.registry import (
     role_of,
     spec_of,
 )
+from lpcompress.nn.resident import ResidentMatrix
 from lpcompress.nn.tied import Tied, TiedEmbedding, TiedHead, tied_to
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "CompressedEmbedding",
     "CompressedLinear",
     "FactoredMatrix",
+    "ResidentMatrix",
     "SketchedConv1d",
     "SketchedConv2d",
     "SketchedLinear",

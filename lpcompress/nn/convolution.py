@@ -9,8 +9,8 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from lpcompress.errors import LpCompressError
-from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
+from lpcompress.nn.resident import ResidentMatrix
 
 PLAIN: dict[int, tuple[Any, Any]] = {
     1: (nn.Conv1d, functional.conv1d),
@@ -21,7 +21,7 @@ PLAIN: dict[int, tuple[Any, Any]] = {
 GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
 
 
-class CompressedConvolution(FactoredMatrix, _ConvNd):
+class CompressedConvolution(ResidentMatrix, _ConvNd):
     """Convolution whose weight, as a matrix (channels out, channels in x kernel), is stored as a factorization.
 
     The basis vectors are a few filters of the kernel's size, applied with the plain layer's stride, padding and
@@ -121,6 +121,9 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., channels in, *size) to (..., channels out, *size)."""
+        held = self.in_memory(hidden)
+        if held is not None:
+            return self.convolve(hidden, self.arranged(held), self.bias)
         return self.project(hidden, self.bias).movedim(-1, self.channels_at)
 
     @property
@@ -150,9 +153,9 @@ class CompressedConvolution(FactoredMatrix, _ConvNd):
         _, function = PLAIN[len(self.kernel_size)]
         return function(hidden, filters, bias, self.stride, padding, self.dilation)
 
-    def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one replaces: (channels out, channels in, *kernel)."""
-        return self.factorization().dense().view(-1, self.in_channels, *self.kernel_size)
+    def arranged(self, matrix: Tensor) -> Tensor:
+        """Return `matrix` (channels out, channels in x kernel) as (channels out, channels in, *kernel)."""
+        return matrix.view(-1, self.in_channels, *self.kernel_size)
 
     def plain(self) -> nn.Module:
         """Return the plain layer that this one replaces, with the factors multiplied out."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.formats.module import FactoredMatrix, accept_stored_name
+from lpcompress.formats.module import accept_stored_name
 from lpcompress.formats.sizes import Spec, read_shape
+from lpcompress.nn.resident import ResidentMatrix
 
 INTO_HEADS, FROM_HEADS = "ibh,hnd->ibnd", "ibnd,hnd->ibh"
 """Equations of the products with bare weights: hidden states to heads, and heads to hidden states."""
@@ -35,7 +36,7 @@ class BareWeight(nn.Module):
         self.weight, self.equation = weight, equation
 
 
-class CompressedBareWeight(FactoredMatrix):
+class CompressedBareWeight(ResidentMatrix):
     """Bare weight whose matrix (outputs, inputs) is stored as a factorization.
 
     Examples
@@ -48,6 +49,7 @@ class CompressedBareWeight(FactoredMatrix):
     """
 
     word, noun, suffix = "linear", "linear layer", "_einsum"
+    rounds = True
     replaces = (BareWeight,)
     _is_hf_initialized: ClassVar = True  # the model must not initialise it: that would write into a multiplied-out copy
 
@@ -111,9 +113,10 @@ class CompressedBareWeight(FactoredMatrix):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return `torch.einsum(self.equation, hidden, weight)` with the weight that this module replaces."""
-        if self.equation == INTO_HEADS:
-            return self.project(hidden).unflatten(-1, self.shape[1:])
-        return self.project(hidden.flatten(-2))
+        inputs = hidden if self.equation == INTO_HEADS else hidden.flatten(-2)
+        held = self.in_memory(inputs)
+        outputs = self.project(inputs) if held is None else self.multiply(inputs, held, None)
+        return outputs.unflatten(-1, self.shape[1:]) if self.equation == INTO_HEADS else outputs
 
     @classmethod
     def __torch_function__(
@@ -127,9 +130,8 @@ class CompressedBareWeight(FactoredMatrix):
         named = {key: _multiplied_out(value) for key, value in (kwargs or {}).items()}
         return function(*map(_multiplied_out, args), **named)
 
-    def dense(self) -> Tensor:
-        """Return the weight that this module replaces: (width, heads, head size)."""
-        matrix = self.factorization().dense()
+    def arranged(self, matrix: Tensor) -> Tensor:
+        """Return `matrix` (outputs, inputs) as (width, heads, head size)."""
         return (matrix.T if self.equation == INTO_HEADS else matrix).reshape(self.shape)
 
     def plain(self) -> BareWeight:
@@ -149,4 +151,4 @@ def accept_stored_names(owner: nn.Module, state_dict: dict[str, Any], prefix: st
 
 
 def _multiplied_out(value: Any) -> Any:
-    return value.dense() if isinstance(value, CompressedBareWeight) else value
+    return value.weight_in_memory() if isinstance(value, CompressedBareWeight) else value

@@ -4,13 +4,14 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lpcompress.errors import CheckpointError, LpCompressError
-from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
+from lpcompress.nn.resident import ResidentMatrix
 
 
-class CompressedEmbedding(FactoredMatrix, nn.Embedding):
+class CompressedEmbedding(ResidentMatrix, nn.Embedding):
     """Embedding whose matrix (tokens, width) is stored as a factorization.
 
     `num_embeddings` and `embedding_dim` are those of the plain layer. If there is a `padding_idx`, the buffer
@@ -27,6 +28,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
 
     word, noun, suffix = "embedding", "embedding", ""
     needs_rows = True
+    multiplies = False  # until a head is tied to it
     replaces = (nn.Embedding,)
     padding_row: Tensor | None
 
@@ -111,6 +113,9 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         -------
         Tensor of shape (*ids.shape, d), or (..., n) with `project`
         """
+        held = self.in_memory(ids)
+        if held is not None:
+            return self.multiply(ids, held, None) if project else functional.embedding(ids, held)
         if project:
             return self.logits(ids)
         rows = self.look_up(ids.reshape(-1)).view(*ids.shape, self.embedding_dim)
@@ -130,9 +135,9 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         padding = self.is_padding(self.row_ids())  # (n,)
         return torch.where(padding, (hidden @ self.padding_row).unsqueeze(-1), logits)
 
-    def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one replaces, shape (n, d)."""
-        matrix = self.factorization().dense()
+    def matrix(self) -> Tensor:
+        """Return the represented matrix (n, d), with the padding row."""
+        matrix = super().matrix()
         if self.padding_row is None:
             return matrix
         return torch.where(self.is_padding(self.row_ids()).unsqueeze(-1), self.padding_row, matrix)
@@ -159,6 +164,7 @@ class CompressedEmbedding(FactoredMatrix, nn.Embedding):
         elif num_embeddings > self.num_embeddings:
             self.grow(num_embeddings - self.num_embeddings, self.mean_row())
         self.num_embeddings = num_embeddings
+        self.let_go()
         if self.padding_idx is not None and self.padding_idx >= num_embeddings:
             self.padding_idx = self.padding_row = None
 

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lpcompress.errors import LpCompressError
-from lpcompress.formats.module import FactoredMatrix
 from lpcompress.formats.sizes import Spec, read_shape
+from lpcompress.nn.resident import ResidentMatrix
 
 
-class CompressedLinear(FactoredMatrix, nn.Linear):
+class CompressedLinear(ResidentMatrix, nn.Linear):
     """Linear layer whose matrix (outputs, inputs) is stored as a factorization.
 
     `in_features` and `out_features` are those of the plain layer. If `transposed`, the plain layer is a `Conv1D`, whose
@@ -26,6 +26,7 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
     """
 
     word, noun, suffix = "linear", "linear layer", "_linear"
+    rounds = True
     replaces = (nn.Linear, Conv1D)
 
     def __init__(
@@ -88,11 +89,11 @@ class CompressedLinear(FactoredMatrix, nn.Linear):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return self.project(hidden, self.bias)
+        held = self.in_memory(hidden)
+        return self.project(hidden, self.bias) if held is None else self.multiply(hidden, held, self.bias)
 
-    def dense(self) -> Tensor:
-        """Return the weight of the plain layer that this one replaces: (outputs, inputs) unless `transposed`."""
-        matrix = self.factorization().dense()
+    def arranged(self, matrix: Tensor) -> Tensor:
+        """Return `matrix` (outputs, inputs), or its transpose if `transposed`."""
         return matrix.T.contiguous() if self.transposed else matrix
 
     def plain(self) -> nn.Module:

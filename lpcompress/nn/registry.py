@@ -15,6 +15,7 @@ from lpcompress.nn.einsum import CompressedBareWeight
 from lpcompress.nn.embedding import CompressedEmbedding
 from lpcompress.nn.linear import CompressedLinear
 from lpcompress.nn.pairs import PAIRS
+from lpcompress.nn.residence import wanted
 
 ROLES: tuple[type[FactoredMatrix], ...] = (
     CompressedEmbedding,
@@ -162,6 +163,7 @@ def build(spec: Spec, like: nn.Module) -> Any:
         raise CheckpointError(f"{kind!r} must replace {names}. Got {type(like).__name__}.")
     cls.refuse(like)
     module: Any = cls.from_spec(spec, like).train(like.training)
+    module.residence = wanted()
     plain = dict(like.named_parameters(recurse=False))
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(plain.get(name, plain["weight"]).requires_grad)  # factors like the weight

@@ -76,6 +76,7 @@ class TiedHead(Tied, nn.Linear):
 
     def __init__(self, embedding: CompressedEmbedding, bias: nn.Parameter | None) -> None:
         super().__init__(embedding)
+        embedding.multiplies = True
         self.register_parameter("bias", bias)
 
     @property
