@@ -8,9 +8,9 @@ outliers and keep their 32 bits; the others start in bins of equal population, e
 move to the nearest representative and representatives to the mean of their weights, until the sum of absolute errors
 (L1) no longer falls.
 
-Guessed, because the paper does not say or we could not read it there: the log-probability is the natural logarithm of
-the density in the weights' own units; every weight, outliers too, has an index, and an outlier its position in as few
-bits as the layer's size takes; a layer is one matrix, the word embedding included.
+Written from the published description, without the authors' code. Guessed: the log-probability is the natural
+logarithm of the density in the weights' own units; every weight, outliers too, has an index, and an outlier its
+position in as few bits as the layer's size takes; a layer is one matrix, the word embedding included.
 """
 
 from functools import partial

@@ -11,7 +11,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from rivals.rival import SCOPES
 from rivals.rows import Row, Rows
-from rivals.table import RIVALS
 
 LINES = {  # rival, or family -> label, colour, marker; rows of one label are joined
     "coded, no calibration": ("lpcompress, no calibration", "#8ec5e8", "o"),
@@ -48,7 +47,9 @@ def draw(rows: Rows, folder: Path) -> None:
             _panel(axes, name, rows.of(name))
         handles = {label: handle for axes in panels[:, 0] for handle, label in _legend(axes)}
         labels = [label for label, *_ in LINES.values() if label in handles]
-        figure.legend([handles[label] for label in labels], labels, loc="lower center", ncols=2, frameon=False, fontsize=10)
+        figure.legend(
+            [handles[label] for label in labels], labels, loc="lower center", ncols=2, frameon=False, fontsize=10
+        )
         figure.tight_layout(rect=(0, 0.26 / len(shown), 1, 1))
         figure.savefig(folder / "rivals.svg", metadata={"Date": None}, facecolor="white")
         figure.savefig(folder / "rivals.png", dpi=200, metadata={"Software": None}, facecolor="white")
@@ -56,12 +57,11 @@ def draw(rows: Rows, folder: Path) -> None:
 
 def _panel(axes: Axes, name: str, rows: list[Row]) -> None:
     """Draw one scope: a line for each rival, the mean drop over tasks with its standard error."""
-    rivals = {rival.name: rival for rival in RIVALS}
     for key, (label, colour, marker) in LINES.items():
         points = sorted(
             (row.mean("share"), row.mean("drop"), row.mean_se("drop"))
             for row in rows
-            if key in (row.rival, rivals[row.rival].family) and row.mean("drop") is not None
+            if key in (row.rival, row.family) and row.mean("drop") is not None
         )
         if points:
             share, drop, error = zip(*points, strict=True)
