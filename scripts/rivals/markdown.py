@@ -26,7 +26,7 @@ embeddings, biases, LayerNorms, pooler, classifier) stays in float32 and is coun
 models, gets all tensors (those of one dimension at QP -75).""",
     "matrix": """\
 Relative Frobenius error of the embedding. Our methods weight all rows alike here. The bound is reverse water-filling
-for independent Gaussian rows of the same second moment, at the same bytes.""",
+for independent Gaussian rows of the same second moment, at the same bytes; nothing is taken off for a basis.""",
 }
 
 
@@ -53,7 +53,7 @@ def rivals() -> str:
 
 def section(name: str, rows: list[Row]) -> str:
     """Return the heading, note and table of one scope."""
-    scope, tasks = SCOPES[name], sorted({task for row in rows for task in row.by_task})
+    scope, tasks = SCOPES[name], sorted(rows[0].tasks)
     names = ["bytes", "rival", "setting"]
     if not scope.whole:
         names += ["error", "bound"] if not scope.scored else ["error"]
@@ -61,7 +61,7 @@ def section(name: str, rows: list[Row]) -> str:
         names += [f"moved, {task}" for task in tasks] + ["moved, mean"]
         names += [f"drop, {task}" for task in tasks] + ["drop, mean"]
     lines = [f"## {scope.title}", "", NOTES[name], "", _line(names), _line(["---"] * len(names))]
-    ordered = sorted(rows, key=lambda row: -(row.mean("share") or row.size or 0))
+    ordered = sorted(rows, key=lambda row: -row.share)
     done = [row for row in ordered if row.done]
     lines += [_line(_cells(row, tasks, names)) for row in done]
     failed = [row for row in ordered if not row.done]
@@ -83,8 +83,7 @@ def _failures(rows: list[Row]) -> list[str]:
 
 def _cells(row: Row, tasks: list[str], names: list[str]) -> list[str]:
     """Return the cells of a row, under `names`."""
-    shares = [found["share"] for found in row.done.values()]
-    cells = [f"{100 * sum(shares) / len(shares):.2f} %", row.rival, row.settings]
+    cells = [f"{100 * row.share:.2f} %", row.rival, row.settings]
     for name in names[3:]:
         kind, _, task = name.partition(", ")
         if not task:

@@ -59,7 +59,7 @@ def _panel(axes: Axes, name: str, rows: list[Row]) -> None:
     """Draw one scope: a line for each rival, the mean drop over tasks with its standard error."""
     for key, (label, colour, marker) in LINES.items():
         points = sorted(
-            (row.mean("share"), row.mean("drop"), row.mean_se("drop"))
+            (row.share, row.mean("drop"), row.mean_se("drop"))
             for row in rows
             if key in (row.rival, row.family) and row.mean("drop") is not None
         )
@@ -78,7 +78,7 @@ def _panel(axes: Axes, name: str, rows: list[Row]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.axhline(0, color="#999999", linewidth=0.8)
-    tasks = ", ".join(sorted({task for row in rows for task in row.by_task}))
+    tasks = ", ".join(sorted(rows[0].tasks))
     axes.set_title(f"{SCOPES[name].title} ({tasks})", fontsize=12, loc="left")
     axes.set_xlabel("bytes left, share of float32")
     axes.set_ylabel("drop, points")

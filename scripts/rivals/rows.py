@@ -20,6 +20,8 @@ class Row:
         The share of the bytes that was asked for; None for rivals with a size of their own.
     by_task : dict of str to dict
         What was measured, see `Examiner.measure`; a `reason` if there is no result.
+    tasks : frozenset of str
+        All tasks of the scope. Without a result for each there is no mean, which could not be compared.
     """
 
     scope: str
@@ -27,16 +29,23 @@ class Row:
     family: str
     size: float | None
     by_task: Mapping[str, dict[str, Any]]
+    tasks: frozenset[str]
 
     @property
     def done(self) -> dict[str, dict[str, Any]]:
         """The tasks that have a result."""
         return {task: found for task, found in self.by_task.items() if "reason" not in found}
 
+    @property
+    def share(self) -> float:
+        """The mean share of the bytes over the tasks that have a result; without any, what was asked for."""
+        shares = [found["share"] for found in self.done.values()]
+        return sum(shares) / len(shares) if shares else self.size or 0.0
+
     def mean(self, name: str) -> float | None:
-        """Return the mean of a number over tasks; None if a task has no result."""
+        """Return the mean of a number over all tasks; None if one has no result."""
         values = [found[name] for found in self.done.values() if name in found]
-        return sum(values) / len(values) if values and len(values) == len(self.by_task) else None
+        return sum(values) / len(values) if len(values) == len(self.tasks) else None
 
     def mean_se(self, name: str) -> float:
         """Return the standard error of a mean; the errors of tasks are independent."""
@@ -78,8 +87,7 @@ def rows_of(cells: Mapping[Cell, dict[str, Any]]) -> Rows:
     for cell, result in sorted(cells.items(), key=lambda pair: pair[0].task):
         found.setdefault((cell.scope, cell.rival, cell.size), {})[cell.task] = result
     families = {rival.name: rival.family for rival in RIVALS}
+    tasks = {name: frozenset(cell.task for cell in cells if cell.scope == name) for name in SCOPES}
     scopes, rivals = list(SCOPES), list(families)
     order = sorted(found, key=lambda key: (scopes.index(key[0]), rivals.index(key[1]), -(key[2] or 0)))
-    return Rows(
-        tuple(Row(scope, rival, families[rival], size, found[scope, rival, size]) for scope, rival, size in order)
-    )
+    return Rows(tuple(Row(*key[:2], families[key[1]], key[2], found[key], tasks[key[0]]) for key in order))

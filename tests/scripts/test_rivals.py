@@ -157,6 +157,17 @@ def test_an_environment_that_cannot_be_made_is_named(monkeypatch, tmp_path):
         standard.interpreter(tmp_path / "env")
 
 
+@pytest.mark.skipif(not (standard.ENVIRONMENT / "installed.txt").exists(), reason="nncodec was never installed here")
+@pytest.mark.parametrize("quantization", ["plain", "dependent"])
+def test_the_real_coder_keeps_its_budget(subject, quantization):
+    given = subject("embedding")
+    before = embedding_of(given.model).detach().clone()
+    fit = standard.Standard(quantization).fit(given, 0.2)
+    assert 0.15 * given.dense_bytes() < fit.n_bytes <= 0.2 * given.dense_bytes()
+    error = relative_error(before, embedding_of(given.model))
+    assert 0 < error < 2 * least_error(before, fit.n_bytes)
+
+
 @pytest.mark.parametrize("name", ["int4", "GOBO, 3 bits", "svd", "coded, no calibration"])
 @pytest.mark.parametrize("scope", ["embedding", "model"])
 def test_bytes_are_counted_once(subject, name, scope):
