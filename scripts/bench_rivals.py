@@ -11,7 +11,6 @@ measure our own rows again: --only ours --again.
 import argparse
 import json
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -43,8 +42,9 @@ def main() -> None:
     wanted = list(grid(args))
     if args.again:
         cells.forget({cell for _, cell in wanted}.__contains__)
-    measure([(rival, cell) for rival, cell in wanted if cell not in cells.found], cells, args)
-    report(cells, args)
+    if not args.report:
+        measure([(rival, cell) for rival, cell in wanted if cell not in cells.found], cells, args)
+    report(cells, [cell for _, cell in wanted], args)
 
 
 def arguments() -> argparse.Namespace:
@@ -58,6 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=shares, default=SIZES, help="shares of the bytes, such as 0.1,0.05")
     parser.add_argument("--only", type=words, default=FAMILIES, help="families of rivals, of " + ", ".join(FAMILIES))
     parser.add_argument("--again", action="store_true", help="measure the chosen cells again")
+    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
     parser.add_argument("--limit", type=int, default=400, help="rows of each task")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/rivals"))
@@ -112,12 +113,14 @@ def measure(missing: list[tuple[Rival, Cell]], cells: Cells, args: argparse.Name
         print(f"{done} of {len(missing)}: {cell.scope}, {rival.name}{at}, {cell.task}: {found}", file=sys.stderr)
 
 
-def report(cells: Cells, args: argparse.Namespace) -> None:
+def report(cells: Cells, wanted: list[Cell], args: argparse.Namespace) -> None:
     """Write rivals.json, rivals.md and the pictures from all cells of this architecture and limit."""
+    missing = sum(cell not in cells.found for cell in wanted)
     rows = rows_of({c: found for c, found in cells.found.items() if (c.arch, c.limit) == (args.arch, args.limit)})
-    command = f"python {shlex.join(['scripts/bench_rivals.py', *sys.argv[1:]])}"
+    command = "python scripts/bench_rivals.py --data GLUE_DIR --models MODELS_DIR"
+    command += f" --arch {args.arch} --limit {args.limit}"
     (args.out / "rivals.json").write_text(json.dumps(rows.records(), indent=1) + "\n", encoding="utf-8")
-    (args.out / "rivals.md").write_text(document(rows, command), encoding="utf-8")
+    (args.out / "rivals.md").write_text(document(rows, command, missing), encoding="utf-8")
     try:
         from rivals.picture import draw  # not above: measuring needs no matplotlib
     except ModuleNotFoundError:

@@ -30,7 +30,7 @@ for independent Gaussian rows of the same second moment, at the same bytes; noth
 }
 
 
-def document(rows: Rows, command: str) -> str:
+def document(rows: Rows, command: str, missing: int = 0) -> str:
     """Return the report.
 
     Parameters
@@ -38,9 +38,13 @@ def document(rows: Rows, command: str) -> str:
     rows : Rows
     command : str
         That made it.
+    missing : int
+        Cells that are not measured yet.
     """
     limit = max((found["n"] for row in rows.rows for found in row.done.values() if "n" in found), default=0)
     parts = [HEAD.format(command=command, rows=limit), rivals()]
+    if missing:
+        parts.insert(1, f"Unfinished: {missing} cells (a rival, size and task each) are still to be measured.\n")
     parts += [section(name, rows.of(name)) for name in SCOPES if rows.of(name)]
     return "\n".join(parts)
 
