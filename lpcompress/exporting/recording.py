@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lpcompress.exporting.inputs import Inputs, axes_of
 from lpcompress.exporting.integers import store_as_integers
 from lpcompress.exporting.products import IntegerProducts
+from lpcompress.exporting.translations import translations
 from lpcompress.formats.coded import Coded
 from lpcompress.nn import CompressedLinear, FactoredMatrix
 from lpcompress.surgery.layer import layers_of
@@ -79,6 +80,7 @@ def write(model: nn.Module, inputs: Inputs, outputs: list[str], file: Path) -> N
             output_names=outputs,
             dynamic_shapes=axes_of(inputs),
             opset_version=OPSET,
+            custom_translation_table=translations(),
             dynamo=True,
             verbose=False,
         )
