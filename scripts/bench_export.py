@@ -24,24 +24,23 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
-import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from rich.console import Console
 from rich.table import Table
 
 import lpcompress
 from lpcompress.checkpoints import loading, saving
-from lpcompress.exporting.export import FILE, export
 from lpcompress.evaluation.prediction import encode, logits
-from lpcompress.glue import metrics, statistics as errors
+from lpcompress.exporting.export import FILE, export
+from lpcompress.glue import metrics
+from lpcompress.glue import statistics as errors
 from lpcompress.glue.data import load_rows
 from lpcompress.glue.tasks import TASKS
 from lpcompress.processes import Workers
 
 SHAPES = ((1, 32), (32, 64))
 MEMORY = """
-import sys, time, numpy, onnxruntime, resource
+import sys, time, numpy, onnxruntime
 
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
@@ -63,6 +62,8 @@ class Graph:
     device = torch.device("cpu")
 
     def __init__(self, file: Path, config: Any, threads: int) -> None:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session, self.config = onnxruntime.InferenceSession(str(file), options), config
@@ -85,6 +86,8 @@ class Graph:
 
 def files_of(task: str, args: argparse.Namespace, place: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     """Write the four files for a task; return them, and the torch models in memory."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     dense, tokenizer = loading.load(str(args.models / task))
     small, _ = loading.load(str(args.models / task))
     lpcompress.compress(small, method="coded", target_size=args.size, layers=["all"], tokenizer=tokenizer)

@@ -21,7 +21,9 @@ def export(
     source: Annotated[str, typer.Argument(metavar="DIR", help="Compressed checkpoint: local directory or Hub id.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output directory.")],
     format: Annotated[Format, typer.Option("--format", help="Format of the model.")] = Format.onnx,
-    int8: Annotated[bool, typer.Option("--int8", help="Make products of linear layers int8: faster, less exact.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Make products of linear layers int8: faster, less exact.")
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -118,10 +118,20 @@ def export(
         config.save_pretrained(directory)
         saving.write_companions(directory, tokenizer, str(source))
         after = sum(file.stat().st_size for file in directory.glob(f"{FILE}*"))
-    names = {"inputs": list(rows[0]), "outputs": list(expected[0])}
-    sizes = {"file_bytes_before": before, "file_bytes_after": after, "coded_bytes": coded, "integer_bytes": integers}
-    seconds = time.perf_counter() - began
-    return Export(str(source), str(out), "onnx", int8, **names, **sizes, difference=difference, seconds=seconds)
+    return Export(
+        model=str(source),
+        out=str(out),
+        format="onnx",
+        int8=int8,
+        inputs=list(rows[0]),
+        outputs=list(expected[0]),
+        file_bytes_before=before,
+        file_bytes_after=after,
+        coded_bytes=coded,
+        integer_bytes=integers,
+        difference=difference,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def refuse_missing_packages() -> None:

@@ -1,6 +1,7 @@
 """The stored form of coded layers in a graph: integers of one or two bytes and the few operators that read them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class IntegerMatrix(FactoredMatrix):
     prefix = "Integer"
     weight_name = "scales"
     right = None
+    scales: Tensor
+    levels: Tensor
     narrow: Tensor
     wide: Tensor | None
     row_steps: Tensor
@@ -124,8 +127,9 @@ def store_as_integers(layer: FactoredMatrix) -> None:
     ('IntegerLinear', True)
     """
     coded, role = layer.factorization(), role_of(layer)
+    changed: Any = layer
     if not isinstance(coded, Coded) or role is None:
         raise TypeError(f"the layer must be coded. Got {type(layer).__name__}.")
-    layer.__class__ = derive("integers", IntegerMatrix, role)
-    del layer.stream
-    layer.hold(coded)  # type: ignore[operator]
+    changed.__class__ = derive("integers", IntegerMatrix, role)
+    del changed.stream
+    changed.hold(coded)

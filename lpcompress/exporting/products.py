@@ -27,6 +27,10 @@ class IntegerProducts(nn.Module):
     ONNX operators DynamicQuantizeLinear and MatMulInteger. ONNX Runtime fuses the two with what follows into one.
     """
 
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor | None
+
     def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         weight, scales = rounded(matrix.detach().float())
@@ -37,7 +41,7 @@ class IntegerProducts(nn.Module):
     @property
     def integer_bytes(self) -> int:
         """Bytes of the weight."""
-        return self.get_buffer("weight").nbytes
+        return self.weight.nbytes
 
     @classmethod
     def of(cls, layer: Any) -> "IntegerProducts":
