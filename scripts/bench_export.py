@@ -106,12 +106,12 @@ def files_of(task: str, args: argparse.Namespace, place: Path) -> tuple[dict[str
     return written, {"dense": dense.eval(), "compressed": small.eval(), "tokenizer": tokenizer}
 
 
-def latencies(files: dict[str, Path], threads: int, repeats: int) -> dict[str, list[float]]:
-    """Return the median milliseconds of each file at each of `SHAPES`."""
+def latencies(files: dict[str, Path], tokens: int, threads: int, repeats: int) -> dict[str, list[float]]:
+    """Return the median milliseconds of each file at each of `SHAPES`, for ids below `tokens`."""
     graphs = {name: Graph(file, None, threads) for name, file in files.items()}
     found: dict[str, list[float]] = {name: [] for name in files}
     for rows, length in SHAPES:
-        ids = torch.randint(1000, 20000, (rows, length), generator=torch.Generator().manual_seed(0))
+        ids = torch.randint(tokens, (rows, length), generator=torch.Generator().manual_seed(0))
         times: dict[str, list[float]] = {name: [] for name in files}
         for repeat in range(repeats + 2):
             for name, graph in graphs.items():
@@ -183,7 +183,8 @@ def main() -> None:
             files, models = files_of(task, args, Path(scratch) / task)
             if not result["files"]:
                 result["checkpoint_bytes"] = (Path(scratch) / task / "small" / "model.safetensors").stat().st_size
-                times = latencies(files, args.threads, args.repeats)
+                tokens = models["dense"].config.vocab_size
+                times = latencies(files, tokens, args.threads, args.repeats)
                 for name, file in files.items():
                     memory, load = memory_of(file, args.threads)
                     sizes = {"bytes": file.stat().st_size, "memory": memory, "load_seconds": load}

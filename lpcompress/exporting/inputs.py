@@ -10,6 +10,7 @@ from lpcompress.checkpoints.verification import Probe
 from lpcompress.compression.drawn import draw
 from lpcompress.compression.priors import row_weights
 from lpcompress.errors import LpCompressError
+from lpcompress.surgery.architectures import longest_text
 from lpcompress.surgery.layer import input_embedding
 
 Inputs = dict[str, Tensor]
@@ -21,7 +22,7 @@ NAMES = {"batch_size": 0, "sequence_length": 1}  # axes of token ids, as optimum
 def inputs_for(model: Any, tokenizer: Any) -> list[Inputs]:
     """Return inputs of several shapes for a model, the first for recording it.
 
-    With a tokenizer these are drawn texts of different lengths, padded; every second one in the last batch is a pair.
+    With a tokenizer these are drawn texts of different lengths, padded.
 
     Parameters
     ----------
@@ -61,9 +62,10 @@ def _texts(model: Any, tokenizer: Any, lengths: tuple[int, ...]) -> Inputs:
     """Return drawn texts with these numbers of tokens, padded to the longest."""
     rows = input_embedding(model).num_embeddings
     prior = row_weights("zipf", rows, tokenizer, 1.0)
+    longest = longest_text(model, tokenizer)
     texts = []
     for place, length in enumerate(lengths):
-        [drawn] = draw(tokenizer, prior, rows, SEED + place, length, texts=1)
+        [drawn] = draw(tokenizer, prior, rows, SEED + place, min(length, longest), texts=1)
         texts.append({name: tensor[0].tolist() for name, tensor in drawn.items()})
     padded = tokenizer.pad(texts, return_tensors="pt")
     known = inspect.signature(model.forward).parameters
