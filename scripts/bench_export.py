@@ -3,7 +3,8 @@
     python scripts/bench_export.py --data GLUE_DIR --models MODELS_DIR
 
 MODELS_DIR holds one fine-tuned classifier per task, with labels in GLUE's order; GLUE_DIR holds <task>/<split>.parquet.
-Times are medians of interleaved runs in ONNX Runtime, on the first task's model. `memory` is what a session adds to a
+Times are medians of interleaved runs in ONNX Runtime, on the first task's model: processor time with one thread, so
+that other processes do not count, else time on the clock. `memory` is what a session adds to a
 fresh process, first run included. `difference` is the largest of all logits to those of torch for the model that was
 exported, `drop` is in points to the dense model in torch, with its standard error.
 """
@@ -30,6 +31,7 @@ from rich.table import Table
 
 import lpcompress
 from lpcompress.checkpoints import loading, saving
+from lpcompress.checkpoints.files import file_bytes
 from lpcompress.evaluation.prediction import encode, logits
 from lpcompress.exporting.export import FILE, export
 from lpcompress.glue import metrics
@@ -89,12 +91,15 @@ def files_of(task: str, args: argparse.Namespace, place: Path) -> tuple[dict[str
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     dense, tokenizer = loading.load(str(args.models / task))
-    small, _ = loading.load(str(args.models / task))
-    lpcompress.compress(small, method="coded", target_size=args.size, layers=["all"], tokenizer=tokenizer)
-    saving.save(small, tokenizer, place / "small", source=str(args.models / task))
+    source = args.compressed / task if args.compressed else place / "small"
+    if not args.compressed:
+        small, _ = loading.load(str(args.models / task))
+        lpcompress.compress(small, method="coded", target_size=args.size, layers=["all"], tokenizer=tokenizer)
+        saving.save(small, tokenizer, source, source=str(args.models / task))
+    small, _ = loading.load(str(source))
     export(args.models / task, place / "dense-onnx")
-    export(place / "small", place / "small-onnx")
-    export(place / "small", place / "small-int8", int8=True)
+    export(source, place / "small-onnx")
+    export(source, place / "small-int8", int8=True)
     quantized = place / "dense-int8.onnx"
     quantize_dynamic(place / "dense-onnx" / FILE, quantized, weight_type=QuantType.QInt8, per_channel=True)
     written = {
@@ -103,22 +108,28 @@ def files_of(task: str, args: argparse.Namespace, place: Path) -> tuple[dict[str
         "compressed": place / "small-onnx" / FILE,
         "compressed, --int8": place / "small-int8" / FILE,
     }
-    return written, {"dense": dense.eval(), "compressed": small.eval(), "tokenizer": tokenizer}
+    return written, {
+        "dense": dense.eval(),
+        "compressed": small.eval(),
+        "tokenizer": tokenizer,
+        "bytes": file_bytes(source),
+    }
 
 
 def latencies(files: dict[str, Path], tokens: int, threads: int, repeats: int) -> dict[str, list[float]]:
     """Return the median milliseconds of each file at each of `SHAPES`, for ids below `tokens`."""
     graphs = {name: Graph(file, None, threads) for name, file in files.items()}
+    clock = time.process_time if threads == 1 else time.perf_counter
     found: dict[str, list[float]] = {name: [] for name in files}
     for rows, length in SHAPES:
         ids = torch.randint(tokens, (rows, length), generator=torch.Generator().manual_seed(0))
         times: dict[str, list[float]] = {name: [] for name in files}
         for repeat in range(repeats + 2):
             for name, graph in graphs.items():
-                began = time.perf_counter()
+                began = clock()
                 graph(ids, torch.ones_like(ids), torch.zeros_like(ids))
                 if repeat >= 2:  # the first two warm up
-                    times[name].append(1e3 * (time.perf_counter() - began))
+                    times[name].append(1e3 * (clock() - began))
         for name in files:
             found[name].append(statistics.median(times[name]))
     return found
@@ -169,6 +180,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=["mrpc", "sst2"])
+    parser.add_argument("--compressed", type=Path, help="compressed checkpoints, one per task, instead of compressing")
     parser.add_argument("--size", type=float, default=0.1, help="of the compressed model, default: %(default)s")
     parser.add_argument("--limit", type=int, help="rows per task, default: all")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
@@ -182,7 +194,7 @@ def main() -> None:
         for task in args.tasks:
             files, models = files_of(task, args, Path(scratch) / task)
             if not result["files"]:
-                result["checkpoint_bytes"] = (Path(scratch) / task / "small" / "model.safetensors").stat().st_size
+                result["checkpoint_bytes"] = models["bytes"]
                 tokens = models["dense"].config.vocab_size
                 times = latencies(files, tokens, args.threads, args.repeats)
                 for name, file in files.items():

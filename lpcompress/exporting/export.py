@@ -44,7 +44,7 @@ class Export:
     coded_bytes : int
         Of the entropy-coded integers in the checkpoint that stand as plain integers in the graph.
     integer_bytes : int
-        Of these integers in the graph: ONNX has no entropy coding.
+        Of all integer weights in the graph: ONNX has no entropy coding.
     difference : Difference
         Between ONNX Runtime and the checkpoint in torch.
     seconds : float
@@ -109,7 +109,7 @@ def export(
     rows = inputs_for(model, tokenizer)
     with torch.no_grad():
         expected = [dict(recording.named_outputs(model(**inputs))) for inputs in rows]
-    coded, integers = recording.prepare(model, int8)
+    coded = recording.prepare(model, int8)
     with saving.new_checkpoint(out, overwrite, [source]) as directory:
         progress("recording the graph")
         _record(model, rows[0], list(expected[0]), directory / FILE)
@@ -117,6 +117,7 @@ def export(
         difference = check(directory / FILE, rows, expected, int8)
         config.save_pretrained(directory)
         saving.write_companions(directory, tokenizer, str(source))
+        integers = recording.integer_bytes(directory / FILE)
         after = sum(file.stat().st_size for file in directory.glob(f"{FILE}*"))
     return Export(
         model=str(source),

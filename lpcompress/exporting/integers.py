@@ -68,12 +68,6 @@ class IntegerMatrix(FactoredMatrix):
         """Return how many columns are narrow, for `repr`."""
         return {"narrow": self.narrow.shape[1], "width": self.scales.shape[0]}
 
-    @property
-    def integer_bytes(self) -> int:
-        """Bytes of all integers."""
-        held = (self.narrow, self.wide, self.row_steps, self.vectors, self.places)
-        return sum(tensor.nbytes for tensor in held if tensor is not None)
-
     def multiplied_out(self, narrow: Tensor, wide: Tensor | None, steps: Tensor) -> Tensor:
         """Return the rows (m, d) that codes (m, k) and (m, width - k), and steps (m,), stand for: see `Coded`."""
         parts = [self.at_levels(part) for part in (narrow, wide) if part is not None]

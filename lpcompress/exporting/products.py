@@ -38,11 +38,6 @@ class IntegerProducts(nn.Module):
         self.register_buffer("scales", scales)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
 
-    @property
-    def integer_bytes(self) -> int:
-        """Bytes of the weight."""
-        return self.weight.nbytes
-
     @classmethod
     def of(cls, layer: Any) -> "IntegerProducts":
         """Return the replacement of a linear layer, plain or compressed."""

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def simplify(model: Any) -> None:
             setattr(model.config, setting, False)
 
 
-def prepare(model: Any, int8: bool) -> tuple[int, int]:
-    """Make the layers of a model fit for recording, in place.
+def prepare(model: Any, int8: bool) -> int:
+    """Make the layers of a model fit for recording, in place; return the bytes of the coded layers' streams.
 
     Parameters
     ----------
@@ -40,15 +41,8 @@ def prepare(model: Any, int8: bool) -> tuple[int, int]:
         It can no longer be saved.
     int8 : bool
         Make all linear layers of the body int8 products.
-
-    Returns
-    -------
-    coded : int
-        Bytes of the coded layers' streams.
-    integers : int
-        Bytes of the same, and of int8 weights, as plain integers.
     """
-    coded = integers = 0
+    coded = 0
     for layer in layers_of(model).values():
         module = layer.module
         if isinstance(module, FactoredMatrix) and module.holds is Coded:
@@ -56,8 +50,7 @@ def prepare(model: Any, int8: bool) -> tuple[int, int]:
             store_as_integers(module)
         if int8 and layer.in_body and layer.has_matrix and isinstance(module, PRODUCTS):
             layer.replace(IntegerProducts.of(module))
-        integers += getattr(layer.module, "integer_bytes", 0)
-    return coded, integers
+    return coded
 
 
 def write(model: nn.Module, inputs: Inputs, outputs: list[str], file: Path) -> None:
@@ -85,6 +78,15 @@ def write(model: nn.Module, inputs: Inputs, outputs: list[str], file: Path) -> N
             verbose=False,
         )
         program.save(file)
+
+
+def integer_bytes(file: Path) -> int:
+    """Return the bytes of integer weights in a graph; sizes and indices, which are int64, do not count."""
+    import onnx
+
+    graph = onnx.load(file, load_external_data=False).graph
+    kinds = {getattr(onnx.TensorProto, name): size for name, size in {"INT8": 1, "INT16": 2, "INT32": 4}.items()}
+    return sum(kinds.get(each.data_type, 0) * prod(each.dims) for each in graph.initializer)
 
 
 def named_outputs(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
