@@ -21,8 +21,8 @@ MODULE = "[0-9]*_*"  # folder of a module of sentence-transformers, such as 1_Po
 # reason: it is written anew, or is of no use to a model. Everything else that is left out is named.
 HIDDEN = ((".*", "__pycache__", "*.pyc"), "")
 WEIGHT_FILES = (
-    """*.safetensors *.bin *.pt *.pth *.ckpt *.ckpt.* *.h5 *.keras *.msgpack *.onnx *.onnx_data *.gguf *.ggml *.ot *.pb
-    *.tflite *.mlmodel *.nemo *.npz *.engine *.index.json variables.data-*""".split(),
+    """*.safetensors *.bin *.pt *.pth *.ckpt *.ckpt.* *.h5 *.keras *.msgpack *.onnx *.onnx_data *.onnx.data *.gguf
+    *.ggml *.ot *.pb *.tflite *.mlmodel *.nemo *.npz *.engine *.index.json variables.data-*""".split(),
     "weights",
 )
 TRAINING = "state of a training run"

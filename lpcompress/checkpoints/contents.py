@@ -12,6 +12,7 @@ FILES = {
     "weights": (
         *("model.safetensors", "model-[0-9]*-of-[0-9]*.safetensors", "model.safetensors.index.json"),
         *("pytorch_model.bin", "pytorch_model-[0-9]*-of-[0-9]*.bin", "pytorch_model.bin.index.json"),
+        *("model.onnx", "model.onnx.data"),
     ),
     "configs": (CONFIG, "generation_config.json"),
     "ours": (REPORT_FILE, RECORD_FILE, f"{STUB}.py"),

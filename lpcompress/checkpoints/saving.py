@@ -184,13 +184,19 @@ def write(
         model.save_pretrained(directory, **sharding)
     for file in directory.glob("*.safetensors"):
         sort_metadata(file)
-    left_out = companions.copy(source, directory) if source else {}
-    if tokenizer is not None and not (source and has_vocabulary(directory, tokenizer)):
-        _save_tokenizer(tokenizer, directory)
+    left_out = write_companions(directory, tokenizer, source)
     if stub:
         write_stub(model, directory)
     companions.drop_missing_code(directory)
     return Written(left_out, verification.verify(directory, model, probe) if probe else None)
+
+
+def write_companions(directory: Path, tokenizer: Any, source: str | None) -> dict[str, str]:
+    """Write what lies beside the weights; return what was left out. The parameters are those of `write`."""
+    left_out = companions.copy(source, directory) if source else {}
+    if tokenizer is not None and not (source and has_vocabulary(directory, tokenizer)):
+        _save_tokenizer(tokenizer, directory)
+    return left_out
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path) -> None:

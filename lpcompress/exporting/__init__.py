@@ -1,0 +1,1 @@
+"""Export: a compressed model as an ONNX file."""
