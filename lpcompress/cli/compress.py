@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument
+from lpcompress.cli.push import push_if_passed
 from lpcompress.cli.terminal import Terminal
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
 from lpcompress.config.origin import Origin
@@ -75,17 +76,14 @@ def compress(
     Example: lpcompress compress roberta-base --p 1.0 --ratio 0.28
     """
     plan = Plan.from_yaml(config, plan.given()) if config else plan
-    if (scoring.max_drop or scoring.min_recovery or reporting.files) and not eval_glue:
-        raise PlanError("max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.")
-    if how_to_push.given() and not push_to_hub:
-        raise PlanError("private and create_pr are for a repository on the Hub. Name it with --push-to-hub.")
+    _refuse_unused(scoring, reporting, eval_glue, how_to_push, push_to_hub)
     refuse_unwritable_reports(reporting)
     terminal.quiet_libraries()
     from lpcompress import presentation
     from lpcompress.cli import conversion
     from lpcompress.compression import report
     from lpcompress.processes import joined_processes
-    from lpcompress.publishing import push, refuse_unpublishable
+    from lpcompress.publishing import refuse_unpublishable
 
     with terminal.progress() as progress, joined_processes():
         job = conversion.Conversion(model, plan, scoring, device, progress, origin)
@@ -101,18 +99,24 @@ def compress(
         terminal.show(presentation.as_json(record))
     else:
         terminal.show(report.layer_table(record))
-    code = 0
-    if scores:
+    if scores and not as_json:
         from lpcompress.evaluation.report import glue_table
 
-        if not as_json:
-            terminal.show(glue_table(scores))
-        code = conclude(scores, reporting, terminal)
-    if push_to_hub and code:
-        terminal.error(f"{target} was not pushed to {push_to_hub}. To do so all the same: lpcompress push")
-    elif push_to_hub and terminal.prints:  # once, if a launcher started several processes
-        terminal.note(f"pushed: {push(target, push_to_hub, how_to_push.private, how_to_push.create_pr).url}")
+        terminal.show(glue_table(scores))
+    code = conclude(scores, reporting, terminal) if scores else 0
+    if push_to_hub:
+        push_if_passed(terminal, target, push_to_hub, how_to_push, passed=not code)
     return code
+
+
+def _refuse_unused(
+    scoring: Scoring, reporting: Reporting, task: str | None, publishing: Publishing, repo: str | None
+) -> None:
+    """Raise PlanError for options that would do nothing without another one."""
+    if (scoring.max_drop or scoring.min_recovery or reporting.files) and not task:
+        raise PlanError("max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.")
+    if publishing.given() and not repo:
+        raise PlanError("private and create_pr are for a repository on the Hub. Name it with --push-to-hub.")
 
 
 def _default_out(model: str) -> Path:

@@ -30,3 +30,15 @@ def push(
         progress(f"pushing {directory} to {repo}")
         done = publishing.push(directory, repo, how.private, how.create_pr)
     terminal.show(presentation.as_json(done) if as_json else f"{done.url}: {done.files:,} files.")
+
+
+def push_if_passed(terminal: Terminal, directory: Path, repo: str, how: Publishing, passed: bool) -> None:
+    """Push what `compress` wrote, unless a gate failed, and say so."""
+    from lpcompress import publishing
+
+    if not passed:
+        terminal.error(
+            f"{directory} was not pushed to {repo}. To do so all the same: lpcompress push {directory} {repo}"
+        )
+    elif terminal.prints:  # once, if a launcher started several processes
+        terminal.note(f"pushed: {publishing.push(directory, repo, how.private, how.create_pr).url}")

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lpcompress.config.options import Options
+
 
 def command(*words: str, **options: Any) -> str:
     """Return a command line of lpcompress; options that are None or empty are left out.
@@ -15,6 +17,19 @@ def command(*words: str, **options: Any) -> str:
     """
     given = [word for name, value in options.items() for word in _option(f"--{name.replace('_', '-')}", value)]
     return shlex.join(["lpcompress", *words, *given])
+
+
+def unusual(settings: Mapping[str, Any], usual: Options) -> dict[str, Any]:
+    """Return the settings that are options and differ from their defaults.
+
+    Examples
+    --------
+    >>> from lpcompress.config.scoring import Scoring
+    >>> unusual({"limit": 100, "seed": 0, "device": "cpu"}, Scoring())
+    {'limit': 100}
+    """
+    defaults = usual.model_dump(mode="json")
+    return {key: value for key, value in settings.items() if key in defaults and value != defaults[key]}
 
 
 def _option(name: str, value: Any) -> Iterator[str]:

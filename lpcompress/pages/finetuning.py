@@ -1,6 +1,7 @@
 """Sections for `finetuning.json`, the record of a fine-tuning run."""
 
-from lpcompress.pages.commands import command
+from lpcompress.config.recipe import Recipe
+from lpcompress.pages.commands import command, unusual
 from lpcompress.pages.sections import Bar, Chart, Document, Section, Table, named
 from lpcompress.presentation import points
 
@@ -17,7 +18,8 @@ def sections_of(document: Document) -> list[Section]:
         [name, points(document["metrics_before"][name] if document["metrics_before"] else None), points(value)]
         for name, value in document["metrics"].items()
     ]
-    settings = dict(document["settings"])
+    settings = document["settings"]
+    given = {"task": document["task"], "out": document["out"], "distill": document["distill"]}
     section = Section(
         title=f"{document['out']}: fine-tuned on {document['task']}",
         headline=_headline(document),
@@ -34,9 +36,7 @@ def sections_of(document: Document) -> list[Section]:
         tables=[Table("Metrics", ["metric", "before", "after"], rows, [f"Points, {document['n']:,} rows."])],
         settings=named(settings),
         versions=document["versions"],
-        command=command(
-            "finetune", document["model"], task=document["task"], out=document["out"], distill=document["distill"]
-        ),
+        command=command("finetune", document["model"], **given, **unusual(settings, Recipe())),
     )
     return [section]
 

@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lpcompress.config.options import Options
 from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import Scoring
-from lpcompress.pages.commands import command
+from lpcompress.pages.commands import command, unusual
 from lpcompress.pages.sections import Bar, Chart, Document, Section, Table, named
 from lpcompress.presentation import points
-
-RUN = ("max_length", "resamples", "compression", "device")  # settings that the command line does not take
 
 
 def sections_of(document: Document) -> list[Section]:
@@ -104,16 +101,10 @@ def _reasons(methods: Mapping[str, Document]) -> list[str]:
 
 def _asked(plan: Document, methods: list[str]) -> dict[str, Any]:
     """Return the options of a plan that differ from their defaults, and the ratio."""
-    asked = _unusual(plan, Plan()) | {key: value for key, value in plan.items() if key == "ratio"}
+    asked = unusual(plan, Plan()) | {key: value for key, value in plan.items() if key == "ratio"}
     if len(methods) > 1:
         asked = {key: value for key, value in asked.items() if key != "method"} | {"methods": ",".join(methods)}
     return asked
-
-
-def _unusual(settings: Document, usual: Options) -> dict[str, Any]:
-    """Return the settings that differ from their defaults."""
-    defaults = usual.model_dump(mode="json")
-    return {key: value for key, value in settings.items() if value != defaults.get(key)}
 
 
 def _command(
@@ -122,6 +113,6 @@ def _command(
     if asked.get("allocation") or (document["model"] == document["baseline"] and not asked):
         return None  # a plan from a file, or scores of `compress --eval-glue`
     baseline = None if asked else document["baseline"]
-    scoring = _unusual({key: value for key, value in document["settings"].items() if key not in RUN}, Scoring())
+    scoring = unusual(document["settings"], Scoring())
     tasks = ",".join(next(iter(methods.values()))["tasks"])
     return command("eval-glue", document["model"], tasks=tasks, baseline=baseline, **(scoring | asked | limits))

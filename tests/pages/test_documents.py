@@ -28,7 +28,7 @@ COMMANDS = {
         "lpcompress eval-glue 'org/distilbert-{task}' --tasks cola,mrpc,stsb,rte,wnli --data glue --limit 250"
         " --ratio 0.6 --methods sparse,svd --max-drop 3"
     ],
-    "finetune": ["lpcompress finetune org/small --task rte --out ./tuned --distill org/teacher"],
+    "finetune": ["lpcompress finetune org/small --task rte --out ./tuned --distill org/teacher --epochs 3"],
 }
 
 
