@@ -21,7 +21,8 @@ from lpcompress.nn.registry import (
     role_of,
     spec_of,
 )
-from lpcompress.nn.tied import Tied, TiedEmbedding, TiedHead, tied_to
+from lpcompress.nn.scale import Scale, ScaledEmbedding, scale_of
+from lpcompress.nn.tied import Tied, TiedEmbedding, TiedHead, can_be_tied, tied_to
 
 __all__ = [
     "FROM_HEADS",
@@ -33,6 +34,8 @@ __all__ = [
     "CompressedEmbedding",
     "CompressedLinear",
     "FactoredMatrix",
+    "Scale",
+    "ScaledEmbedding",
     "SketchedConv1d",
     "SketchedConv2d",
     "SketchedLinear",
@@ -41,10 +44,12 @@ __all__ = [
     "TiedHead",
     "accept_stored_names",
     "build",
+    "can_be_tied",
     "from_factorization",
     "is_compressed_module",
     "noun_of",
     "role_of",
+    "scale_of",
     "spec_of",
     "tied_to",
     "window_of",
