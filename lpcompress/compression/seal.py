@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import safe_open
 from xxhash import xxh3_64
 
-from lpcompress.checkpoints.digests import of_file, of_tensor
+from lpcompress.checkpoints.digests import of_file
 from lpcompress.checkpoints.files import REPORT_FILE, weight_files
+from lpcompress.checkpoints.integrity import Weights
 
 BLANK = "0" * 16  # stands for the report's own digest while that is computed
 OWN = '"report": "{}"'
@@ -46,12 +46,8 @@ class Seal:
         >>> Seal.of(directory).files
         {'vocab.txt': '42548a8a111c54ee'}
         """
-        tensors: dict[str, str] = {}
-        for file in weight_files(directory):
-            if file.suffix == ".safetensors":
-                with safe_open(file, framework="pt") as content:
-                    tensors |= {name: of_tensor(content.get_tensor(name)) for name in content.keys()}
-        return cls(files={name: of_file(directory / name) for name in names_in(directory)}, tensors=tensors)
+        weights = Weights([file for file in weight_files(directory) if file.suffix == ".safetensors"])
+        return cls(files={name: of_file(directory / name) for name in names_in(directory)}, tensors=weights.digests())
 
 
 def names_in(directory: Path) -> list[str]:
