@@ -47,6 +47,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "messi": {"method": "messi", "clusters": 2},  # not as many as fit best, which takes long to find
     "default": {},
 }
+HEADING = """# Architectures
+
+Tiny random models of every type that the automatic classes of transformers {version} know, compressed, loaded and
+multiplied out: `python scripts/check_architectures.py --json cases.json --markdown docs/architectures.md`, which says
+what the outcomes are.
+"""
 TOLERANCE = 1e-3  # of the largest output; densified layers add in another order
 FAULT, CAUGHT, RUNS, LOADS, REFUSED, UNBUILT = "FAULT", "caught", "runs", "loads", "refused", "not built"
 WORST_FIRST = (FAULT, CAUGHT, RUNS, LOADS, REFUSED, UNBUILT)
@@ -180,11 +186,11 @@ def read(file: Path | None) -> dict[str, list[Case]]:
     return {name: [Case(**case) for case in cases] for name, cases in rows.items()}
 
 
-def table(found: dict[str, list[Case]]) -> str:
-    """Return the table as Markdown: how many there are of each outcome, and a row for each architecture."""
+def page(found: dict[str, list[Case]]) -> str:
+    """Return the page for docs/: how many there are of each outcome, and a row for each architecture."""
     rows = {name: summary(cases) for name, cases in found.items()}
     counts = Counter(outcome for outcome, _ in rows.values())
-    lines = ["| outcome | architectures |", "|---|---|"]
+    lines = [HEADING.format(version=transformers.__version__), "| outcome | architectures |", "|---|---|"]
     lines += [f"| {outcome} | {counts[outcome]} |" for outcome in WORST_FIRST if counts[outcome]]
     lines += ["", "| architecture | outcome | reasons |", "|---|---|---|"]
     lines += [f"| {name} | {outcome} | {reasons.replace('|', '/')} |" for name, (outcome, reasons) in rows.items()]
@@ -206,7 +212,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="PATTERN", default=["*"], help="types of models, such as 'bert*'")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every case to FILE, and continue it")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page for docs/ to FILE")
     parser.add_argument("--timeout", type=float, default=120, help="seconds for one compression")
     args = parser.parse_args()
     quiet()
@@ -222,7 +228,7 @@ def main() -> None:
         print(f"{model_type:28} {outcome:10} {reasons}", flush=True)
     found = {name: found[name] for name in chosen}
     if args.markdown:
-        args.markdown.write_text(table(found), encoding="utf-8")
+        args.markdown.write_text(page(found), encoding="utf-8")
     counts = Counter(summary(cases)[0] for cases in found.values())
     print(", ".join(f"{counts[outcome]} {outcome}" for outcome in WORST_FIRST if counts[outcome]))
     sys.exit(bool(counts[FAULT]))
