@@ -27,6 +27,11 @@ def stored_names(model: nn.Module) -> dict[str, str]:
     }
 
 
+def names_in_model(model: nn.Module) -> dict[str, str]:
+    """Return the name in a checkpoint of the codes of each compressed layer -> their name in the model."""
+    return {stored: key for key, stored in stored_names(model).items()}
+
+
 def state_to_store(model: nn.Module) -> dict[str, Tensor] | None:
     """Return the state of `model` by names in a checkpoint; None if it has no compressed layer.
 
@@ -36,9 +41,13 @@ def state_to_store(model: nn.Module) -> dict[str, Tensor] | None:
     if not names:
         return None
     state = model.state_dict()
-    places = {key: key.rpartition(".") for key in names}
-    moved = {key: stored_tensor(model.get_submodule(layer), leaf) for key, (layer, _, leaf) in places.items()}
-    return {names.get(key, key): moved.get(key, tensor) for key, tensor in state.items()}
+    return {names.get(key, key): codes_of(model, key) if key in names else tensor for key, tensor in state.items()}
+
+
+def codes_of(model: nn.Module, key: str) -> Tensor:
+    """Return the codes of a compressed layer by their name in the model, memory-mapped if they are kept on disk."""
+    layer, _, leaf = key.rpartition(".")
+    return stored_tensor(model.get_submodule(layer), leaf)
 
 
 def name_as_stored_in_composites(model: nn.Module) -> None:
@@ -83,8 +92,7 @@ class CodesRenaming(WeightRenaming):
 
 def renaming(model: Any) -> CodesRenaming:
     """Return the renaming with which transformers loads the codes of the compressed layers of `model`."""
-    names = {stored: key for key, stored in stored_names(model).items()}
-    return CodesRenaming(names, model.base_model_prefix)
+    return CodesRenaming(names_in_model(model), model.base_model_prefix)
 
 
 def keep_layout(model: Any) -> None:

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 from xxhash import xxh3_64
 
+from lpcompress.checkpoints.conversions import codes_of, names_in_model
 from lpcompress.errors import CheckpointError
 
 KEY = "lpcompress.xxh3-64"
 """Key in the metadata of a weight file; another algorithm would be another key."""
 
 REMEDY = "Copy the checkpoint again, or compress the model again."
+PIECE = 1 << 20  # bytes that are read at a time
 LENGTH = 8  # bytes of the number that begins a safetensors file: the length of its header
 
 
@@ -68,9 +70,29 @@ def of_tensor(tensor: Tensor) -> str:
     ('a95e6243f5ca640c', '5237741f8b999277')
     """
     tensor = tensor.detach().cpu().contiguous()
-    digest = xxh3_64(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    digest = _begun(tensor)
     digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return str(digest.hexdigest())
+
+
+def of_stored(tensor: Tensor, file: Path, start: int) -> str:
+    """Return the digest of a tensor, the first byte of which is at position `start` of a file.
+
+    The bytes are read in pieces. `tensor`, memory-mapped from that file, gives dtype and shape only: what is read
+    through a mapping counts as memory of the process until the mapping is dropped.
+    """
+    digest, left = _begun(tensor), tensor.numel() * tensor.element_size()
+    piece = memoryview(bytearray(min(left, PIECE)))
+    with file.open("rb", buffering=0) as content:
+        content.seek(start)
+        while left and (count := content.readinto(piece[:left])):
+            digest.update(piece[:count])
+            left -= count
+    return str(digest.hexdigest())
+
+
+def _begun(tensor: Tensor) -> xxh3_64:
+    return xxh3_64(f"{tensor.dtype} {list(tensor.shape)}".encode())
 
 
 def of_layers(layers: Mapping[str, Any]) -> str:
@@ -85,7 +107,7 @@ def metadata(model: Any, state: Mapping[str, Tensor], layers: Mapping[str, Any])
     ----------
     model : PreTrainedModel
     state : mapping of str to Tensor
-        The tensors that are saved, some of them perhaps on disk.
+        The tensors that are saved, by their names in a checkpoint, some of them perhaps on disk.
     layers : mapping
         The layer map as it is written to `config.json`.
 
@@ -100,11 +122,18 @@ def metadata(model: Any, state: Mapping[str, Tensor], layers: Mapping[str, Any])
     if spread or getattr(model, "_hf_peft_config_loaded", False):
         return {}
     sets, origins = _as_written(model, state)
+    codes = names_in_model(model)
     known: dict[int, str] = {}  # a tensor that has two names is read once
+
+    def read(tensor: Tensor) -> Tensor:
+        name = origins.get(id(tensor), "")
+        if name in codes:  # mapped once more: what is read of the mapping in `state` stays in memory
+            return codes_of(model, codes[name])
+        return _stored(model, name) if tensor.is_meta else tensor
 
     def digest(tensor: Tensor) -> str:
         if id(tensor) not in known:
-            known[id(tensor)] = of_tensor(_stored(model, origins[id(tensor)]) if tensor.is_meta else tensor)
+            known[id(tensor)] = of_tensor(read(tensor))
         return known[id(tensor)]
 
     tables = [{name: digest(names[name]) for name in sorted(names)} for names in sets]
@@ -124,9 +153,18 @@ def of_file(path: Path) -> str:
     """
     digest = xxh3_64()
     with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        while piece := file.read(PIECE):
+            digest.update(piece)
     return str(digest.hexdigest())
+
+
+def places_in(file: Path) -> dict[str, int]:
+    """Return where in a weight file the bytes of each tensor begin."""
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(LENGTH), "little")
+        header = json.loads(content.read(length))
+    header.pop("__metadata__", None)
+    return {name: LENGTH + length + entry["data_offsets"][0] for name, entry in header.items()}
 
 
 def sort_metadata(file: Path) -> None:

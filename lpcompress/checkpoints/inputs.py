@@ -29,7 +29,8 @@ def candidates(model: Any) -> Iterator[dict[str, Tensor]]:
     """
     parameters = inspect.signature(model.forward).parameters
     required = {name for name, each in parameters.items() if each.default is each.empty and each.kind not in VARIADIC}
-    main = {getattr(model, "main_input_name", "input_ids")}
+    named = getattr(model, "main_input_name", "input_ids")
+    main = {named} if isinstance(named, str) else set(named)
     for batch in (2, 1):  # some classifiers accept one row only
         known = {name: layouts for name, layouts in known_inputs(model.config, batch).items() if name in parameters}
         decoder = {name for name in known if name.startswith("decoder_")}
@@ -77,6 +78,8 @@ def shapes(config: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
         for layout in (by_frame, by_bin) if is_by_frame else (by_bin, by_frame):
             yield "input_features", layout
         yield "input_values", (first(config, ("max_length",)) or 100, bins)  # audio spectrogram transformers
+    if hasattr(config, "audio_channels"):  # codecs of sound
+        yield "input_values", (config.audio_channels, SAMPLES)
     if hasattr(config, "conv_kernel"):  # wav2vec 2.0 and its relatives read samples
         yield "input_values", (SAMPLES,)
     steps = first(config, ("context_length",))

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from lpcompress.checkpoints.digests import KEY, REMEDY, Table, of_layers, of_tensor
+from lpcompress.checkpoints.digests import KEY, REMEDY, Table, of_layers, of_stored, of_tensor, places_in
 from lpcompress.checkpoints.indexes import read_index
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
@@ -132,6 +132,13 @@ class Weights:
             )
         return next((Table.from_text(text, file) for file, text in texts.items() if text), None)
 
+    def digests(self) -> dict[str, str]:
+        """Return the digests of all tensors: those that the files carry, or new ones if they carry none."""
+        table = self.table()
+        if table:
+            return dict(sorted(table.nearest(self._places).items()))
+        return {name: of_tensor(self._contents[file].get_tensor(name)) for name, file in sorted(self._places.items())}
+
     def misplaced(self, table: Table) -> Iterator[Damage]:
         """Yield the tensors that are missing, that do not belong there, or that the index seeks elsewhere."""
         expected, where = table.nearest(self._places), short_list([file.name for file in self.files])
@@ -152,10 +159,14 @@ class Weights:
         """
         expected = table.nearest(self._places)
         names = [name for name in self._places if name in expected]
+        starts = {file: places_in(file) for file in self.files}
+
+        def differs(name: str) -> bool:
+            file = self._places[name]
+            return of_stored(self._contents[file].get_tensor(name), file, starts[file][name]) != expected[name]
 
         def differing(share: list[str]) -> list[str]:
-            tensors = ((name, self._contents[self._places[name]].get_tensor(name)) for name in share)
-            return [name for name, tensor in tensors if of_tensor(tensor) != expected[name]]
+            return [name for name in share if differs(name)]
 
         pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="lpcompress")
         found = [pool.submit(differing, names[start::THREADS]) for start in range(THREADS)]

@@ -25,6 +25,7 @@ from lpcompress.surgery.offloading import (
     share_files,
     stored_tensor,
 )
+from lpcompress.surgery.writing import noticing_writes
 
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}  # of the largest output; tensors that stay on disk may be
 TOLERANCE_ELSE = 1e-4  # aligned differently in memory, and are then summed in another order
@@ -48,14 +49,15 @@ class Probe:
         """Return the first of the inputs that `inputs.candidates` suggests with which `model` runs.
 
         A few architectures run only in memory. A model whose tensors are kept on disk is read into it if nothing else
-        works.
+        works. Layers whose weights the model changes are marked: see `noticing_writes`.
         """
         on_disk = keeps_on_disk(model)
         for where in (nullcontext, all_in_memory) if on_disk else (nullcontext,):
             with where(model):
                 for inputs in candidates(model):
                     try:
-                        outputs_of(model, inputs)
+                        with noticing_writes(model):
+                            outputs_of(model, inputs)
                     except Exception:  # models raise anything at all for inputs of another kind
                         continue
                     return cls(inputs)

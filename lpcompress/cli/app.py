@@ -6,7 +6,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lpcompress.cli import (compress, demo, densify, doctor, evaluate, exits, export, finetune, inspect, push, report, verify)
+from lpcompress.cli import (
+    compress,
+    demo,
+    densify,
+    doctor,
+    evaluate,
+    exits,
+    export,
+    finetune,
+    inspect,
+    push,
+    report,
+    verify,
+)
 from lpcompress.cli.options import QuietOption, VerboseOption, as_typer_command
 from lpcompress.cli.terminal import DEBUG, Terminal
 from lpcompress.version import __version__

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from lpcompress.checkpoints.load_errors import in_one_line
 from lpcompress.errors import LpCompressError
+from lpcompress.nn import scale_of
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.swapping import trained_as_before
@@ -125,8 +126,14 @@ def statistics_of(
     return Statistics(
         moments,
         {name: total * scale for name, total in changes.items()},
-        {name: total * scale for name, total in slopes.items()},
+        {name: total * scale * _gain(layers[name]) for name, total in slopes.items()},
     )
+
+
+def _gain(layer: Layer) -> float:
+    """Return the squared error of a layer's output per squared error of its products or rows."""
+    multiplier = scale_of(layer.module) if layer.role == "embedding" else None
+    return 1.0 if multiplier is None else multiplier.factor**2
 
 
 def run(model: Any, text: Any) -> Tensor:

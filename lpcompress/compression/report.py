@@ -42,9 +42,9 @@ class CheckpointReport:
     ----------
     lpcompress_version : str
     model : str
-        The compressed model, as the user named it; in the file, `./` and the last part of a local path.
+        The compressed model, as the user named it; in the document, `./` and the last part of a local path.
     out : str
-        Directory of the result; in the file, its name after `./`.
+        Directory of the result; in the document, its name after `./`.
     seed : int
     seconds : float
     peak_rss_bytes : int
@@ -169,16 +169,16 @@ class CheckpointReport:
         return None if directory is None or document is None else cls.from_document(document, directory / REPORT_FILE)
 
     def document(self) -> dict[str, Any]:
-        """Return the report as a dictionary with stable keys, ready for JSON."""
-        return {key: value for key, value in asdict(self).items() if key not in OPTIONAL_KEYS or value is not None}
+        """Return the report as a dictionary with stable keys, ready for JSON and for others: see `published`."""
+        fields = published(asdict(self))
+        return {key: value for key, value in fields.items() if key not in OPTIONAL_KEYS or value is not None}
 
     def write(self, directory: Path) -> Self:
         """Write `lpcompress.json` into a directory, with the digests of all that is there; return what was written.
 
         It must be the last file that is written.
         """
-        document = published(json.loads(as_json(replace(self, digests=Seal.of(directory)))))
-        text = with_own_digest(as_json(document) + "\n")
+        text = with_own_digest(as_json(replace(self, digests=Seal.of(directory))) + "\n")
         (directory / REPORT_FILE).write_text(text, encoding="utf-8", newline="\n")
         return replace(self, digests=Seal(**json.loads(text)["digests"]))
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from xxhash import xxh3_64
 
-from lpcompress.checkpoints.digests import of_file, of_tensor
+from lpcompress.checkpoints.digests import of_file
 from lpcompress.checkpoints.files import weight_files
+from lpcompress.checkpoints.integrity import Weights
 from lpcompress.filenames import REPORT_FILE
 from lpcompress.presentation import as_json
 
@@ -49,12 +49,8 @@ class Seal:
         >>> Seal.of(directory).files
         {'vocab.txt': '42548a8a111c54ee'}
         """
-        tensors: dict[str, str] = {}
-        for file in weight_files(directory):
-            if file.suffix == ".safetensors":
-                with safe_open(file, framework="pt") as content:
-                    tensors |= {name: of_tensor(content.get_tensor(name)) for name in content.keys()}
-        return cls(files={name: of_file(directory / name) for name in names_in(directory)}, tensors=tensors)
+        weights = Weights([file for file in weight_files(directory) if file.suffix == ".safetensors"])
+        return cls(files={name: of_file(directory / name) for name in names_in(directory)}, tensors=weights.digests())
 
 
 def names_in(directory: Path) -> list[str]:

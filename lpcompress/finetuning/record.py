@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lpcompress.presentation import points
+from lpcompress.presentation import points, published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ class Record:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """Return the document that `finetune --json` prints; the fields of `trained` are at its top level."""
-        document = asdict(self)
+        """Return what `finetune --json` prints and writes; the fields of `trained` are at its top level."""
+        document = published(asdict(self))
         return document | document.pop("trained")
 
     @property

@@ -15,7 +15,7 @@ from lpcompress.compression.report import CheckpointReport
 from lpcompress.filenames import RECORD_FILE
 from lpcompress.finetuning.record import Record
 from lpcompress.glue.data import REPOSITORY
-from lpcompress.presentation import as_json, plain_table, points, published
+from lpcompress.presentation import as_json, plain_table, points
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which is installed with torch
 
@@ -36,7 +36,7 @@ def write_companions(
     written : Written
         What was checked and left out when the weights were written.
     """
-    (directory / RECORD_FILE).write_text(as_json(published(record.document())) + "\n", encoding="utf-8")
+    (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
     card, report = _card(record), None
     if before:
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}

@@ -22,7 +22,8 @@ from lpcompress.nn.registry import (
     spec_of,
 )
 from lpcompress.nn.resident import ResidentMatrix
-from lpcompress.nn.tied import Tied, TiedEmbedding, TiedHead, tied_to
+from lpcompress.nn.scale import Scale, ScaledEmbedding, scale_of
+from lpcompress.nn.tied import Tied, TiedEmbedding, TiedHead, can_be_tied, tied_to
 
 __all__ = [
     "FROM_HEADS",
@@ -35,6 +36,8 @@ __all__ = [
     "CompressedLinear",
     "FactoredMatrix",
     "ResidentMatrix",
+    "Scale",
+    "ScaledEmbedding",
     "SketchedConv1d",
     "SketchedConv2d",
     "SketchedLinear",
@@ -43,10 +46,12 @@ __all__ = [
     "TiedHead",
     "accept_stored_names",
     "build",
+    "can_be_tied",
     "from_factorization",
     "is_compressed_module",
     "noun_of",
     "role_of",
+    "scale_of",
     "spec_of",
     "tied_to",
     "window_of",

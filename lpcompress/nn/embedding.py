@@ -9,13 +9,15 @@ from torch.nn import functional
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.formats.sizes import Spec, read_shape
 from lpcompress.nn.resident import ResidentMatrix
+from lpcompress.nn.scale import Scale, is_knowable, plain_embedding, scale_of
 
 
 class CompressedEmbedding(ResidentMatrix, nn.Embedding):
     """Embedding whose matrix (tokens, width) is stored as a factorization.
 
     `num_embeddings` and `embedding_dim` are those of the plain layer. If there is a `padding_idx`, the buffer
-    `padding_row` (width,) holds that row unchanged and overrides the factored one.
+    `padding_row` (width,) holds that row unchanged and overrides the factored one. A `scale` multiplies the rows that
+    are looked up, but not the matrix itself, which a tied head uses as it is.
 
     Examples
     --------
@@ -38,12 +40,14 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
         embedding_dim: int,
         *,
         padding_idx: int | None = None,
+        scale: Scale | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **sizes: Any,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, device="meta")
         del self.weight  # the plain layer's weight, which takes no memory on `meta`
+        self.scale = scale
         padding_row = None if padding_idx is None else torch.zeros(embedding_dim, device=device, dtype=dtype)
         self.register_buffer("padding_row", padding_row)
         self.allocate(num_embeddings, embedding_dim, **sizes, device=device, dtype=dtype)
@@ -55,14 +59,11 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
 
     @staticmethod
     def refuse(like: nn.Module) -> None:
-        """Raise LpCompressError if `like` does more than look up rows."""
+        """Raise LpCompressError if `like` does more than look up rows and multiply them by a constant."""
         if not isinstance(like, nn.Embedding) or isinstance(like, CompressedEmbedding):
             raise LpCompressError(f"the layer must be a plain torch.nn.Embedding. Got {type(like).__name__}.")
-        if type(like).forward is not nn.Embedding.forward:
-            raise LpCompressError(
-                f"the layer must be a plain torch.nn.Embedding. Got {type(like).__name__}, which overrides"
-                " forward (to scale the rows, perhaps) and cannot be replaced yet."
-            )
+        if is_knowable(like):
+            scale_of(like)
         if like.max_norm is not None or like.sparse:
             raise LpCompressError(
                 f"the embedding must have max_norm=None and sparse=False. Got max_norm={like.max_norm},"
@@ -76,8 +77,9 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
 
     @classmethod
     def spec_beside(cls, like: nn.Embedding) -> Spec:
-        """Return the index of the padding row."""
-        return {"padding_idx": like.padding_idx}
+        """Return the index of the padding row, and the constant that multiplies rows if there is one."""
+        scale = like.scale if isinstance(like, CompressedEmbedding) else scale_of(like)
+        return {"padding_idx": like.padding_idx} | ({"scale": scale.spec()} if scale else {})
 
     @classmethod
     def from_spec(cls, spec: Spec, like: nn.Embedding) -> Self:
@@ -86,11 +88,14 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
         padding_idx = spec.get("padding_idx")
         if padding_idx is not None and not (type(padding_idx) is int and 0 <= padding_idx < rows):
             raise CheckpointError(f"'padding_idx' must be null or in 0..{rows - 1}. Got {padding_idx!r}.")
+        scale = Scale.from_spec(spec.get("scale"))
+        if is_knowable(like) and scale != (expected := scale_of(like)):
+            raise CheckpointError(f"'scale' must be that of the model's layer, {expected}. Got {scale}.")
         where: dict[str, Any] = {"device": like.weight.device, "dtype": like.weight.dtype}
-        return cls(rows, columns, padding_idx=padding_idx, **cls.sizes_in(spec), **where)
+        return cls(rows, columns, padding_idx=padding_idx, scale=scale, **cls.sizes_in(spec), **where)
 
     def spec(self) -> Spec:
-        """Return kind, sizes and the index of the padding row."""
+        """Return kind, sizes, and what `spec_beside` gives."""
         return {**super().spec(), **self.spec_beside(self)}
 
     def keep(self, like: nn.Embedding) -> None:
@@ -98,7 +103,7 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
         if self.padding_row is not None:
             self.padding_row.copy_(like.weight[self.padding_idx])
 
-    def forward(self, ids: Tensor, *, project: bool = False) -> Tensor:
+    def forward(self, ids: Tensor, *, project: bool = False, scaled: bool = True) -> Tensor:
         """Look up rows, or multiply by the transposed matrix.
 
         Parameters
@@ -108,6 +113,8 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
         project : bool, default=False
             Multiply by the transposed matrix instead. A tied head calls its embedding this way, because the hooks that
             bring offloaded weights to the device run with `forward`.
+        scaled : bool, default=True
+            Multiply the rows by `scale`. A tied embedding has a scale of its own.
 
         Returns
         -------
@@ -119,9 +126,9 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
         if project:
             return self.logits(ids)
         rows = self.look_up(ids.reshape(-1)).view(*ids.shape, self.embedding_dim)
-        if self.padding_row is None:
-            return rows
-        return torch.where(self.is_padding(ids).unsqueeze(-1), self.padding_row, rows)
+        if self.padding_row is not None:
+            rows = torch.where(self.is_padding(ids).unsqueeze(-1), self.padding_row, rows)
+        return self.scale(rows) if self.scale and scaled else rows
 
     def is_padding(self, ids: Tensor) -> Tensor:
         """Return which of `ids` are the padding token: bool of the shape of `ids`."""
@@ -144,9 +151,8 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
 
     def plain(self) -> nn.Embedding:
         """Return the plain layer that this one replaces, with the factors multiplied out."""
-        return nn.Embedding(
-            self.num_embeddings, self.embedding_dim, padding_idx=self.padding_idx, _weight=self.dense().detach()
-        )
+        shape, weight = self.matrix_shape, self.dense().detach()
+        return plain_embedding(*shape, padding_idx=self.padding_idx, _weight=weight, scale=self.scale)
 
     @torch.no_grad()
     def resize(self, num_embeddings: int) -> None:

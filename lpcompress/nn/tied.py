@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lpcompress.errors import LpCompressError
 from lpcompress.formats.readable import refuse_writing
 from lpcompress.nn.embedding import CompressedEmbedding
+from lpcompress.nn.scale import Scale, is_knowable, plain_embedding, scale_of
 
 
 class Tied(nn.Module):
@@ -114,6 +116,8 @@ class TiedEmbedding(Tied, nn.Embedding):
     ----------
     embedding : CompressedEmbedding
         Of shape (n, d).
+    scale : Scale, optional
+        The constant by which this embedding multiplies its rows, whatever that of the other does.
 
     Examples
     --------
@@ -126,6 +130,10 @@ class TiedEmbedding(Tied, nn.Embedding):
 
     max_norm = None
     scale_grad_by_freq = sparse = False
+
+    def __init__(self, embedding: CompressedEmbedding, scale: Scale | None = None) -> None:
+        super().__init__(embedding)
+        self.scale = scale
 
     @property
     def num_embeddings(self) -> int:  # type: ignore[override]
@@ -144,16 +152,43 @@ class TiedEmbedding(Tied, nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows: `ids` of any shape to (*ids.shape, d)."""
-        return self.embedding(ids)
+        rows = self.embedding(ids, scaled=False)
+        return self.scale(rows) if self.scale else rows
 
     def plain(self, weight: nn.Parameter) -> nn.Embedding:
-        """Return a plain embedding with `weight` (n, d)."""
-        plain = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, device="meta")
+        """Return a plain embedding with `weight` (n, d) and the same scale."""
+        shape = self.num_embeddings, self.embedding_dim
+        plain = plain_embedding(*shape, self.padding_idx, device="meta", scale=self.scale)
         plain.weight = weight
         return plain
 
 
-def tied_to(embedding: CompressedEmbedding, plain: nn.Module) -> Tied:
+def can_be_tied(plain: nn.Module, scale: Scale | None) -> bool:
+    """Return whether a layer that shares the weight of an embedding can be tied to it once that is compressed.
+
+    Parameters
+    ----------
+    plain : nn.Module
+    scale : Scale or None
+        The constant by which that embedding multiplies its rows.
+    """
+    if isinstance(plain, nn.Linear):
+        return type(plain).forward is nn.Linear.forward
+    if not isinstance(plain, nn.Embedding):
+        return False
+    if not is_knowable(plain):  # a checkpoint is being loaded, whose layers were asked when it was written
+        return True
+    try:
+        own = scale_of(plain)
+    except LpCompressError:
+        return False
+    return own == scale or next(plain.buffers(), None) is None  # else it would not be knowable while loading
+
+
+def tied_to(embedding: CompressedEmbedding, plain: nn.Linear | nn.Embedding) -> Tied:
     """Return the layer that takes the place of `plain`, a linear layer or an embedding, and uses `embedding`."""
-    made = TiedHead(embedding, plain.bias) if isinstance(plain, nn.Linear) else TiedEmbedding(embedding)
+    if isinstance(plain, nn.Linear):
+        made: Tied = TiedHead(embedding, plain.bias)
+    else:  # one that is not known yet is the same: see `can_be_tied`
+        made = TiedEmbedding(embedding, scale_of(plain) if is_knowable(plain) else embedding.scale)
     return made.train(plain.training)

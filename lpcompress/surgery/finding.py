@@ -11,6 +11,7 @@ from lpcompress.errors import LpCompressError
 from lpcompress.surgery.architectures import holds_positions, in_attention, in_pooler
 from lpcompress.surgery.layer import Layer, layers_of
 from lpcompress.surgery.tying import refuse_shared, sharing
+from lpcompress.surgery.writing import is_written_to
 
 
 def is_linear(layer: Layer) -> bool:
@@ -171,6 +172,8 @@ def _reason_to_refuse(layer: Layer, sharers: frozenset[str], layers: Mapping[str
         return f"it is already compressed ({type(layer.module).__name__}). Start from the dense model."
     if _is_listed(layer):
         return "its model calls it through a Python list, in which it cannot be replaced. Leave the layer out."
+    if is_written_to(layer.holder):
+        return "its model changes its weight whenever it runs, which factors do not allow. Leave the layer out."
     try:
         layer.refuse()
         refuse_shared(layer, sharers, layers)

@@ -4,7 +4,9 @@ transformers loads such a model with `device_map={"": "disk"}` and saves it shar
 tensors of one module into memory temporarily, and moves the tensors of new modules to disk.
 """
 
+import ctypes
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -82,6 +84,7 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
     if isinstance(module, FactoredMatrix):
         module.forget()
+    return_memory()  # of the work before; this function is called after each layer
     scratch = ScratchDirectory()
     file = scratch.path / "tensors.safetensors"
     save_tensors(tensors, file)
@@ -89,6 +92,13 @@ def offload(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     loader: Any = OffloadedWeightsLoader(index=index)
     loader.scratch = scratch
     add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, offload_buffers=True, weights_map=loader))
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system, which glibc would keep: after a hundred layers, as much as they took."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:  # musl has none
+        trim(0)
 
 
 def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from lpcompress.errors import LpCompressError
-from lpcompress.nn import CompressedEmbedding, Tied, tied_to
+from lpcompress.nn import CompressedEmbedding, Tied, can_be_tied, scale_of, tied_to
 from lpcompress.surgery.layer import Layer, layers_of
 from lpcompress.surgery.offloading import in_memory, is_offloaded, offload
 
@@ -51,18 +51,12 @@ def refuse_shared(layer: Layer, sharers: Iterable[str], layers: Mapping[str, Lay
             "it shares its weight with the word embedding and is compressed together with it. Select 'embedding'"
             " instead."
         )
+    scale = scale_of(layer.module) if layer.is_word_embedding else None
     for name in others:
-        if not layer.is_word_embedding or name not in layers or not can_be_tied(layers[name].module):
+        if not layer.is_word_embedding or name not in layers or not can_be_tied(layers[name].module, scale):
             raise LpCompressError(
                 f"it shares its weight with {name}, which cannot be tied to a compressed layer. Leave the layer out."
             )
-
-
-def can_be_tied(module: nn.Module) -> bool:
-    """Return whether a layer can use the matrix of a compressed embedding: a plain head or a plain embedding."""
-    if isinstance(module, nn.Linear):
-        return type(module).forward is nn.Linear.forward
-    return isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward
 
 
 def retie(model: Any) -> None:
@@ -106,8 +100,10 @@ def _tie(layers: Mapping[str, Layer], keys: dict[str, str]) -> dict[str, str]:
         found = False
         for pair in pairs.values():
             embedding = next((_embedding(layer.module) for layer in pair if _embedding(layer.module)), None)
+            if embedding is None:
+                continue
             for layer in pair:
-                if embedding is not None and not _embedding(layer.module) and can_be_tied(layer.module):
+                if not _embedding(layer.module) and can_be_tied(layer.module, embedding.scale):
                     _replace(layer, embedding)
                     found = True
     return {key: source for key, source in keys.items() if not any(_embedding(each.module) for each in pairs[key])}

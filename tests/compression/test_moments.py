@@ -267,3 +267,18 @@ def test_the_whitener_agrees_with_the_moment():
     moment = (inputs.T @ inputs).double() / len(inputs)
     damped = Whitener.of(moment)(change).double().square().sum() * moment.diagonal().mean()
     assert float(damped) == pytest.approx(float((inputs @ change.T).square().sum() / len(inputs)), rel=0.02)
+
+
+def test_the_slope_of_an_embedding_that_multiplies_its_rows_is_by_rows():
+    """With rows of 4 times the size that are not multiplied, the model is the same function of its rows times 4."""
+    sizes = {"vocab_size": 40, "d_model": 16, "num_layers": 1, "ffn_dim": 20, "attention_heads": 2}
+    texts, slopes = [Given(input_ids=torch.tensor([[5, 6, 7, 8]]))], []
+    for multiplied in (True, False):
+        torch.manual_seed(0)
+        model = transformers.XGLMModel(transformers.XGLMConfig(**sizes, scale_embedding=multiplied)).eval()
+        if not multiplied:
+            model.embed_tokens.weight.data *= 4
+        layers = finding.find_layers(model, ["embedding"])
+        found = statistics_of(model, layers, texts, seed=0, sensitivities=True, tell=quiet)
+        slopes.append(found.slopes["embed_tokens"])
+    assert slopes[0] == pytest.approx(16 * slopes[1], rel=1e-4)

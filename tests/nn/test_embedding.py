@@ -225,15 +225,15 @@ def test_check_finds_a_bit_beyond_the_width_in_the_last_mask(random_factorizatio
         module.check("layer")
 
 
-class Scaled(nn.Embedding):
+class Shifted(nn.Embedding):
     def forward(self, ids):
-        return super().forward(ids) * 3
+        return super().forward(ids) + 3
 
 
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Scaled(ROWS, COLUMNS), "overrides forward"),
+        (Shifted(ROWS, COLUMNS), "overrides forward"),
         (nn.Embedding(ROWS, COLUMNS, max_norm=1.0), "max_norm"),
         (nn.Embedding(ROWS, COLUMNS, sparse=True), "sparse=True"),
     ],

@@ -46,7 +46,7 @@ SAMPLE = {
     "wav2vec2": "Wav2Vec2ForCTC",
     "whisper": "WhisperForConditionalGeneration",
 }
-SCALED = "bart"  # its embedding multiplies the rows, and is refused
+ODD_EMBEDDING = "inkling_mm_model"  # normalises the rows that it looks up
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_what_is_written_is_what_was_meant(attempt, model_type):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_embedding_that_scales_its_rows_is_refused(attempt):
-    outcome, reason = attempt("bart", SAMPLE["bart"], layers=["embedding"], method="svd")
-    assert outcome == script.REFUSED and "BartScaledWordEmbedding, which overrides forward" in reason
+def test_an_embedding_that_does_something_else_is_refused(attempt):
+    outcome, reason = attempt(ODD_EMBEDDING, "InklingModel", layers=["embedding"], method="svd")
+    assert outcome == script.REFUSED and "InklingNormedEmbedding, which overrides forward" in reason
 
 
 def test_a_row_for_each_architecture(monkeypatch, capsys, tmp_path):
@@ -80,13 +80,26 @@ def test_a_row_for_each_architecture(monkeypatch, capsys, tmp_path):
     cases = {"bert": [script.RUNS, script.REFUSED], "gpt2": []}
 
     def check(model_type, methods):
-        yield from (script.Case(model_type, methods[0], "all", outcome, "why") for outcome in cases[model_type])
+        yield from (script.Case(model_type, methods[0], outcome, "why") for outcome in cases[model_type])
         if model_type == "gpt2":
             raise SystemExit(3)
 
     monkeypatch.setattr(script, "check", check)
     monkeypatch.setattr(script, "quiet", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["check", "--only", "bert", "gpt2", "--json", str(tmp_path / "out.json")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "check",
+            "--only",
+            "bert",
+            "gpt2",
+            "--json",
+            str(tmp_path / "out.json"),
+            "--markdown",
+            str(tmp_path / "out.md"),
+        ],
+    )
     with pytest.raises(SystemExit) as end:
         script.main()
     bert, gpt2, counts = capsys.readouterr().out.splitlines()
@@ -95,3 +108,14 @@ def test_a_row_for_each_architecture(monkeypatch, capsys, tmp_path):
     assert gpt2.split(maxsplit=2) == ["gpt2", "FAULT", "FAULT: ended with 3"]
     found = json.loads((tmp_path / "out.json").read_text())
     assert [case["outcome"] for case in found["bert"]] == [script.RUNS, script.REFUSED]
+    markdown = (tmp_path / "out.md").read_text().splitlines()
+    start = markdown.index("| FAULT | 1 |")
+    assert markdown[0] == "# Architectures" and markdown[start + 1] == "| runs | 1 |"
+    assert markdown[-2:] == [
+        "| bert | runs | runs: why / refused: why |",
+        "| gpt2 | FAULT | FAULT: ended with 3 |",
+    ]
+    monkeypatch.setattr(script, "check", None)  # nothing is checked again
+    with pytest.raises(SystemExit):
+        script.main()
+    assert capsys.readouterr().out.splitlines()[-1] == counts

@@ -21,6 +21,9 @@ IDS = torch.tensor([[5, 6, 7, 8]])
 MODELS = {  # class, settings, other inputs, places tied to the embedding
     "t5": ("T5ForConditionalGeneration", {"vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 20, "num_layers": 1}, 3),
     "pegasus": ("PegasusForConditionalGeneration", BOTH, 3),
+    "bart": ("BartForConditionalGeneration", BOTH | {"scale_embedding": True}, 3),
+    "m2m_100": ("M2M100ForConditionalGeneration", BOTH | {"pad_token_id": 1}, 3),
+    "gemma": ("GemmaForCausalLM", ONE | {"head_dim": 8, "num_key_value_heads": 1}, 1),
     "marian": ("MarianMTModel", BOTH | {"pad_token_id": 59, "decoder_start_token_id": 59}, 3),
     "led": ("LEDForConditionalGeneration", BOTH | {"attention_window": 4}, 3),
     "openai-gpt": ("OpenAIGPTLMHeadModel", {"vocab_size": 60, "n_embd": 16, "n_layer": 1, "n_head": 2}, 1),
@@ -126,7 +129,7 @@ def test_an_embedding_that_no_tied_place_can_follow_is_refused_with_the_reason()
 
     class Doubled(torch.nn.Embedding):
         def forward(self, ids):
-            return 2 * super().forward(ids)
+            return 2 * super().forward(ids) + 1
 
     odd = Doubled(60, 16)
     odd.weight = model.model.shared.weight
