@@ -103,7 +103,7 @@ def export(
     refuse_missing_packages()
     saving.refuse_existing(out, overwrite, [source])
     progress(f"loading {source}")
-    model, tokenizer = load(str(source))
+    model, tokenizer = load(str(source), resident="codes")
     config, before = plain_config(model.config), _bytes_of(source)
     recording.simplify(model)
     rows = inputs_for(model, tokenizer)

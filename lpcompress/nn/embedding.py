@@ -121,14 +121,17 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
         Tensor of shape (*ids.shape, d), or (..., n) with `project`
         """
         held = self.in_memory(ids)
-        if held is not None:
-            return self.multiply(ids, held, None) if project else functional.embedding(ids, held)
         if project:
-            return self.logits(ids)
-        rows = self.look_up(ids.reshape(-1)).view(*ids.shape, self.embedding_dim)
-        if self.padding_row is not None:
-            rows = torch.where(self.is_padding(ids).unsqueeze(-1), self.padding_row, rows)
+            return self.logits(ids) if held is None else self.multiply(ids, held, None)
+        rows = self.rows_of(ids) if held is None else functional.embedding(ids, held)
         return self.scale(rows) if self.scale and scaled else rows
+
+    def rows_of(self, ids: Tensor) -> Tensor:
+        """Return the rows `ids` (any shape) of the represented matrix, as they are stored, shape (*ids.shape, d)."""
+        rows = self.look_up(ids.reshape(-1)).view(*ids.shape, self.embedding_dim)
+        if self.padding_row is None:
+            return rows
+        return torch.where(self.is_padding(ids).unsqueeze(-1), self.padding_row, rows)
 
     def is_padding(self, ids: Tensor) -> Tensor:
         """Return which of `ids` are the padding token: bool of the shape of `ids`."""

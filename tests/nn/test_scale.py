@@ -64,6 +64,9 @@ def test_rows_are_scaled_but_logits_and_the_matrix_are_not(cls, random_factoriza
     assert torch.equal(dense[0], plain.weight[0])
     torch.testing.assert_close(module(IDS), FACTOR * dense[IDS])
     torch.testing.assert_close(module(hidden, project=True), hidden @ dense.T)
+    looked_up, logits = module(IDS), module(hidden, project=True)
+    module.eval().reside("dense")
+    torch.testing.assert_close((module(IDS), module(hidden, project=True)), (looked_up, logits))
     assert torch.equal(module.plain()(IDS), module.plain().scale(module.plain().weight[IDS]))
     again = build(spec_of(module), scaled(cls))
     assert again.scale == module.scale
