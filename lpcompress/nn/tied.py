@@ -145,6 +145,11 @@ class TiedEmbedding(Tied, nn.Embedding):
         """Look up rows: `ids` of any shape to (*ids.shape, d)."""
         return self.embedding(ids)
 
+    def extra_repr(self) -> str:
+        """Return the sizes, for `repr`; torch reads them from the attributes of a plain embedding."""
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
     def plain(self, weight: nn.Parameter) -> nn.Embedding:
         """Return a plain embedding with `weight` (n, d)."""
         plain = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, device="meta")
