@@ -178,12 +178,14 @@ def export_table(done: Export) -> Table:
     table.add_row(FILE, megabytes(done.file_bytes_after))
     table.add_row("  codes as plain integers", megabytes(done.integer_bytes))
     table.add_row("  everything else", megabytes(rest))
+    entropy = ""
     if done.coded_bytes:
         table.add_row("the same codes in the checkpoint", megabytes(done.coded_bytes))
+        cost = megabytes(max(done.integer_bytes - done.coded_bytes, 0))
+        entropy = f"ONNX has no entropy coding, which costs {cost} here\n"
     found = done.difference
     table.caption = (
-        f"ONNX has no entropy coding, which costs {megabytes(max(done.integer_bytes - done.coded_bytes, 0))} here\n"
-        f"ONNX Runtime against torch, {found.rows} rows: outputs differ by {found.largest:.2g} at most"
+        f"{entropy}ONNX Runtime against torch, {found.rows} rows: outputs differ by {found.largest:.2g} at most"
         f" ({found.moved:.2g} of their variance)"
     )
     return table

@@ -155,6 +155,11 @@ class TiedEmbedding(Tied, nn.Embedding):
         rows = self.embedding(ids, scaled=False)
         return self.scale(rows) if self.scale else rows
 
+    def extra_repr(self) -> str:
+        """Return the sizes, for `repr`; torch reads them from the attributes of a plain embedding."""
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
     def plain(self, weight: nn.Parameter) -> nn.Embedding:
         """Return a plain embedding with `weight` (n, d) and the same scale."""
         shape = self.num_embeddings, self.embedding_dim

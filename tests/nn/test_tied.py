@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lpcompress.nn import TiedHead, from_factorization
+from lpcompress.nn import TiedEmbedding, TiedHead, build, from_factorization
 
 
 @pytest.mark.parametrize("kind", ["low_rank", "clustered", "sparse", "levels", "entries"])
@@ -36,3 +36,9 @@ def test_a_long_vocabulary_is_projected_in_chunks(random_factorization, monkeypa
     hidden = torch.randn(5, 20, requires_grad=True)
     logits = embedding(hidden, project=True)
     torch.testing.assert_close(logits, hidden @ embedding.dense().T, atol=1e-5, rtol=1e-5)
+
+
+def test_tied_layers_can_be_printed():
+    shared = build({"kind": "low_rank", "shape": [50, 8], "rank": 2, "padding_idx": 1}, like=nn.Embedding(50, 8))
+    assert repr(TiedEmbedding(shared)) == "TiedEmbedding(50, 8, padding_idx=1)"
+    assert repr(TiedHead(shared, None)) == "TiedHead(in_features=8, out_features=50, bias=False)"
