@@ -63,9 +63,9 @@ def rounded(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
     Examples
     --------
-    >>> weight, scales = rounded(torch.tensor([[1.0, -0.5], [0.0, 0.0]]))
+    >>> weight, scales = rounded(torch.tensor([[1.0, -0.4], [0.0, 0.0]]))
     >>> weight.tolist(), [round(scale, 4) for scale in scales.tolist()]
-    ([[63, -32], [0, 0]], [0.0159, 1.0])
+    ([[63, -25], [0, 0]], [0.0159, 1.0])
     """
     largest = matrix.abs().amax(dim=1)
     scales = torch.where(largest > 0, largest / LARGEST, 1.0)
