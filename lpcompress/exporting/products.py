@@ -63,9 +63,9 @@ def rounded(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
     Examples
     --------
-    >>> rounded(torch.tensor([[1.0, -0.5], [0.0, 0.0]]))
-    (tensor([[ 63, -32],
-            [  0,   0]], dtype=torch.int8), tensor([0.0159, 1.0000]))
+    >>> weight, scales = rounded(torch.tensor([[1.0, -0.4], [0.0, 0.0]]))
+    >>> weight.tolist(), [round(scale, 4) for scale in scales.tolist()]
+    ([[63, -25], [0, 0]], [0.0159, 1.0])
     """
     largest = matrix.abs().amax(dim=1)
     scales = torch.where(largest > 0, largest / LARGEST, 1.0)
