@@ -30,8 +30,8 @@ class Operator:
     pack : callable (Tensor) -> Tensor
         Prepare the int8 matrix (n, d) for `multiply`.
     multiply : callable (Tensor, Tensor, Tensor) -> Tensor
-        Map whole numbers from -127 to 127, float32 (m, d), which it may overwrite, the packed matrix and its scales (n,)
-        to float32 (m, n).
+        Map whole numbers from -127 to 127, float32 (m, d), which it may overwrite, the packed matrix and its scales
+        (n,) to float32 (m, n).
     """
 
     name: str
