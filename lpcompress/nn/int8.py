@@ -30,7 +30,8 @@ class Operator:
     pack : callable (Tensor) -> Tensor
         Prepare the int8 matrix (n, d) for `multiply`.
     multiply : callable (Tensor, Tensor, Tensor) -> Tensor
-        Map whole numbers from -127 to 127, float32 (m, d), the packed matrix and its scales (n,) to float32 (m, n).
+        Map whole numbers from -127 to 127, float32 (m, d), which it may overwrite, the packed matrix and its scales
+        (n,) to float32 (m, n).
     """
 
     name: str
@@ -40,13 +41,13 @@ class Operator:
 
 def _by_onednn(numbers: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
     zeros = torch.zeros_like(scales, dtype=torch.int32)
-    shifted = numbers.add(ZERO).to(torch.uint8)
+    shifted = numbers.add_(ZERO).to(torch.uint8)
     rest: Any = (None, 1.0, 0, torch.float32, "none", [], "")  # no bias, float32 outputs, nothing after the product
     return torch.ops.onednn.qlinear_pointwise(shifted, 1.0, ZERO, packed, scales, zeros, *rest)
 
 
 def _by_int_mm(numbers: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
-    return torch._int_mm(numbers.to(torch.int8), packed.T).float() * scales
+    return torch._int_mm(numbers.to(torch.int8), packed.T).float().mul_(scales)
 
 
 OPERATORS = (
@@ -87,16 +88,16 @@ def rounded(matrix: Tensor, operator: Operator) -> Rounded:
 def whole(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return whole numbers from -127 to 127, float32 (m, d), and the scales (m, 1) of the vectors (m, d)."""
     vectors = vectors.float()
-    scales = vectors.abs().amax(-1, keepdim=True).clamp_min(TINY) / MOST
-    return (vectors / scales).round(), scales
+    scales = torch.linalg.vector_norm(vectors, torch.inf, -1, keepdim=True).clamp_min_(TINY).div_(MOST)
+    return (vectors / scales).round_(), scales
 
 
 def multiply(hidden: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None, operator: Operator) -> Tensor:
     """Map (..., d) to (..., n): multiply by a `Rounded` matrix and add `bias` (n,)."""
     numbers, own = whole(hidden.reshape(-1, hidden.shape[-1]))
-    products = operator.multiply(numbers, packed, scales) * own
+    products = operator.multiply(numbers, packed, scales).mul_(own)  # each pass over the memory counts
     if bias is not None:
-        products = products + bias
+        products += bias
     return products.to(hidden.dtype).view(*hidden.shape[:-1], -1)
 
 

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,24 @@ from lpcompress.nn import int8
 from lpcompress.nn.residence import DEFAULT, DENSE, FASTER, INT8, RESIDENCES, STORED, known
 
 HELD = ("held", "held_scales", "held_operator", "held_state", "chosen")
-State = list[tuple[Tensor, int]]
+
+
+class Source(NamedTuple):
+    """A tensor that a matrix in memory was made from, as it was then.
+
+    `kept` shares its memory, which therefore cannot become that of another tensor. `version` is -1 for a tensor that
+    does not count its changes.
+    """
+
+    place: dict[str, Any]
+    name: str
+    tensor: Tensor
+    kept: Tensor
+    address: int
+    version: int
+
+
+State = list[Source]
 
 
 class ResidentMatrix(FactoredMatrix):
@@ -150,23 +167,20 @@ class ResidentMatrix(FactoredMatrix):
         """Return the product of 8-bit integers of this layer; None if its role or its device has none."""
         return int8.operator_on(self.device.type) if self.rounds else None
 
-    def _tensors(self) -> list[Tensor]:
-        return present(self._parameters) + present(self._buffers)
-
     def _state(self) -> State:
-        """Return the layer's tensors, so that their memory is not used for others, and how often they were changed."""
-        return [(tensor.detach(), _version(tensor)) for tensor in self._tensors()]
+        """Return the layer's tensors, where they lie, and how often they were changed."""
+        return [
+            Source(place, name, tensor, tensor.detach(), tensor.data_ptr(), _version(tensor))
+            for place in (self._parameters, self._buffers)
+            for name, tensor in place.items()
+            if tensor is not None
+        ]
 
     def _is_current(self) -> bool:
-        """Return whether all tensors are as they were when the matrix was made."""
-        then, now = self.held_state, self._tensors()
-        return (
-            then is not None
-            and len(then) == len(now)
-            and all(
-                old.data_ptr() == new.data_ptr() and version == _version(new)
-                for (old, version), new in zip(then, now, strict=True)
-            )
+        """Return whether all tensors are as they were when the matrix was made; every call of the layer asks."""
+        return self.held_state is not None and all(
+            place.get(name) is tensor and tensor.data_ptr() == address and (version < 0 or tensor._version == version)
+            for place, name, tensor, _, address, version in self.held_state
         )
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -221,8 +235,8 @@ def present(tensors: Mapping[str, Tensor | None]) -> list[Tensor]:
 
 
 def _version(tensor: Tensor) -> int:
-    """Return how often a tensor was changed in place; tensors made in inference mode do not count that."""
-    return 0 if tensor.is_inference() else tensor._version
+    """Return how often a tensor was changed in place; -1 for one made in inference mode, which does not count that."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 @cache

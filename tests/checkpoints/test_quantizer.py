@@ -222,4 +222,5 @@ def test_offloading_to_disk(saved, ids, tmp_path, kind):
     device_map = {"bert.embeddings": "disk", "bert.encoder": "cpu", "cls": "cpu"}
     loaded = AutoModelForMaskedLM.from_pretrained(directory, device_map=device_map, offload_folder=str(tmp_path / "o"))
     assert loaded.get_input_embeddings().weight.is_meta
+    model.get_input_embeddings().reside("codes")  # as layers on disk compute
     assert torch.equal(loaded(ids).logits, model(ids).logits)
