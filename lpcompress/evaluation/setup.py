@@ -6,9 +6,11 @@ from typing import Any
 
 from lpcompress.compression.records import CompressionReport
 from lpcompress.config.scoring import Scoring
+from lpcompress.evaluation.prediction import MAX_LENGTH
 from lpcompress.evaluation.store import Store
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
+from lpcompress.version import versions
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Setup:
     store : Store or None
         Where outcomes are stored for a resumed run.
     context : dict
-        Further values that the predictions depend on, for the store's keys: versions.
+        Further values that the predictions depend on, for the store's keys; see `run_context`.
     progress : Progress
     """
 
@@ -50,3 +52,8 @@ class Variant:
     name: str
     prepare: Callable[[Any, Any, Progress], CompressionReport]
     key: dict[str, Any]
+
+
+def run_context() -> dict[str, Any]:
+    """Return what predictions depend on besides models, rows and options."""
+    return {"max_length": MAX_LENGTH, "versions": versions()}

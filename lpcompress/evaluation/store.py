@@ -5,10 +5,12 @@ import json
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lpcompress.atomic import remove_leftovers, write_atomically
 from lpcompress.evaluation.results import Outcome
+
+PARTS = ".parts"  # suffix of the directory of finished parts, beside the result
 
 
 class Store:
@@ -24,6 +26,11 @@ class Store:
 
     def __init__(self, directory: Path, resume: bool) -> None:
         self._directory, self._resume = directory, resume
+
+    @classmethod
+    def beside(cls, result: Path, resume: bool) -> Self:
+        """Return the store of a result: a directory beside it, with its name and the suffix `.parts`."""
+        return cls(Path(f"{result}{PARTS}"), resume)
 
     def recall(self, task: str, key: dict[str, Any]) -> Outcome | None:
         """Return the outcome stored under exactly this key, or None."""
