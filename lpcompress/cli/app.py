@@ -6,7 +6,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lpcompress.cli import compress, demo, densify, doctor, evaluate, exits, finetune, inspect, push, report, verify
+from lpcompress.cli import (
+    compress,
+    demo,
+    densify,
+    doctor,
+    evaluate,
+    exits,
+    finetune,
+    inspect,
+    push,
+    report,
+    sweep,
+    verify,
+)
 from lpcompress.cli.options import QuietOption, VerboseOption, as_typer_command
 from lpcompress.cli.terminal import DEBUG, Terminal
 from lpcompress.version import __version__
@@ -31,6 +44,7 @@ class Command:
 COMMANDS = (
     Command("compress", compress.compress),
     Command("eval-glue", evaluate.eval_glue),
+    Command("sweep", sweep.sweep),
     Command("finetune", finetune.finetune),
     Command("inspect", inspect.inspect),
     Command("densify", densify.densify),

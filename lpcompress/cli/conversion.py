@@ -117,11 +117,12 @@ class Conversion:
         if task:
             # 90 MB of datasets that nobody else needs
             from lpcompress.evaluation.before_after import BeforeAfter
+            from lpcompress.evaluation.results import OUTCOME
             from lpcompress.evaluation.search import smallest_passing
             from lpcompress.evaluation.store import Store
 
             seeks = seeks_size(self.plan, self.scoring)
-            store = Store.beside(target, resume) if seeks else None
+            store = Store.beside(target, resume, OUTCOME) if seeks else None
             exam = BeforeAfter(self.model, task, self.scoring, workers=workers, progress=self.progress, store=store)
             search = smallest_passing(exam, self.plan, self.progress) if seeks else None
         if search and search.plan is None:

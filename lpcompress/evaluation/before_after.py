@@ -11,7 +11,7 @@ from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.examination import Examination
 from lpcompress.evaluation.gates import Gates
-from lpcompress.evaluation.results import TaskResult
+from lpcompress.evaluation.results import Outcome, TaskResult
 from lpcompress.evaluation.setup import Setup, run_context
 from lpcompress.evaluation.store import Store
 from lpcompress.evaluation.variants import variant_of
@@ -56,7 +56,7 @@ class BeforeAfter:
         *,
         workers: Workers,
         progress: Progress,
-        store: Store | None = None,
+        store: Store[Outcome] | None = None,
     ) -> None:
         tasks = chosen(task)
         if len(tasks) > 1 or tasks[0].key not in TASKS:

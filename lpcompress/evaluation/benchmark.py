@@ -15,7 +15,7 @@ from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.gates import Gates
-from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult
+from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, OUTCOME, TaskResult
 from lpcompress.evaluation.setup import Setup, run_context
 from lpcompress.evaluation.store import Store
 from lpcompress.evaluation.templates import models_of
@@ -170,7 +170,7 @@ def evaluate(
     setup = Setup(
         Workers(device),
         scoring,
-        store=Store.beside(Path(out), resume) if out else None,
+        store=Store.beside(Path(out), resume, OUTCOME) if out else None,
         context=run_context(),
         progress=Progress.of(progress),
     )

@@ -8,6 +8,7 @@ from lpcompress.config.plan import Plan
 from lpcompress.errors import UnsuitableError
 from lpcompress.evaluation.before_after import BeforeAfter
 from lpcompress.evaluation.evaluation import Evaluation
+from lpcompress.evaluation.gates import AVERAGE
 from lpcompress.evaluation.trials import Trial, named
 from lpcompress.progress import Progress
 from lpcompress.surgery.finding import find_layers
@@ -125,5 +126,10 @@ def _tried(exam: BeforeAfter, plan: Plan, size: dict[str, float]) -> tuple[Trial
     numbers: dict[str, Any] = {key: getattr(result, key) for key in ("score", "drop", "se", "recovery")}
     layers = result.compression.layers if result.compression else []
     saved = sum(layer.bytes_before - layer.bytes_after for layer in layers)
-    reason = "; ".join(scores.failures)
+    reason = "; ".join(_of_task(scores.failures))
     return Trial(size, not reason, tensor_bytes(exam.model) - saved, reason=reason, **numbers), scores
+
+
+def _of_task(failures: Sequence[str]) -> Sequence[str]:
+    """Leave out what is said of the average, if it is said of its only task too."""
+    return [line for line in failures if not line.startswith(AVERAGE)] or failures

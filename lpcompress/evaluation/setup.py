@@ -7,6 +7,7 @@ from typing import Any
 from lpcompress.compression.records import CompressionReport
 from lpcompress.config.scoring import Scoring
 from lpcompress.evaluation.prediction import MAX_LENGTH
+from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.store import Store
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
@@ -31,7 +32,7 @@ class Setup:
 
     workers: Workers
     scoring: Scoring = field(default_factory=Scoring)
-    store: Store | None = None
+    store: Store[Outcome] | None = None
     context: dict[str, Any] = field(default_factory=dict)
     progress: Progress = silent
 

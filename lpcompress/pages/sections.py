@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass  # checks its values: documents may have been edited
 
+from lpcompress.pages.plots import Plot
+
 Document = Mapping[str, Any]
 
 
@@ -83,6 +85,7 @@ class Section:
         Whether the gates passed; None without gates.
     facts, settings, versions : mapping of str to str
     charts : sequence of Chart
+    plots : sequence of Plot
     tables : sequence of Table
     notes : sequence of str
         What to know before using the result.
@@ -95,6 +98,7 @@ class Section:
     good: bool | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     charts: Sequence[Chart] = ()
+    plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -107,7 +107,7 @@ def test_compress_writes_the_smallest_file_that_passes(command):
     assert report["plan"] == {"method": "svd", "ratio": chosen["ratio"]}
     assert report["glue"]["average_drop"] == chosen["drop"]
     assert report["layers"][0]["removed"] >= chosen["ratio"]
-    assert [trial for trial in tried if not trial["passed"]][0]["reason"].startswith("bert.embeddings")
+    assert next(trial for trial in tried if not trial["passed"])["reason"].startswith("bert.embeddings")
     assert json.loads(Path("small/lpcompress.json").read_text())["tried"] == tried
     assert "6 sizes tried" in err and "passes" in err
     assert run_again(command) == tried
