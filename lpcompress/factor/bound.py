@@ -19,12 +19,13 @@ def least_errors(matrix: Tensor, sizes: Sequence[float], row_weights: Tensor | N
 
     Row i is taken to be normal with the covariance of all rows times its own squared length over the mean, so that a
     number has the variance v_ij = r_i l_j. At a water level t the error of each number is min(t, v_ij), and its bits
-    are log2(v_ij / t) / 2 where that is positive. Lengths and axes are taken to be known: nothing is charged for them.
-    Rows that are not Gaussian may do better.
+    are log2(v_ij / t) / 2 where that is positive. Lengths and axes are taken to be known: nothing is charged for them,
+    so that the bound says little of wide matrices. Rows that are not Gaussian may do better.
 
     Parameters
     ----------
     matrix : Tensor of shape (n, d)
+        With n much larger than d.
     sizes : sequence of float
         In bytes.
     row_weights : Tensor of shape (n,), optional
@@ -42,8 +43,8 @@ def least_errors(matrix: Tensor, sizes: Sequence[float], row_weights: Tensor | N
     Examples
     --------
     >>> matrix = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
-    >>> [f"{error:.2f}" for error in least_errors(matrix, [4000.0, 8000.0])]  # 1 and 2 bits a number: 2^-1 and 2^-2
-    ['0.48', '0.24']
+    >>> [f"{error:.2f}" for error in least_errors(matrix, [4000.0, 8000.0])]  # 1 and 2 bits a number
+    ['0.47', '0.23']
     """
     scaled, _ = prepare(matrix, row_weights)
     lengths = scaled.square().sum(1, dtype=torch.float64).cpu().numpy()

@@ -85,12 +85,12 @@ class Section:
         Whether the gates passed; None without gates.
     facts, settings, versions : mapping of str to str
     charts : sequence of Chart
-    plots : sequence of Plot
     tables : sequence of Table
     notes : sequence of str
         What to know before using the result.
     command : str or None
         The command that gives this result; None if the document does not tell.
+    plots : sequence of Plot
     """
 
     title: str
@@ -98,12 +98,12 @@ class Section:
     good: bool | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     charts: Sequence[Chart] = ()
-    plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
+    plots: Sequence[Plot] = ()
 
 
 def sized(count: int) -> str:

@@ -21,6 +21,7 @@ HEADLINES = {
         "The compressed model loses 6.24 ± 2.08 points on average over 4 tasks (69.24 before, 63.00 after).",
     ],
     "finetune": ["org/small has 66.00 points on rte after fine-tuning, 6.00 ± 1.50 more than before."],
+    "sweep": ["org/small in 46.0 MB instead of 90.0 MB loses 0.40 ± 0.50 points (coded)."],
 }
 COMMANDS = {
     "inspect": ["lpcompress inspect small", "lpcompress compress ./tiny --layers all --method svd --ratio 0.5"],
@@ -29,6 +30,9 @@ COMMANDS = {
         " --ratio 0.6 --methods sparse,svd --max-drop 3"
     ],
     "finetune": ["lpcompress finetune org/small --task rte --out ./tuned --distill org/teacher"],
+    "sweep": [
+        "lpcompress sweep org/small --ratios 0.9,0.95,0.99 --methods coded,svd --tasks rte --limit 40 --out sweep"
+    ],
 }
 
 
