@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lpcompress.cli import (
+    advise,
     compress,
     demo,
     densify,
@@ -42,6 +43,7 @@ class Command:
 
 
 COMMANDS = (
+    Command("advise", advise.advise),
     Command("compress", compress.compress),
     Command("eval-glue", evaluate.eval_glue),
     Command("sweep", sweep.sweep),
