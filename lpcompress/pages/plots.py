@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass  # checks its values: documents may h
 
 MARGIN = 0.04  # of an axis, beyond the outermost values
 TICKS = 5  # of a linear axis, about
+FEW = 3  # below which a logarithmic axis has those of a linear one
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,10 @@ def _wider(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten between two logarithms."""
+    """Return 1, 2 and 5 times the powers of ten between two logarithms, or equal steps if those are too few."""
     every = [digit * 10.0**power for power in range(floor(low), ceil(high) + 1) for digit in (1, 2, 5)]
-    return [value for value in every if 10**low <= value <= 10**high]
+    inside = [value for value in every if 10**low <= value <= 10**high]
+    return inside if len(inside) >= FEW else _steps(10**low, 10**high)
 
 
 def _steps(low: float, high: float) -> list[float]:

@@ -101,8 +101,6 @@ def _size(point: Document) -> str:
 
 def _joined(value: object) -> object:
     """Return a list as the one word that `sweep` takes it as."""
-    return (
-        ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
-        if isinstance(value, list)
-        else value
-    )
+    if not isinstance(value, list):
+        return value
+    return ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)

@@ -126,3 +126,13 @@ def test_a_damaged_document_is_one_sentence_or_can_be_shown(documents, write):
                     rendering.as_html(sections), rendering.as_markdown(sections)
                 except LpCompressError as error:
                     assert "\n" not in str(error) and " must be " in str(error)
+
+
+def test_the_sizes_that_a_search_tried_are_a_table(documents, write):
+    scored = {"ratio": 0.9, "passed": True, "bytes": 5_000_000, "drop": 0.25, "se": 0.5}
+    refused = {"ratio": 0.99, "passed": False, "reason": "the codes do not fit."}
+    section = read_sections([write(documents["compress"] | {"tried": [scored, refused]})])[0]
+    assert [list(row) for row in section.tables[-1].rows] == [
+        ["ratio 0.9", "5.0 MB", "0.25", "0.50", "passes"],
+        ["ratio 0.99", "-", "-", "-", "the codes do not fit."],
+    ]

@@ -14,6 +14,8 @@ from lpcompress.pages.sweep import plots_of
 def test_ticks_are_round_and_inside():
     plot = Plot("t", "x", "y", [Line("a", [(3e6, 0.05), (4e7, 0.5)])], log=True)
     assert plot.ticks == ([5e6, 1e7, 2e7], [0.05, 0.1, 0.2, 0.5])
+    near = Plot("t", "x", "y", [Line("a", [(45e6, 0.5), (53e6, 0.4)])], log=True)
+    assert near.ticks == ([46e6, 48e6, 50e6, 52e6], [0.4, 0.45, 0.5])
     plot = Plot("t", "x", "y", [Line("a", [(3e6, -1.0), (4e7, 9.0)], [0.5, 1.0])])
     assert plot.ticks[1] == [0.0, 5.0, 10.0]
     assert 0 < plot.at_y(10.0) < plot.at_y(-1.5) < 100
