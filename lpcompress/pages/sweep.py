@@ -9,12 +9,13 @@ from lpcompress.presentation import points
 
 BOUND = "least error of Gaussian rows"
 SIZES = ("ratio", "target_size")
+LISTS = ("ratios", "sizes", "methods", "tasks")  # options whose values may be joined by commas
 
 
 def sections_of(document: Document) -> list[Section]:
     """Return the section of a sweep."""
     made, dense, settings = _made(document), document["dense"], document["settings"]
-    words = command("sweep", document["model"], **{key: _joined(value) for key, value in settings.items()})
+    words = command("sweep", document["model"], **settings | _joined(settings))
     section = Section(
         title=f"{document['model']}: sizes",
         headline=_headline(document, made),
@@ -99,8 +100,10 @@ def _size(point: Document) -> str:
     return next(f"{key.replace('_', ' ')} {point[key]:g}" for key in SIZES if key in point)
 
 
-def _joined(value: object) -> object:
-    """Return a list as the one word that `sweep` takes it as."""
-    if not isinstance(value, list):
-        return value
-    return ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+def _joined(settings: Document) -> dict[str, str]:
+    """Return the lists that `sweep` takes as one word."""
+    lists = {key: settings[key] for key in LISTS if settings.get(key)}
+    return {
+        key: ",".join(f"{each:g}" if isinstance(each, float) else each for each in values)
+        for key, values in lists.items()
+    }

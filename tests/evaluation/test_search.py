@@ -134,6 +134,12 @@ def test_if_nothing_passes_there_is_no_checkpoint_and_exit_code_3(command):
     assert not Path("small").exists() and Path("small.parts").is_dir() and Path("junit.xml").is_file()
 
 
+def test_a_recovery_is_a_limit_too(command):
+    code, out, err = command("--min-recovery", "0", "--json")
+    assert code == 0, err
+    assert all("recovery" in trial for trial in json.loads(out)["tried"] if trial["passed"])
+
+
 def test_with_a_size_the_gate_is_only_a_gate(command):
     code, out, _ = command("--max-drop", "-200", "--ratio", "0.5", "--json")
     assert (code, "tried" in json.loads(out), Path("small").is_dir()) == (3, False, True)

@@ -55,7 +55,12 @@ def swept():
         "dense": {"bytes": 90_000_000, "score": 84.0, "tasks": {"rte": 84.0}},
         "points": [*points, lost],
         "bound": {"bytes": [3_000_000.0, 6_000_000.0], "error": [0.2, 0.04]},
-        "settings": {"ratios": [0.9, 0.95, 0.99], "methods": ["coded", "svd"], "tasks": ["rte"], "limit": 40},
+        "settings": {
+            "ratios": [0.9, 0.95, 0.99],
+            "methods": ["coded", "svd"],
+            "tasks": ["rte"],
+            "layers": ["embedding", "ffn"],
+        },
         "versions": {"lpcompress": "0.1.0"},
     }
 
