@@ -31,7 +31,8 @@ COMMANDS = {
     ],
     "finetune": ["lpcompress finetune org/small --task rte --out ./tuned --distill org/teacher"],
     "sweep": [
-        "lpcompress sweep org/small --ratios 0.9,0.95,0.99 --methods coded,svd --tasks rte --layers embedding --layers ffn --out sweep"
+        "lpcompress sweep org/small --ratios 0.9,0.95,0.99 --methods coded,svd --tasks rte --layers embedding"
+        " --layers ffn --out sweep"
     ],
 }
 
