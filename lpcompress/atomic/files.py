@@ -36,14 +36,15 @@ def refuse_unwritable(path: Path, overwrite: bool = True) -> None:
         raise _refusal(path, error) from error
 
 
-def write_atomically(path: Path, text: str, overwrite: bool = True) -> None:
-    """Write a file such that it holds either the old or the new text at any moment.
+def write_atomically(path: Path, content: str | bytes, overwrite: bool = True) -> None:
+    """Write a file such that it holds either the old or the new content at any moment.
 
     Parameters
     ----------
     path : Path
         Missing parents are created. An existing file keeps its permissions; a link stays one.
-    text : str
+    content : str or bytes
+        Text is written as UTF-8.
     overwrite : bool, default=True
         Whether an existing file may be replaced.
 
@@ -64,7 +65,7 @@ def write_atomically(path: Path, text: str, overwrite: bool = True) -> None:
         real = path.resolve()
         with claimed(beside(real)) as workspace:
             new = workspace / "new"
-            new.write_text(text, encoding="utf-8")
+            new.write_bytes(content.encode() if isinstance(content, str) else content)
             if real.exists():
                 if not overwrite:
                     raise FileExistsError

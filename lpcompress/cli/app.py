@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lpcompress.cli import (
+    advise,
     compress,
     demo,
     densify,
@@ -18,6 +19,7 @@ from lpcompress.cli import (
     inspect,
     push,
     report,
+    sweep,
     verify,
 )
 from lpcompress.cli.options import QuietOption, VerboseOption, as_typer_command
@@ -42,8 +44,10 @@ class Command:
 
 
 COMMANDS = (
+    Command("advise", advise.advise),
     Command("compress", compress.compress),
     Command("eval-glue", evaluate.eval_glue),
+    Command("sweep", sweep.sweep),
     Command("finetune", finetune.finetune),
     Command("inspect", inspect.inspect),
     Command("densify", densify.densify),

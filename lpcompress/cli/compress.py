@@ -1,11 +1,11 @@
 """The command `lpcompress compress`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument
+from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument, ResumeOption
 from lpcompress.cli.push import push_if_passed
 from lpcompress.cli.terminal import Terminal
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
@@ -14,8 +14,12 @@ from lpcompress.config.plan import Plan
 from lpcompress.config.publishing import PUBLISHING, Publishing
 from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import OUTPUT, Saving
-from lpcompress.config.scoring import SCORING, Scoring
+from lpcompress.config.scoring import SCORING, Scoring, seeks_size
 from lpcompress.errors import PlanError
+
+if TYPE_CHECKING:
+    from lpcompress.cli.conversion import Converted
+    from lpcompress.evaluation.evaluation import Evaluation
 
 
 def compress(
@@ -50,7 +54,8 @@ def compress(
         str | None,
         typer.Option(
             metavar="TASK",
-            help="GLUE task that MODEL was fine-tuned on; scores it before and after.",
+            help="GLUE task that MODEL was fine-tuned on; scores it before and after. With --max-drop or --min-recovery"
+            " and no size, finds the smallest size that passes.",
             rich_help_panel=SCORING,
         ),
     ] = None,
@@ -63,6 +68,7 @@ def compress(
         ),
     ] = None,
     how_to_push: Publishing,
+    resume: ResumeOption = False,
     device: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +83,7 @@ def compress(
     """
     plan = Plan.from_yaml(config, plan.given()) if config else plan
     _refuse_unused(scoring, reporting, eval_glue, how_to_push, push_to_hub)
+    _refuse_in_search(seeks_size(plan, scoring), dry_run or bool(save_plan), resume)
     refuse_unwritable_reports(reporting)
     terminal.quiet_libraries()
     from lpcompress import presentation
@@ -94,17 +101,15 @@ def compress(
         if push_to_hub:
             refuse_unpublishable(push_to_hub)
         target = out or _default_out(model)
-        record, scores = job.convert(target, saving, eval_glue)
+        done = job.convert(target, saving, eval_glue, resume)
     if as_json:
-        terminal.show(presentation.as_json(record))
-    else:
-        terminal.show(report.layer_table(record))
-    if scores and not as_json:
-        from lpcompress.evaluation.report import glue_table
-
-        terminal.show(glue_table(scores))
-    code = conclude(scores, reporting, terminal) if scores else 0
-    if push_to_hub:
+        terminal.show(presentation.as_json(done))
+    elif done.report:
+        terminal.show(report.layer_table(done.report))
+    code = _conclude(done, done.scores, reporting, terminal, tables=not as_json) if done.scores else 0
+    if done.report is None:
+        terminal.error("No size passes, so no checkpoint was written.")
+    elif push_to_hub:
         push_if_passed(terminal, target, push_to_hub, how_to_push, passed=not code)
     return code
 
@@ -117,6 +122,26 @@ def _refuse_unused(
         raise PlanError("max_drop, min_recovery, junit and markdown need scores. Name MODEL's task with --eval-glue.")
     if publishing.given() and not repo:
         raise PlanError("private and create_pr are for a repository on the Hub. Name it with --push-to-hub.")
+
+
+def _refuse_in_search(seeks: bool, only_plans: bool, resume: bool) -> None:
+    """Raise PlanError if an option does not go with the search for the smallest size, or needs one."""
+    if seeks and only_plans:
+        raise PlanError("the smallest size that passes is known after scoring only. Leave out dry_run and save_plan.")
+    if resume and not seeks:
+        raise PlanError("resume is for the search that max_drop or min_recovery asks for if no size is given.")
+
+
+def _conclude(done: "Converted", scores: "Evaluation", reporting: Reporting, terminal: Terminal, tables: bool) -> int:
+    """Show what was tried and scored; return the exit code."""
+    from lpcompress.evaluation.report import glue_table
+    from lpcompress.evaluation.trials import trials_table
+
+    if tables:
+        terminal.show(glue_table(scores))
+    if done.tried:
+        terminal.aside(trials_table(done.tried))
+    return conclude(scores, reporting, terminal)
 
 
 def _default_out(model: str) -> Path:

@@ -1,5 +1,6 @@
 """Turn a checkpoint into a smaller one: load, compress, score, write."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,39 @@ from lpcompress.compression.report import CheckpointReport
 from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
 from lpcompress.config.saving import Saving
-from lpcompress.config.scoring import Scoring
+from lpcompress.config.scoring import Scoring, seeks_size
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
 
 if TYPE_CHECKING:
     from lpcompress.evaluation.evaluation import Evaluation
+    from lpcompress.evaluation.trials import Trial
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Result of `Conversion.convert`, the same in every process.
+
+    Attributes
+    ----------
+    report : CheckpointReport or None
+        The content of `lpcompress.json`; None if no size passed the gates, so that nothing was written.
+    scores : Evaluation or None
+        Scores before and after; None without a task.
+    tried : sequence of Trial
+        Sizes that were tried to find the smallest that passes the gates; empty if a size was given.
+    """
+
+    report: CheckpointReport | None
+    scores: "Evaluation | None" = None
+    tried: "Sequence[Trial]" = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return what `compress --json` prints: the report, or what there is without one."""
+        if self.report:
+            return self.report.document()
+        tried = [trial.document() for trial in self.tried]
+        return {"out": None, "tried": tried, "glue": self.scores.document() if self.scores else None}
 
 
 @dataclass(frozen=True)
@@ -56,9 +84,7 @@ class Conversion:
         """What is loaded: `name`, or the local directory of that version of it."""
         return located(self.name, self.origin.revision, self.origin.subfolder)
 
-    def convert(
-        self, target: Path, how: Saving, task: str | None = None
-    ) -> "tuple[CheckpointReport, Evaluation | None]":
+    def convert(self, target: Path, how: Saving, task: str | None = None, resume: bool = False) -> Converted:
         """Compress the checkpoint and write the result to a directory.
 
         Parameters
@@ -67,14 +93,14 @@ class Conversion:
             Directory to create.
         how : Saving
         task : str, optional
-            GLUE task that the model was fine-tuned on; if given, the model is scored before and after.
+            GLUE task that the model was fine-tuned on; if given, the model is scored before and after. If `scoring` has
+            gates and the plan no size, the smallest size that passes is written.
+        resume : bool, default=False
+            Use the scores of sizes that an earlier run with the same target tried.
 
         Returns
         -------
-        report : CheckpointReport
-            The content of `lpcompress.json`, the same in every process.
-        scores : Evaluation or None
-            The same in every process; None without a task.
+        Converted
 
         Raises
         ------
@@ -87,18 +113,29 @@ class Conversion:
         workers = self._workers
         workers.main_alone(lambda: saving.refuse_existing(target, how.overwrite, [self.model]))
         self.progress(f"loading {self.name}")
-        exam = None
+        exam = search = None
         if task:
-            from lpcompress.evaluation.before_after import BeforeAfter  # 90 MB of datasets that nobody else needs
+            # 90 MB of datasets that nobody else needs
+            from lpcompress.evaluation.before_after import BeforeAfter
+            from lpcompress.evaluation.results import OUTCOME
+            from lpcompress.evaluation.search import smallest_passing
+            from lpcompress.evaluation.store import Store
 
-            exam = BeforeAfter(self.model, task, self.scoring, workers=workers, progress=self.progress)
+            seeks = seeks_size(self.plan, self.scoring)
+            store = Store.beside(target, resume, OUTCOME) if seeks else None
+            exam = BeforeAfter(self.model, task, self.scoring, workers=workers, progress=self.progress, store=store)
+            search = smallest_passing(exam, self.plan, self.progress) if seeks else None
+        if search and search.plan is None:
+            return Converted(None, self._named(search.scores), search.tried)
+        plan = search.plan if search and search.plan else self.plan
         loaded, tokenizer = (exam.model, exam.tokenizer) if exam else self._load()
         directory = directory_of(self.model)
         before = file_bytes(directory) if directory else 0
         probe = None if how.no_verify else workers.main_alone(lambda: Probe.of(loaded))
         common = self._common(how.max_shard_size)
-        done = whole_model.compress(loaded, self.plan, tokenizer=tokenizer, device=self.device, **common)
-        scores = replace(exam.after(), model=self.name, baseline=self.name) if exam else None
+        done = whole_model.compress(loaded, plan, tokenizer=tokenizer, device=self.device, **common)
+        scores = self._named(search.scores if search else exam.after()) if exam else None
+        tried = [trial.document() for trial in search.tried] if search else None
         self.progress(f"saving {target}")
 
         def save() -> CheckpointReport:
@@ -109,14 +146,16 @@ class Conversion:
                 glue = scores.document() if scores else None
                 made: dict[str, Any] = {
                     "origin": self.origin.given(),
-                    "plan": self.plan.model_dump(mode="json", exclude_unset=True),
+                    "plan": plan.model_dump(mode="json", exclude_unset=True),
                     "glue": glue,
+                    "tried": tried,
                 }
                 report = CheckpointReport.of(done, model=self.name, out=target, written=written, **made, **sizes)
                 (directory / CARD_FILE).write_text(self._card(report, loaded, scores), encoding="utf-8")
                 return report.write(directory)
 
-        return workers.from_main(workers.main_alone(save)), scores
+        report = workers.from_main(workers.main_alone(save))
+        return Converted(report, scores, search.tried if search else ())
 
     def preview(
         self, out: Path | None = None, overwrite: bool = False, max_shard_size: int | None = None
@@ -149,6 +188,10 @@ class Conversion:
         if out:
             self._workers.main_alone(lambda: write_atomically(out, found.plan.to_yaml(), overwrite))
         return found.layers
+
+    def _named(self, scores: "Evaluation") -> "Evaluation":
+        """Return scores with the model as the user named it."""
+        return replace(scores, model=self.name, baseline=self.name)
 
     def _card(self, report: CheckpointReport, loaded: Any, scores: "Evaluation | None") -> str:
         """Return the model card, including the scores if there are any."""

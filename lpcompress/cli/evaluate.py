@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lpcompress.cli.options import RUNNING, ConfigOption, DeviceOption, JsonOption, words
+from lpcompress.cli.options import ConfigOption, DeviceOption, JsonOption, ResumeOption, words
 from lpcompress.cli.terminal import Terminal
 from lpcompress.cli.unnamed import from_surroundings
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
@@ -55,10 +55,7 @@ def eval_glue(
         typer.Option(help="JSON file for the results; finished parts are stored next to it.", rich_help_panel=OUTPUT),
     ] = None,
     reporting: Reporting,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Resume an interrupted run with the same --out.", rich_help_panel=RUNNING),
-    ] = False,
+    resume: ResumeOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:

@@ -33,6 +33,9 @@ NoVerifyOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Resume an interrupted run with the same --out.", rich_help_panel=RUNNING)
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(help="Device: cpu, cuda, cuda:1. Default: a GPU if there is one.", rich_help_panel=RUNNING),

@@ -15,7 +15,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="JSON results: lpcompress.json or its directory, eval-glue's, finetuning.json, inspect's.",
+            help="JSON results: lpcompress.json or its directory, eval-glue's, finetuning.json, inspect's, sweep.json.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory for report.html and report.md.")],

@@ -66,6 +66,12 @@ class Terminal:
             else:
                 console.print(result)
 
+    def aside(self, table: object) -> None:
+        """Write a table to stderr, unless quiet: how a result came about."""
+        if self.prints and not self.quiet:
+            width = None if sys.stderr.isatty() else FILE_WIDTH
+            _safe_console(stderr=True, width=width, markup=False, emoji=False).print(table)
+
     def error(self, text: str) -> None:
         """Write an error to stderr, on one line."""
         if self.prints:

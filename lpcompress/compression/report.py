@@ -24,7 +24,8 @@ BY_ROWS = "of the matrix, with row weights applied"
 OF_OUTPUTS = "of the outputs on the calibration text for calibrated layers"
 CANDIDATES = "the JSON report holds the errors of all candidates that auto tried"
 MAX_CHOICES = 4  # listed in full below the table
-OPTIONAL_KEYS = ("origin", "plan", "finetuning", "glue", "left_out", "verification", "digests")  # left out where None
+# left out where None
+OPTIONAL_KEYS = ("origin", "plan", "finetuning", "glue", "tried", "left_out", "verification", "digests")
 
 
 def _calibrated(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -66,6 +67,8 @@ class CheckpointReport:
         One sentence on the fine-tuning that followed.
     glue : dict or None
         GLUE scores before and after, as `eval_glue` returns them.
+    tried : list of dict or None
+        Sizes that were tried to find the smallest that passes the gates; None if a size was given.
     left_out : dict or None
         File or folder beside the compressed model's weights that was not copied -> why; None if all were.
     verification : dict or None
@@ -94,6 +97,7 @@ class CheckpointReport:
     plan: dict[str, Any] | None = None
     finetuning: str | None = None
     glue: dict[str, Any] | None = None
+    tried: list[dict[str, Any]] | None = None
     left_out: dict[str, str] | None = None
     verification: dict[str, Any] | None = None
     digests: Seal | None = None
@@ -110,6 +114,7 @@ class CheckpointReport:
         origin: dict[str, str] | None = None,
         plan: dict[str, Any] | None = None,
         glue: Any | None = None,
+        tried: list[dict[str, Any]] | None = None,
         written: Written | None = None,
     ) -> Self:
         """Return the report of a checkpoint whose weight files took `before` bytes and now take `after`."""
@@ -132,6 +137,7 @@ class CheckpointReport:
             origin=origin or None,
             plan=plan,
             glue=glue,
+            tried=tried,
             left_out=(written and written.left_out) or None,
             verification=asdict(written.verification) if written and written.verification else None,
         )

@@ -153,6 +153,11 @@ class Plan(Options):
         return super().of(given, options)
 
     @property
+    def sized(self) -> bool:
+        """Whether a size was given, instead of left to the default or to a search."""
+        return any(self.given().get(key) is not None for key in SIZES)
+
+    @property
     def text(self) -> str | None:
         """Source of the calibration text, None for none: what `calibration` says, or the default for the size."""
         if self.calibration is None:

@@ -77,6 +77,17 @@ class Scoring(Options):
     ] = 0
 
 
+def seeks_size(plan: Plan, scoring: Scoring) -> bool:
+    """Return whether the smallest size that passes is wanted: there are gates, and no size.
+
+    Examples
+    --------
+    >>> seeks_size(Plan(), Scoring(max_drop=0.5)), seeks_size(Plan(ratio=0.9), Scoring(max_drop=0.5))
+    (True, False)
+    """
+    return bool(scoring.max_drop or scoring.min_recovery) and not plan.sized
+
+
 def wishes(
     plan: Plan | None, scoring: Scoring | None, methods: str | Sequence[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Plan], Scoring]:

@@ -8,8 +8,6 @@ from typing import Any
 
 from lpcompress import hub
 from lpcompress.atomic import refuse_unwritable, write_atomically
-from lpcompress.compression import whole_model
-from lpcompress.compression.records import CompressionReport
 from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import HUB, Scoring, wishes
 from lpcompress.errors import LpCompressError, PlanError
@@ -17,19 +15,16 @@ from lpcompress.evaluation.attempts import AS_IS, evaluate_task
 from lpcompress.evaluation.comparison import refuse_unknown
 from lpcompress.evaluation.evaluation import Evaluation
 from lpcompress.evaluation.gates import Gates
-from lpcompress.evaluation.prediction import MAX_LENGTH
-from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, TaskResult
-from lpcompress.evaluation.setup import Setup, Variant
+from lpcompress.evaluation.results import FAILED, NOT_AVAILABLE, OUTCOME, TaskResult
+from lpcompress.evaluation.setup import Setup, run_context
 from lpcompress.evaluation.store import Store
 from lpcompress.evaluation.templates import models_of
+from lpcompress.evaluation.variants import variant_of
 from lpcompress.glue.labels import read_label_map
 from lpcompress.glue.tasks import Task, chosen
 from lpcompress.presentation import as_json
 from lpcompress.processes import Workers
 from lpcompress.progress import Callback, Progress
-from lpcompress.version import versions
-
-PARTS = ".parts"  # suffix of the directory of finished parts, beside the results file
 
 
 def eval_glue(
@@ -175,8 +170,8 @@ def evaluate(
     setup = Setup(
         Workers(device),
         scoring,
-        store=Store(Path(f"{out}{PARTS}"), resume) if out else None,
-        context={"max_length": MAX_LENGTH, "versions": versions()},
+        store=Store.beside(Path(out), resume, OUTCOME) if out else None,
+        context=run_context(),
         progress=Progress.of(progress),
     )
     results = _scored(wanted, models, baselines, setup, plans)
@@ -196,7 +191,7 @@ def _scored(
     plans: Mapping[str, Plan],
 ) -> dict[str, dict[str, TaskResult]]:
     """Return the results by plan name (or `AS_IS`) and task key."""
-    variants = [_variant(name, plan, setup) for name, plan in plans.items()]
+    variants = [variant_of(name, plan, setup) for name, plan in plans.items()]
     results: dict[str, dict[str, TaskResult]] = {name: {} for name in plans or [AS_IS]}
     named = [name for name in (*models.values(), *(baselines or {}).values()) if name]
     local = setup.scoring.data != HUB and all(Path(name).exists() for name in named)
@@ -225,15 +220,3 @@ def _report_failures(results: Mapping[str, Mapping[str, TaskResult]]) -> None:
     for name, key, result in found:
         if result.status == FAILED:
             warnings.warn(f"{' '.join(filter(None, (key, name)))} failed: {result.reason}", stacklevel=5)
-
-
-def _variant(name: str, plan: Plan, setup: Setup) -> Variant:
-    """Return a plan as a variant; its store key holds the plan and the content of the row weights file."""
-
-    def prepare(model: Any, tokenizer: Any, progress: Progress) -> CompressionReport:
-        where: dict[str, Any] = {"data": setup.scoring.data, "workers": setup.workers}
-        return whole_model.compress(model, plan, tokenizer=tokenizer, progress=progress, **where)
-
-    counts = Path(plan.row_weights)
-    content = counts.read_text(encoding="utf-8") if counts.is_file() else None
-    return Variant(name, prepare, {"compression": plan.model_dump(mode="json"), "row_weights": content})

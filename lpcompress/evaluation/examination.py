@@ -138,16 +138,8 @@ class Examination:
 
     def _kept(self, extra: dict[str, Any], make: Callable[[], Outcome]) -> Outcome:
         """Return the outcome that an earlier run stored, or compute and store it."""
-        store, workers = self._setup.store, self._setup.workers
-        if store is None:
-            return make()
-        key = self._key() | extra
-        kept = workers.from_main(store.recall(self.task.key, key) if workers.is_main else None)
-        if kept:
-            return kept
-        outcome = make()
-        workers.main_alone(lambda: store.keep(self.task.key, key, outcome))
-        return outcome
+        store = self._setup.store
+        return store.kept(self.task.key, self._key() | extra, self._setup.workers, make) if store else make()
 
     def _key(self) -> dict[str, Any]:
         """Return everything that the predictions of the unchanged model depend on."""

@@ -102,6 +102,15 @@ class Gates:
     def __bool__(self) -> bool:
         return bool(self.max_drop or self.min_recovery)
 
+    def refuse_idle(self, task: str) -> None:
+        """Raise PlanError if there are gates, but none for this task or for the average, which is that of this task."""
+        keys = {*self.max_drop, *self.min_recovery}
+        if keys and not keys & {"", AVERAGE, task}:
+            raise PlanError(
+                f"max_drop and min_recovery must be for {task}, for {AVERAGE}, or for all. Got only"
+                f" {', '.join(sorted(keys))}."
+            )
+
     def checks(self, results: Mapping[str, TaskResult], mean: Average) -> list[Check]:
         """Return every gate that applies to the average or to a scored task, average first."""
         values = {AVERAGE: (mean.average_drop, mean.average_recovery)} | {

@@ -41,21 +41,6 @@ class Outcome:
     compression: CompressionReport | None
     seconds: float
 
-    def document(self) -> dict[str, Any]:
-        """Return the outcome as a JSON document."""
-        return OUTCOME.dump_python(self, mode="json")
-
-    @staticmethod
-    def from_document(document: Any) -> "Outcome":
-        """Return the outcome of a JSON document.
-
-        Raises
-        ------
-        pydantic.ValidationError
-            If a key is missing or a value has the wrong type; it is a ValueError.
-        """
-        return OUTCOME.validate_python(document)
-
 
 @dataclass(frozen=True)
 class Split:

@@ -6,9 +6,12 @@ from typing import Any
 
 from lpcompress.compression.records import CompressionReport
 from lpcompress.config.scoring import Scoring
+from lpcompress.evaluation.prediction import MAX_LENGTH
+from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.store import Store
 from lpcompress.processes import Workers
 from lpcompress.progress import Progress, silent
+from lpcompress.version import versions
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,13 @@ class Setup:
     store : Store or None
         Where outcomes are stored for a resumed run.
     context : dict
-        Further values that the predictions depend on, for the store's keys: versions.
+        Further values that the predictions depend on, for the store's keys; see `run_context`.
     progress : Progress
     """
 
     workers: Workers
     scoring: Scoring = field(default_factory=Scoring)
-    store: Store | None = None
+    store: Store[Outcome] | None = None
     context: dict[str, Any] = field(default_factory=dict)
     progress: Progress = silent
 
@@ -50,3 +53,8 @@ class Variant:
     name: str
     prepare: Callable[[Any, Any, Progress], CompressionReport]
     key: dict[str, Any]
+
+
+def run_context() -> dict[str, Any]:
+    """Return what predictions depend on besides models, rows and options."""
+    return {"max_length": MAX_LENGTH, "versions": versions()}

@@ -6,7 +6,7 @@ from typing import Any
 from lpcompress.pages import glue
 from lpcompress.pages.commands import command
 from lpcompress.pages.sections import Bar, Chart, Document, Section, Table, named, sized
-from lpcompress.presentation import dimensions
+from lpcompress.presentation import dimensions, points
 
 ERRORS = ("error_calibrated", "error_weighted")  # the first that a layer has is what its fit minimised
 
@@ -36,7 +36,7 @@ def sections_of(document: Document) -> list[Section]:
         headline=_headline(document["model"], before, after),
         facts=facts,
         charts=[Chart("Bytes of the weight files", [Bar(name, n, sized(n), 0, s) for name, n, s in sizes])],
-        tables=[_layers(document["layers"])],
+        tables=[_layers(document["layers"]), *([_tried(document["tried"])] if document.get("tried") else [])],
         notes=notes,
         settings=named({"seed": document["seed"]} | origin | (plan or {})),
         versions={"lpcompress": document["lpcompress_version"]},
@@ -73,6 +73,21 @@ def _layers(layers: Sequence[Document]) -> Table:
     headings = ["layer", "shape", "method", "before", "after", "removed", "error", "SVD error"]
     note = "removed: share of stored bytes. error: relative, in the norm that the fit minimised; SVD at the same size."
     return Table("Layers", headings, rows, [note])
+
+
+def _tried(trials: Sequence[Document]) -> Table:
+    rows = [
+        [
+            next(f"{key.replace('_', ' ')} {trial[key]:g}" for key in ("ratio", "target_size") if key in trial),
+            sized(trial["bytes"]) if "bytes" in trial else "-",
+            points(trial.get("drop")),
+            points(trial.get("se")),
+            "passes" if trial["passed"] else trial["reason"],
+        ]
+        for trial in trials
+    ]
+    note = "In the order of the search for the smallest size that passes. Drop in points, with its standard error."
+    return Table("Sizes tried", ["size", "bytes", "drop", "se", "gates"], rows, [note])
 
 
 def _error(layer: Document, prefix: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lpcompress.errors import LpCompressError, cut
 from lpcompress.filenames import REPORT_FILE
-from lpcompress.pages import compression, finetuning, glue, inspection
+from lpcompress.pages import compression, finetuning, glue, inspection, sweep
 from lpcompress.pages.sections import Document, Section
 
 
@@ -37,6 +37,7 @@ KINDS = (
     Kind("scores (eval-glue --out)", frozenset({"caption", "settings", "gates"}), glue.sections_of),
     Kind("finetuning.json (finetune)", frozenset({"train_loss", "task"}), finetuning.sections_of),
     Kind("a description (inspect --json)", frozenset({"groups", "architecture"}), inspection.sections_of),
+    Kind("sweep.json (sweep)", frozenset({"points", "dense"}), sweep.sections_of),
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lpcompress.pages.sections import Section
+from lpcompress.pages.sections import Section, sized
 from lpcompress.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,7 +33,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters["plain"] = plain
+    found.filters["plain"], found.filters["sized"] = plain, sized
     return found
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass  # checks its values: documents may have been edited
 
+from lpcompress.pages.plots import Plot
+
 Document = Mapping[str, Any]
 
 
@@ -88,6 +90,7 @@ class Section:
         What to know before using the result.
     command : str or None
         The command that gives this result; None if the document does not tell.
+    plots : sequence of Plot
     """
 
     title: str
@@ -100,6 +103,7 @@ class Section:
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
+    plots: Sequence[Plot] = ()
 
 
 def sized(count: int) -> str:

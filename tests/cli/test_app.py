@@ -21,7 +21,9 @@ from lpcompress.config.scoring import Scoring
 from lpcompress.methods import METHODS
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["eval-glue", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([each, "--help"] for each in ("compress", "eval-glue", "sweep", "advise", "demo"))]
+)
 def test_help_needs_neither_torch_nor_transformers(arguments):
     code = (
         "import sys\nfrom lpcompress.cli import app as cli\n"

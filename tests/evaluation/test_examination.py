@@ -9,6 +9,7 @@ import torch
 from lpcompress.evaluation import examination
 from lpcompress.evaluation.attempts import evaluate_task
 from lpcompress.evaluation.examination import Examination
+from lpcompress.evaluation.results import OUTCOME
 from lpcompress.evaluation.store import Store
 from lpcompress.glue.tasks import TASKS
 
@@ -31,16 +32,16 @@ def test_the_dense_model_is_scored_once_and_its_rows_are_tokenised_once(tiny_cla
 def test_finished_parts_are_taken_from_the_store(tiny_classifier, setup, reversing, tmp_path, monkeypatch):
     model, variants = str(tiny_classifier("mrpc")), [reversing(key={"plan": 1})]
     parts = tmp_path / "parts"
-    first = evaluate_task(MRPC, model, setup(store=Store(parts, resume=True)), variants)
+    first = evaluate_task(MRPC, model, setup(store=Store(parts, resume=True, kind=OUTCOME)), variants)
     assert len(list(parts.iterdir())) == 2
     monkeypatch.setattr(examination, "logits", lambda *_: pytest.fail("scored again"))
-    assert evaluate_task(MRPC, model, setup(store=Store(parts, resume=True)), variants) == first
+    assert evaluate_task(MRPC, model, setup(store=Store(parts, resume=True, kind=OUTCOME)), variants) == first
 
 
 @pytest.mark.parametrize("change", ["limit", "batch_size", "context", "plan", "model", "label_map"])
 def test_other_settings_are_stored_separately(change, tiny_classifier, setup, reversing, tmp_path):
     model, parts, variants = str(tiny_classifier("mrpc")), tmp_path / "parts", [reversing(key={"plan": 1})]
-    evaluate_task(MRPC, model, setup(store=Store(parts, resume=True)), variants)
+    evaluate_task(MRPC, model, setup(store=Store(parts, resume=True, kind=OUTCOME)), variants)
     before = set(parts.iterdir())
     labels = tmp_path / "labels.yaml"
     labels.write_text("mrpc: [1, 0]")
@@ -50,7 +51,7 @@ def test_other_settings_are_stored_separately(change, tiny_classifier, setup, re
     if change == "plan":
         variants = [reversing(key={"plan": 2})]
     other = {change: settings[change]} if change in settings else {}
-    evaluate_task(MRPC, model, setup(store=Store(parts, resume=True), **other), variants)
+    evaluate_task(MRPC, model, setup(store=Store(parts, resume=True, kind=OUTCOME), **other), variants)
     assert before < set(parts.iterdir())
     assert len(set(parts.iterdir())) == (3 if change == "plan" else 4)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lpcompress.compression.records import CompressionReport
-from lpcompress.evaluation.results import FAILED, UNLABELLED, Outcome, TaskResult
+from lpcompress.evaluation.results import FAILED, OUTCOME, UNLABELLED, Outcome, TaskResult
 from lpcompress.glue.labels import LabelMap
 
 
@@ -22,6 +22,6 @@ def test_an_entry_survives_json():
 @pytest.mark.parametrize("predictions", [[0, 2, 1], [0.1 + 0.2, 4.0, -1e-17]])
 def test_an_outcome_is_read_back_as_it_was(compression, predictions):
     outcome = Outcome("m", {"validation": predictions}, {"f1": 1 / 3}, LabelMap((1, 0), "file"), compression, 0.5)
-    found = Outcome.from_document(json.loads(json.dumps(outcome.document())))
+    found = OUTCOME.validate_json(OUTCOME.dump_json(outcome))
     assert found == outcome
     assert list(map(type, found.predictions["validation"])) == list(map(type, predictions))

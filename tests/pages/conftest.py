@@ -37,6 +37,34 @@ def record():
     ).document()
 
 
+def point(method, ratio, size, error, drop):
+    own = {"embedding_bytes": size // 10, "embedding_error": error, "bound": error / 2}
+    scores = {"drop": drop, "drop_se": 0.5, "tasks": {}, "reason": None}
+    return {"method": method, "ratio": ratio, "bytes": size, "error": error, **own, **scores}
+
+
+def swept():
+    points = [
+        point("coded", 0.9, 50_000_000, 0.1, 0.2),
+        point("coded", 0.95, 46_000_000, 0.3, 0.4),
+        point("svd", 0.9, 50_000_000, 0.6, 9.0),
+    ]
+    lost = {"method": "svd", "ratio": 0.99, "drop": None, "drop_se": None, "tasks": {}, "reason": "svd: too small."}
+    return {
+        "model": "org/small",
+        "dense": {"bytes": 90_000_000, "score": 84.0, "tasks": {"rte": 84.0}},
+        "points": [*points, lost],
+        "bound": {"bytes": [3_000_000.0, 6_000_000.0], "error": [0.2, 0.04]},
+        "settings": {
+            "ratios": [0.9, 0.95, 0.99],
+            "methods": ["coded", "svd"],
+            "tasks": ["rte"],
+            "layers": ["embedding", "ffn"],
+        },
+        "versions": {"lpcompress": "0.1.0"},
+    }
+
+
 @pytest.fixture
 def documents():
     """Name of a kind -> a document."""
@@ -49,6 +77,7 @@ def documents():
         "glue": scores,
         "compress": inspected["report"] | {"glue": single, "warnings": ["Train it."], "plan": {"ratio": 0.5}},
         "finetune": record(),
+        "sweep": swept(),
     }
 
 

@@ -21,6 +21,7 @@ HEADLINES = {
         "The compressed model loses 6.24 ± 2.08 points on average over 4 tasks (69.24 before, 63.00 after).",
     ],
     "finetune": ["org/small has 66.00 points on rte after fine-tuning, 6.00 ± 1.50 more than before."],
+    "sweep": ["org/small in 46.0 MB instead of 90.0 MB loses 0.40 ± 0.50 points (coded)."],
 }
 COMMANDS = {
     "inspect": ["lpcompress inspect small", "lpcompress compress ./tiny --layers all --method svd --ratio 0.5"],
@@ -29,6 +30,10 @@ COMMANDS = {
         " --ratio 0.6 --methods sparse,svd --max-drop 3"
     ],
     "finetune": ["lpcompress finetune org/small --task rte --out ./tuned --distill org/teacher --epochs 3"],
+    "sweep": [
+        "lpcompress sweep org/small --ratios 0.9,0.95,0.99 --methods coded,svd --tasks rte --layers embedding"
+        " --layers ffn --out sweep"
+    ],
 }
 
 
@@ -122,3 +127,13 @@ def test_a_damaged_document_is_one_sentence_or_can_be_shown(documents, write):
                     rendering.as_html(sections), rendering.as_markdown(sections)
                 except LpCompressError as error:
                     assert "\n" not in str(error) and " must be " in str(error)
+
+
+def test_the_sizes_that_a_search_tried_are_a_table(documents, write):
+    scored = {"ratio": 0.9, "passed": True, "bytes": 5_000_000, "drop": 0.25, "se": 0.5}
+    refused = {"ratio": 0.99, "passed": False, "reason": "the codes do not fit."}
+    section = read_sections([write(documents["compress"] | {"tried": [scored, refused]})])[0]
+    assert [list(row) for row in section.tables[-1].rows] == [
+        ["ratio 0.9", "5.0 MB", "0.25", "0.50", "passes"],
+        ["ratio 0.99", "-", "-", "-", "the codes do not fit."],
+    ]
