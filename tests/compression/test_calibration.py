@@ -39,7 +39,7 @@ def test_a_model_that_needs_more_than_text_is_refused(word_tokenizer):
         calibrated(model, word_tokenizer)
 
 
-def test_outputs_of_a_shape_of_their_own_set_no_sensitivities(tiny_model, word_tokenizer):
+def test_outputs_of_a_shape_of_their_own_have_no_slopes(tiny_model, word_tokenizer):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     made = transformers.BertForQuestionAnswering(transformers.BertConfig(vocab_size=203, **sizes))
     with pytest.raises(LpCompressError, match=r"another shape for every text\. Give ratio"):
