@@ -188,8 +188,8 @@ def refuse_other_inputs(model: Any) -> None:
     given = getattr(model, "main_input_name", TOKENS)
     if given != TOKENS:
         raise LpCompressError(
-            f"calibration runs texts through the model, but a {type(model).__name__} takes {given}. Leave calibration"
-            " out."
+            f"calibration runs texts through the model, but a {type(model).__name__} takes {given}. Set"
+            " calibration to none."
         )
 
 

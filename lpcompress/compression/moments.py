@@ -136,8 +136,8 @@ def run(model: Any, text: Any) -> Tensor:
         output: Tensor = model(**text.to(model.device))[0].float()
     except Exception as error:  # model code raises anything for an input that it lacks
         raise LpCompressError(
-            f"calibration runs texts through the model, which a {type(model).__name__} does not take alone. Leave"
-            f" calibration out. ({in_one_line(error)})"
+            f"calibration runs texts through the model, which a {type(model).__name__} does not take alone. Set"
+            f" calibration to none. ({in_one_line(error)})"
         ) from error
     return output
 
@@ -148,7 +148,7 @@ def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
         if not bool(torch.isfinite(moment).all()):
             raise LpCompressError(
                 f"{name}: its inputs on the calibration text are not finite, or too large. Convert the model to"
-                " bfloat16 or float32, or leave calibration out."
+                " bfloat16 or float32, or set calibration to none."
             )
 
 
@@ -157,7 +157,7 @@ def refuse_other_shape(model: Any, outputs: Sequence[Tensor]) -> None:
     if outputs[-1].shape != outputs[0].shape:
         raise LpCompressError(
             f"a model size is shared out by how much each text changes the output, but that of a"
-            f" {type(model).__name__} has another shape for every text. Give ratio, or leave calibration out."
+            f" {type(model).__name__} has another shape for every text. Give ratio, or set calibration to none."
         )
 
 
