@@ -1,4 +1,4 @@
-"""Statistics of a model on text: token counts, second moments of layer inputs, and sensitivities.
+"""Statistics of a model on text: token counts, second moments of layer inputs, and slopes of the output.
 
 The text is the user's, or is drawn from the tokenizer's own statistics (see `drawn`), so that no data is used.
 """
@@ -41,7 +41,6 @@ Drawn text has the words of real text but not its order, so that fits which trus
 inputs are: with linear layers at 8.5 % of their bytes the logits of an STS-B classifier moved by 1.3 of their variance
 without this, and by .12 with it.
 """
-MIN_SENSITIVITY = 1e-4  # relative to the largest, so that no layer counts as free
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,6 @@ class Calibration:
     moments : dict of str to Tensor of shape (d, d)
         Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name;
         those of drawn text with `DRAWN_DOUBT`.
-    sensitivities : dict of str to float
-        Sensitivity of the output to each layer (see `Statistics`); empty if not measured.
     slopes : dict of str to float
         See `Statistics`; empty if not measured.
     """
@@ -72,7 +69,6 @@ class Calibration:
     digest: str
     counts: Mapping[int, int]
     moments: dict[str, Tensor]
-    sensitivities: dict[str, float]
     slopes: dict[str, float]
 
     @property
@@ -106,7 +102,7 @@ def calibrate(
     tokenizer: Any | None,
     frequencies: str,
     seed: int,
-    sensitivities: bool,
+    slopes: bool,
     tell: Progress,
 ) -> Calibration:
     """Run text through a model and measure its statistics.
@@ -126,8 +122,8 @@ def calibrate(
         Where the frequencies of drawn tokens come from, as for `priors.row_weights`: `zipf` or a file of counts.
     seed : int
         Seed of the drawn text, and of the random signs in `statistics_of`.
-    sensitivities : bool
-        Whether to measure sensitivities too.
+    slopes : bool
+        Whether to measure slopes too.
     tell : Progress
 
     Returns
@@ -157,17 +153,15 @@ def calibrate(
     model.eval()
     try:
         no_inputs = all(layer.role == "embedding" for layer in layers.values())  # token counts suffice then
-        found = Statistics({}, {}, {})
-        if sensitivities or not no_inputs:
-            found = statistics_of(model, layers, encoded, seed, sensitivities, tell)
+        found = Statistics({}, {})
+        if slopes or not no_inputs:
+            found = statistics_of(model, layers, encoded, seed, slopes, tell)
     finally:
         for module, training in modes.items():
             module.training = training
-    floor = max(found.sensitivities.values(), default=0.0) * MIN_SENSITIVITY or 1.0
-    sensitivity = {layer: max(value, floor) for layer, value in found.sensitivities.items()}
     moments = {layer: _doubted(moment) for layer, moment in found.moments.items()} if source == DRAWN else found.moments
     count = sum(len(each["input_ids"]) for each in encoded)
-    return Calibration(name, count, _digest(encoded), counts, moments, sensitivity, found.slopes)
+    return Calibration(name, count, _digest(encoded), counts, moments, found.slopes)
 
 
 def _doubted(moment: Tensor) -> Tensor:
@@ -194,8 +188,8 @@ def refuse_other_inputs(model: Any) -> None:
     given = getattr(model, "main_input_name", TOKENS)
     if given != TOKENS:
         raise LpCompressError(
-            f"calibration runs texts through the model, but a {type(model).__name__} takes {given}. Leave calibration"
-            " out."
+            f"calibration runs texts through the model, but a {type(model).__name__} takes {given}. Set"
+            " calibration to none."
         )
 
 

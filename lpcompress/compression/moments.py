@@ -1,4 +1,4 @@
-"""Second moments of layer inputs, and sensitivity of the model's output to each layer."""
+"""Second moments of layer inputs, and slopes of the model's output by errors of each layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,27 +30,23 @@ class Statistics:
         Second moments C = E[x x^T] over the inputs x of every linear layer, convolution and bare weight, float64, in
         the order of the columns of the layer's matrix W. The expected squared error of the outputs of a replacement W'
         is E ||(W - W') x||^2 = tr((W - W') C (W - W')^T).
-    sensitivities : dict of str to float
-        Sensitivity of the output to each layer, embeddings included; empty if not measured. It is the squared change of
-        the output, as a share of the output's variance over texts, per unit of the layer's relative squared error: to
-        first order, and for independent errors of the products.
     slopes : dict of str to float
-        Squared change of the output, as a share of its variance, per squared error of a layer's products on a text,
-        mean over its outputs; empty if not measured. An error E of the matrix of a layer with a moment C changes the
-        output by about slope tr(E C E^T); an error e of the rows of all tokens of an embedding by about slope ||e||^2.
+        Squared change of the output, as a share of its variance over texts, per squared error of a layer's products on
+        a text, mean over its outputs: to first order, and for independent errors of the products. Embeddings are
+        included; empty if not measured. An error E of the matrix of a layer with a moment C changes the output by about
+        slope tr(E C E^T); an error e of the rows of all tokens of an embedding by about slope ||e||^2.
     """
 
     moments: dict[str, Tensor]
-    sensitivities: dict[str, float]
     slopes: dict[str, float]
 
 
 def statistics_of(
-    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, sensitivities: bool, tell: Progress
+    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, slopes: bool, tell: Progress
 ) -> Statistics:
-    """Measure second moments of layer inputs and, on request, the sensitivity of the output to each layer.
+    """Measure second moments of layer inputs and, on request, the slopes of the output by errors of each layer.
 
-    Sensitivities need a backward pass. The output is the first item the model returns: logits, or hidden states
+    Slopes need a backward pass. The output is the first item the model returns: logits, or hidden states
     averaged over the text. Derivatives are those of the sum of its entries with random signs; their squares equal, on
     average, the squared entries of the Jacobian.
 
@@ -67,8 +63,8 @@ def statistics_of(
         Model inputs: one text each, or several of equal length, so that no text is padded.
     seed : int
         Seed of the random signs.
-    sensitivities : bool
-        Whether to measure sensitivities. Without them a text takes little more than half the time.
+    slopes : bool
+        Whether to measure slopes. Without them a text takes little more than half the time.
     tell : Progress
 
     Returns
@@ -77,14 +73,13 @@ def statistics_of(
 
     References
     ----------
-    LeCun, Denker, Solla, "Optimal brain damage", NIPS 1990, for sensitivities from squared derivatives. Derivatives by
+    LeCun, Denker, Solla, "Optimal brain damage", NIPS 1990, for what squared derivatives say. Derivatives by
     layer outputs are the second factor in Martens and Grosse, "Optimizing neural networks with Kronecker-factored
     approximate curvature", ICML 2015.
     """
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     changes: dict[str, float] = {}
-    slopes: dict[str, float] = {}
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
         name = layer.name
@@ -94,40 +89,33 @@ def statistics_of(
             counts[name] = counts.get(name, 0) + len(inputs)
         if not output.requires_grad:
             return
-        products, bias = layer.outputs_of(output.detach()).float(), getattr(layer.module, "bias", None)
-        energies = (products if bias is None else products - bias.float()).square().sum(dim=1)
 
         def add_change(gradient: Tensor) -> None:
             by_product = layer.outputs_of(gradient).float().square().mean(dim=1)
-            changes[name] = changes.get(name, 0.0) + float(by_product @ energies)
-            slopes[name] = slopes.get(name, 0.0) + float(by_product.sum(dtype=torch.float64))
+            changes[name] = changes.get(name, 0.0) + float(by_product.sum(dtype=torch.float64))
 
         output.register_hook(add_change)
 
     generator, outputs = torch.Generator().manual_seed(seed), []
-    with observed(layers, observe), _derivatives_by_outputs(model) if sensitivities else torch.no_grad():
+    with observed(layers, observe), _derivatives_by_outputs(model) if slopes else torch.no_grad():
         for done, text in enumerate(encoded):
             tell("calibrating", done, len(encoded))
             output = run(model, text)
             output = output.mean(dim=1) if output.dim() == 3 else output
             signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             outputs.append(output.detach())
-            if sensitivities:
+            if slopes:
                 refuse_other_shape(model, outputs)
             if output.requires_grad:
                 (output * signs).sum().backward()
     moments = {name: total.double() / counts[name] for name, total in totals.items()}
     refuse_not_finite(moments)
-    if not sensitivities:
-        return Statistics(moments, {}, {})
+    if not slopes:
+        return Statistics(moments, {})
     spread = torch.cat(outputs)
     variance = float((spread - spread.mean(dim=0)).square().sum(dim=1).mean()) or 1.0
     scale = 1 / len(spread) / variance
-    return Statistics(
-        moments,
-        {name: total * scale for name, total in changes.items()},
-        {name: total * scale * _gain(layers[name]) for name, total in slopes.items()},
-    )
+    return Statistics(moments, {name: total * scale * _gain(layers[name]) for name, total in changes.items()})
 
 
 def _gain(layer: Layer) -> float:
@@ -148,8 +136,8 @@ def run(model: Any, text: Any) -> Tensor:
         output: Tensor = model(**text.to(model.device))[0].float()
     except Exception as error:  # model code raises anything for an input that it lacks
         raise LpCompressError(
-            f"calibration runs texts through the model, which a {type(model).__name__} does not take alone. Leave"
-            f" calibration out. ({in_one_line(error)})"
+            f"calibration runs texts through the model, which a {type(model).__name__} does not take alone. Set"
+            f" calibration to none. ({in_one_line(error)})"
         ) from error
     return output
 
@@ -160,7 +148,7 @@ def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
         if not bool(torch.isfinite(moment).all()):
             raise LpCompressError(
                 f"{name}: its inputs on the calibration text are not finite, or too large. Convert the model to"
-                " bfloat16 or float32, or leave calibration out."
+                " bfloat16 or float32, or set calibration to none."
             )
 
 
@@ -169,7 +157,7 @@ def refuse_other_shape(model: Any, outputs: Sequence[Tensor]) -> None:
     if outputs[-1].shape != outputs[0].shape:
         raise LpCompressError(
             f"a model size is shared out by how much each text changes the output, but that of a"
-            f" {type(model).__name__} has another shape for every text. Give ratio, or leave calibration out."
+            f" {type(model).__name__} has another shape for every text. Give ratio, or set calibration to none."
         )
 
 

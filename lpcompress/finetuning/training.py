@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lpcompress.errors import LpCompressError
 from lpcompress.evaluation.prediction import Encoded
 from lpcompress.finetuning.learner import Learner
+from lpcompress.finetuning.rates import RelativeTrainer
 from lpcompress.progress import Progress
 from lpcompress.surgery.finding import WORDS
 from lpcompress.surgery.layer import layers_of
@@ -122,7 +123,7 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
         )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # otherwise one process would split each batch over all visible GPUs
     with kept_random_state():
-        trainer = Trainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
+        trainer = RelativeTrainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
         learner.train()
         trainer.train(resume_from_checkpoint=last_state(directory))

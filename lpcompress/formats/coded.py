@@ -216,6 +216,11 @@ class CodedMatrix(FactoredMatrix):
                 setattr(self, name, change(getattr(self, name)))
         return self
 
+    def units(self) -> dict[str, float]:
+        """Return the size of the scales, and that of a step for the levels: offsets of levels are parts of a step."""
+        scales, levels = self.scales.detach().float(), self.levels.detach().float()
+        return {"scales": float(scales.square().mean().sqrt()) or 1.0, "levels": float(levels[0].abs()) or 1.0}
+
     @classmethod
     def sizes_in(cls, spec: Spec) -> dict[str, Any]:
         """Return the width of the basis (None: no basis) and the length of the stream."""

@@ -184,6 +184,10 @@ class FactoredMatrix(nn.Module):
         """Return the bytes in memory of what is decoded from the stored tensors."""
         return 0
 
+    def units(self) -> dict[str, float]:
+        """Return the typical size of each parameter that a learning rate for weights is far too large for, by name."""
+        return {}
+
     # derived from these
 
     @property

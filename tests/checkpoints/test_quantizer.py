@@ -217,6 +217,34 @@ def test_trainer(saved, tmp_path, ids, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_trainer_goes_back_to_its_best_checkpoint(saved, tmp_path, ids, kind):
+    _, directory = saved(kind=kind)
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    rows = [{"input_ids": row, "labels": i} for i, row in enumerate(ids)] * 4
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "run"),
+        max_steps=3,
+        save_steps=1,
+        eval_steps=1,
+        eval_strategy="steps",
+        load_best_model_at_end=True,
+        greater_is_better=True,  # the highest loss counts as best, so that it is not the last
+        learning_rate=1e-2,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    best, last = trainer.state.best_model_checkpoint, tmp_path / "run" / "checkpoint-3"
+    assert best != str(last)
+    logits = model.eval()(ids).logits
+    assert torch.equal(AutoModelForSequenceClassification.from_pretrained(best)(ids).logits, logits)
+    assert not torch.equal(AutoModelForSequenceClassification.from_pretrained(last)(ids).logits, logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_offloading_to_disk(saved, ids, tmp_path, kind):
     model, directory = saved("bert", "lm", kind)
     device_map = {"bert.embeddings": "disk", "bert.encoder": "cpu", "cls": "cpu"}

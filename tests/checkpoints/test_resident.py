@@ -144,6 +144,36 @@ def test_compiled_and_exported(coded, ids, resident):
     torch.testing.assert_close(program.module()(ids).logits, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_training_compiled(coded, ids):
+    loaded, _ = lpcompress.load(str(coded()[0]))
+    for module in loaded.train().modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    torch.compiler.reset()
+    gradients = []
+    for each in (loaded, torch.compile(loaded, fullgraph=True, backend="aot_eager")):
+        loaded.zero_grad()
+        each(ids, labels=torch.tensor([0, 1])).loss.backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in loaded.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_resized_and_in_half_precision(coded, tmp_path, ids):
+    directory, model = coded()
+    for resident in RESIDENCES:
+        loaded, _ = lpcompress.load(str(directory), resident=resident)
+        loaded.resize_token_embeddings(210)
+        loaded.bfloat16().save_pretrained(tmp_path / resident)
+        again, _ = lpcompress.load(str(tmp_path / resident), resident=resident)
+        found = again(ids).logits
+        assert again.dtype == torch.bfloat16 and again.config.vocab_size == 210
+        assert torch.equal(found, loaded(ids).logits)
+        expected = model(ids).logits
+        torch.testing.assert_close(found.float(), expected, atol=0.1 * float(expected.abs().max()), rtol=0.1)
+
+
 @by_form
 @torch.no_grad()
 def test_accelerate(coded, ids, resident):

@@ -28,18 +28,18 @@ def calibrated(model, tokenizer, texts=TEXTS, **options):
 def test_a_model_of_images_is_refused_before_the_text_is_read(word_tokenizer, monkeypatch):
     monkeypatch.setattr(calibration, "read_texts", None)
     model = transformers.ViTForImageClassification(transformers.ViTConfig(patch_size=4, **VIT))
-    with pytest.raises(LpCompressError, match=r"a ViTForImageClassification takes pixel_values\. Leave calibration"):
+    with pytest.raises(LpCompressError, match=r"a ViTForImageClassification takes pixel_values\. Set calibration to none"):
         calibrated(model, word_tokenizer)
 
 
 def test_a_model_that_needs_more_than_text_is_refused(word_tokenizer):
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=0, **T5))
-    sentence = r"a T5ForConditionalGeneration does not take alone\. Leave calibration out\. \(ValueError: You must spec"
+    sentence = r"a T5ForConditionalGeneration does not take alone\. Set calibration to none\. \(ValueError: You must spec"
     with pytest.raises(LpCompressError, match=sentence):
         calibrated(model, word_tokenizer)
 
 
-def test_outputs_of_a_shape_of_their_own_set_no_sensitivities(tiny_model, word_tokenizer):
+def test_outputs_of_a_shape_of_their_own_have_no_slopes(tiny_model, word_tokenizer):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     made = transformers.BertForQuestionAnswering(transformers.BertConfig(vocab_size=203, **sizes))
     with pytest.raises(LpCompressError, match=r"another shape for every text\. Give ratio"):

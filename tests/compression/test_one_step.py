@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+import transformers
 
 from lpcompress import compress
 from lpcompress.compression import drawn
@@ -38,6 +39,49 @@ def test_a_model_of_the_size_without_data(tiny_model, word_tokenizer, ids, tmp_p
     assert report.calibration["source"] == "drawn" and report.calibration["texts"] == drawn.TEXTS
     dense.save_pretrained(tmp_path)
     assert torch.equal(type(dense).from_pretrained(tmp_path)(ids)[0], dense(ids)[0])
+
+
+SMALL = {"num_layers": 1, "num_heads": 2, "vocab_size": 1000}
+OTHERS = {  # a model, its inputs, and why drawn text does not work for it
+    "gpt2": (
+        lambda: transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(vocab_size=2000, n_embd=64, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+        ),
+        {"input_ids": torch.arange(5, 17)[None]},
+        None,
+    ),
+    "t5": (
+        lambda: transformers.T5ForConditionalGeneration(transformers.T5Config(d_model=64, d_kv=32, d_ff=128, **SMALL)),
+        {"input_ids": torch.arange(5, 17)[None], "decoder_input_ids": torch.arange(4)[None]},
+        "which a T5ForConditionalGeneration does not take alone. Set calibration to none. (ValueError",
+    ),
+    "vit": (
+        lambda: transformers.ViTForImageClassification(
+            transformers.ViTConfig(
+                hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=256, image_size=32
+            )
+        ),
+        {"pixel_values": torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)},
+        "a ViTForImageClassification takes pixel_values. Set calibration to none.",
+    ),
+}
+
+
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_other_architectures_at_a_tenth(word_tokenizer, tmp_path, caplog, architecture):
+    make, inputs, reason = OTHERS[architecture]
+    torch.manual_seed(0)
+    model = make().eval()
+    before = tensor_bytes(model)
+    with caplog.at_level(logging.WARNING):
+        report = compress(model, target_size=0.1, layers=["all"], tokenizer=word_tokenizer)
+    assert 0.09 * before < tensor_bytes(model) <= 0.1 * before
+    assert {layer.method for layer in report.layers} == {"coded"}
+    assert (report.calibration is None) == (reason is not None)
+    assert (reason or "") in caplog.text and bool(caplog.text) == bool(reason)
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(type(model).from_pretrained(tmp_path)(**inputs).logits, model(**inputs).logits)
 
 
 def test_a_saved_plan_repeats_the_bytes_and_refuses_other_text(tiny_model, word_tokenizer, tmp_path):

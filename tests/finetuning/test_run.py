@@ -21,6 +21,7 @@ from lpcompress.evaluation.examination import Examination
 from lpcompress.finetuning.run import finetune
 from lpcompress.finetuning.state import State
 from lpcompress.nn import SketchedLinear, is_compressed_module
+from lpcompress.nn.residence import RESIDENCES
 
 QUICK = {"split": "validation", "max_steps": 3, "batch_size": 4, "device": "cpu"}
 LEARNING = QUICK | {"max_steps": 150, "batch_size": 8, "learning_rate": 1e-2}
@@ -183,13 +184,35 @@ def test_sketches_are_trained(tiny_classifier, glue_dir, tmp_path):
             assert module.seed == former.seed and not torch.equal(module.basis, former.basis)
 
 
-def test_frozen_layers_do_not_change(compressed_classifier, glue_dir, tmp_path):
-    small, _ = compressed_classifier()
+@pytest.mark.parametrize("method", ["svd", "coded"])
+def test_frozen_layers_do_not_change(compressed_classifier, glue_dir, tmp_path, method):
+    small, _ = compressed_classifier(method=method, layers=("all",))
     finetune(small, "mrpc", tmp_path / "out", data=glue_dir, freeze=("embedding", "*.layer.0*"), **QUICK)
     before, after = weights(small), weights(tmp_path / "out")
     same = {name for name in before if torch.equal(before[name], after[name])}
     frozen = {name for name in before if "word_embeddings" in name or ".layer.0." in name}
     assert frozen <= same and "classifier.weight" not in same
+
+
+def test_coded_layers_are_trained_alike_in_every_resident_form(
+    compressed_classifier, glue_dir, tmp_path, monkeypatch
+):
+    small, dense = compressed_classifier(method="coded", layers=("all",))
+    before, found, scores = weights(small), {}, {}
+    for resident in RESIDENCES:
+        monkeypatch.setenv("LPCOMPRESS_RESIDENT", resident)
+        done = finetune(small, "mrpc", tmp_path / resident, data=glue_dir, distill=dense, **QUICK)
+        found[resident], scores[resident] = weights(tmp_path / resident), done["score"]
+    trained = [name for name in before if not torch.equal(before[name], found["codes"][name])]
+    layers = {name.rpartition(".")[0] for name in before if name.endswith(".stream")}
+    assert layers and {f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "levels")} <= {*trained}
+    assert not [name for name in trained if name.endswith(".stream")]
+    for others in found.values():
+        assert all(torch.equal(others[name], tensor) for name, tensor in found["codes"].items())
+    for resident, score in scores.items():  # scored with what was trained, and not with a matrix made before
+        monkeypatch.setenv("LPCOMPRESS_RESIDENT", resident)
+        again = lpcompress.eval_glue(tmp_path / resident, "mrpc", data=glue_dir, device="cpu")["tasks"]["mrpc"]
+        assert again["score"] == pytest.approx(score)
 
 
 def test_a_half_precision_model_is_saved_in_half_precision(tiny_classifier, glue_dir, tmp_path):
@@ -200,8 +223,9 @@ def test_a_half_precision_model_is_saved_in_half_precision(tiny_classifier, glue
     assert done["settings"]["mixed_precision"] == "bf16"
 
 
-def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_dir, tmp_path):
-    small, dense = compressed_classifier(architecture="xlnet", layers=("all",))
+@pytest.mark.parametrize("method", ["svd", "coded"])
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_dir, tmp_path, method):
+    small, dense = compressed_classifier(architecture="xlnet", method=method, layers=("all",))
     settings = {"data": glue_dir, "distill": dense, **QUICK, "max_steps": 10}
     whole = finetune(small, "mrpc", tmp_path / "whole", **settings)
 
