@@ -194,9 +194,7 @@ def test_frozen_layers_do_not_change(compressed_classifier, glue_dir, tmp_path, 
     assert frozen <= same and "classifier.weight" not in same
 
 
-def test_coded_layers_are_trained_alike_in_every_resident_form(
-    compressed_classifier, glue_dir, tmp_path, monkeypatch
-):
+def test_coded_layers_are_trained_alike_in_every_resident_form(compressed_classifier, glue_dir, tmp_path, monkeypatch):
     small, dense = compressed_classifier(method="coded", layers=("all",))
     before, found, scores = weights(small), {}, {}
     for resident in RESIDENCES:
