@@ -36,7 +36,8 @@ def use_units(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     >>> layer = from_factorization(factorize(plain.weight.detach() / 100, "coded", ratio=0.7), plain)
     >>> optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)
     >>> use_units(optimizer, layer)
-    >>> [round(group["lr"] / (1e-3 * unit), 6) for group, unit in zip(optimizer.param_groups[1:], layer.units().values())]
+    >>> units = layer.units().values()
+    >>> [round(group["lr"] / 1e-3 / unit, 6) for group, unit in zip(optimizer.param_groups[1:], units)]
     [1.0, 1.0]
     """
     layers = [layer for layer in model.modules() if isinstance(layer, FactoredMatrix)]
