@@ -71,9 +71,9 @@ def coded(
         sizes.append(size)
         if size <= budget.n_bytes and size > most:
             best, most = found, size
-        if (1 - 2 * MARGIN) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
+        if (1 - 2 * margin) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
             break
-        margin *= 2 if size > budget.n_bytes and len(sizes) > 1 else 1  # the first miss is in the estimate
+        margin *= 2 if len(sizes) > 1 else 1  # the first miss is in the estimate, others are its noise
         target = budget.n_bytes * (1 - margin) * like.n_bytes / size
     if best is None:
         raise budget.too_small(min(sizes))
