@@ -42,6 +42,24 @@ def tokenizer(tokens: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
 
 
+def cpu_seconds() -> float:
+    """Return the CPU seconds of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_of(process: int) -> int:
+    """Wait for a process to end; return its peak memory in bytes.
+
+    `ru_maxrss` would not do: it begins with the memory of the parent, which has made the checkpoint.
+    """
+    peak, status = 0, Path(f"/proc/{process}/status")
+    while lines := [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]:
+        peak = int(lines[0].split()[1]) * 1024
+        time.sleep(0.05)
+    return peak
+
+
 def main() -> None:
     """Create the checkpoint, run the command in its own process, and print its time and peak memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,13 +84,14 @@ def main() -> None:
         tokenizer(args.tokens).save_pretrained(source)
         size = (source / "model.safetensors").stat().st_size
         command = [sys.executable, "-m", "lpcompress", "compress", str(source), "--out", str(out), "--json"]
-        began = time.perf_counter()
-        result = subprocess.run([*command, *args.options], check=True, stdout=subprocess.PIPE, text=True)
-        seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        layer = json.loads(result.stdout)["layers"][0]
-    console.print(f"compress {' '.join(args.options)}: {seconds:.0f} s, checkpoint {size / 1e6:.0f} MB, ", end="")
-    console.print(f"peak memory {peak / 1e6:.0f} MB = {peak / size:.2f} x the checkpoint; method {layer['method']}")
+        began, used = time.perf_counter(), cpu_seconds()
+        process = subprocess.Popen([*command, *args.options], stdout=subprocess.PIPE, text=True)
+        peak = peak_of(process.pid)
+        layer = json.loads(process.communicate()[0])["layers"][0]
+        seconds, used = time.perf_counter() - began, cpu_seconds() - used
+    console.print(f"compress {' '.join(args.options)}: {seconds:.0f} s, {used:.0f} s of CPU, ", end="")
+    console.print(f"checkpoint {size / 1e6:.0f} MB, peak memory {peak / 1e6:.0f} MB = {peak / size:.2f} x", end="")
+    console.print(f" the checkpoint; method {layer['method']}")
 
 
 if __name__ == "__main__":

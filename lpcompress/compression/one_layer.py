@@ -15,10 +15,10 @@ from lpcompress.errors import BudgetError, LpCompressError, UnsuitableError
 from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
 from lpcompress.factor.methods.coded import at_delta
-from lpcompress.factor.norms import relative_error
+from lpcompress.factor.norms import Powers, quotients
 from lpcompress.factor.preparation import beyond
 from lpcompress.factor.problem import Settings, refuse_ratio
-from lpcompress.factor.whitening import Whitener, error_of_products
+from lpcompress.factor.whitening import Products, Whitener
 from lpcompress.methods import METHODS, resolve
 from lpcompress.nn import ResidentMatrix, from_factorization
 from lpcompress.nn.residence import DEFAULT, DENSE
@@ -80,13 +80,18 @@ class Measure:
     moment: Tensor | None
 
     def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
-        """Return the errors of `fitted` as an approximation of `matrix`; the factors are multiplied out only once."""
-        dense = fitted.dense()
+        """Return the errors of `fitted` as an approximation of `matrix`; it is multiplied out once, part by part."""
+        squares = Powers()
+        by_p = squares if self.p == squares.p else Powers(self.p)
+        weighted = squares if self.row_weights is None else Powers(row_weights=self.row_weights)
+        products = None if self.moment is None else Products(self.moment)
+        sums = {each for each in (squares, by_p, weighted, products) if each is not None}
+        found = quotients(matrix, fitted.dense_parts(), sums)
         return Errors(
-            frobenius=relative_error(matrix, dense),
-            p=relative_error(matrix, dense, self.p),
-            weighted=relative_error(matrix, dense, 2.0, self.row_weights),
-            calibrated=None if self.moment is None else error_of_products(matrix, dense, self.moment),
+            frobenius=found[squares] ** 0.5,
+            p=found[by_p] ** (1 / self.p),
+            weighted=found[weighted] ** 0.5,
+            calibrated=None if products is None else found[products] ** 0.5,
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lpcompress.errors import UnsuitableError
 from lpcompress.factor.arguments import checked_row_weights, refuse_matrix, refuse_method
-from lpcompress.factor.norms import relative_error
+from lpcompress.factor.norms import Powers, quotients
 from lpcompress.factor.preparation import Scale, beyond, prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.robust import robust
@@ -222,14 +222,14 @@ class _Trial:
 
     def error(self, name: str, fitted: Factorization) -> float:
         """Return the relative error of what `fit` returned: of products with the inputs if there is a whitener."""
-        dense = fitted.dense()
-        if METHODS[name].weighs_rows:
-            dense = self.scale.of(dense)
-        return (
-            self.whitener.relative_error(self.plain, dense)
-            if self.whitener
-            else relative_error(self.plain, dense, self.p)
-        )
+        weighs_rows = METHODS[name].weighs_rows
+        if self.whitener:
+            dense = fitted.dense()
+            return self.whitener.relative_error(self.plain, self.scale.of(dense) if weighs_rows else dense)
+        # rows that `prepare` scaled have their weights in them
+        powers = Powers(self.p, self.row_weights if weighs_rows else None)
+        found = quotients(self.matrix if weighs_rows else self.plain, fitted.dense_parts(), [powers])
+        return found[powers] ** (1 / self.p)
 
 
 def _fit_all(

@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.coded_frame import Feedback, Frame
-from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, PRICED, Prices
+from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, Prices, priced
 from lpcompress.factor.linalg import fix_signs
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import LEVELS, Coded, at_levels
-from lpcompress.formats.coded_stream import Codes, classes, widened
+from lpcompress.formats.coded_stream import (
+    BYTES_BESIDE_LANE,
+    BYTES_PER_LANE,
+    MOST_LANES,
+    Codes,
+    classes,
+    widened,
+)
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
@@ -25,7 +32,7 @@ ROW_BITS = 3.0  # a row's scale takes, as a rule
 FRAME_BYTES = 60  # header, and tables of the scales
 TABLE_BYTES = 12  # of one class
 DEFAULTS = Settings()
-LANES = 1.006  # states, and rounding of frequencies
+ROUNDED = 1.0005  # of frequencies
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,17 @@ class Encoder:
         self.matrix, self.item = matrix.detach().float(), item
         rows, device = matrix.shape[0], matrix.device
         self.steps = step_exponents(row_weights, rows, settings.p).to(device)
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(settings.seed))
-        chosen = order[: max(1, SAMPLE // matrix.shape[1])].sort().values
-        self.share = len(chosen) / rows
-        self.sample = self.scaled(chosen.to(device))
         self.feedback = Feedback.of(whitener, device) if whitener else None
         self.chunk = rows if whitener else CHUNK  # with feedback, a step takes as long for a few rows as for all
-        squares = torch.stack([part.square().sum(0, dtype=torch.float64) for part in self.parts()]).sum(0)
+        lengths = torch.empty(rows, device=device)
+        squares = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)
+        for start, part in zip(range(0, rows, self.chunk), self.parts(), strict=True):
+            part.square_()
+            lengths[start : start + self.chunk] = part.sum(1)
+            squares += part.sum(0, dtype=torch.float64)
+        chosen = evenly(lengths, max(1, SAMPLE // matrix.shape[1]), settings.seed)
+        self.share = len(chosen) / rows
+        self.sample = self.scaled(chosen)
         self.entries = Frame.of_entries((squares / rows).float(), self.feedback)
 
     def scaled(self, rows: slice | Tensor) -> Tensor:
@@ -168,8 +179,7 @@ class Encoder:
     def _estimate(self, frame: Frame, delta: float, width: int | None = None) -> Estimate:
         prices, numbers, kinds, codes = self._learn(frame.at(delta, self.usual), delta, self.usual)
         n, d = self.matrix.shape
-        places = kinds.int().mul_(PRICED).add_(codes.abs().clamp_max(PRICED - 1))
-        bits = prices.bits.flatten().index_select(0, places.flatten()).view_as(numbers)
+        bits = prices.bits.flatten().index_select(0, priced(codes, kinds).flatten()).view_as(numbers)
         errors = (numbers - at_levels(codes, prices.levels)).square_()
         by_column = [part.sum(0, dtype=torch.float64) / self.share for part in (bits, errors, numbers.square())]
         bits, errors, energies = by_column
@@ -182,8 +192,9 @@ class Encoder:
             beside += float(vectors[:width].sum())
             errors[width:] = energies[width:]
         kept = bits[:width]
-        n_bytes = (float(kept.sum()) + beside) / 8 * LANES + (len(kept) + LEVELS) * self.item
-        return Estimate(n_bytes, float(errors.sum()) * delta**2, width)
+        stream = (float(kept.sum()) + beside) / 8 * ROUNDED
+        stream += BYTES_BESIDE_LANE * min(stream / BYTES_PER_LANE, MOST_LANES)
+        return Estimate(stream + (len(kept) + LEVELS) * self.item, float(errors.sum()) * delta**2, width)
 
     def encode(self, delta: float, like: Estimate | None = None) -> Coded:
         """Encode all rows at a step size; the parameters are those of `estimate`.
@@ -241,6 +252,17 @@ class Encoder:
             codes = prices.rounded(numbers, kinds)
             prices = prices.learned(numbers, kinds, codes)
         return prices, numbers, kinds, codes
+
+
+def evenly(lengths: Tensor, count: int, seed: int) -> Tensor:
+    """Draw at most `count` rows, one of each stratum of equally many rows by length: ascending indices.
+
+    Bytes follow the lengths of rows: rows drawn without strata would be wrong by percents about all rows.
+    """
+    count = min(count, len(lengths))
+    places = torch.arange(count) + torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    places = (places * (len(lengths) / count)).long().clamp_max(len(lengths) - 1)
+    return lengths.argsort(stable=True)[places.to(lengths.device)].sort().values
 
 
 def step_exponents(row_weights: Tensor | None, rows: int, p: float = 2.0) -> Tensor:

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from lpcompress.formats.coded import at_levels
-from lpcompress.formats.coded_stream import CLASSES, UNIT
+from lpcompress.formats.coded_stream import CLASSES, SHIFTS, UNIT
 
 PRICED = 64  # magnitudes with a price of their own; larger ones are rounded to the nearest integer
 FINE = UNIT + 8  # classes from here on, of a deviation of 16 steps, are rounded to the nearest integer
+COARSER = torch.cat([torch.zeros(FINE, dtype=torch.int32), torch.from_numpy(SHIFTS[FINE:CLASSES]).int()])
+"""Lowest bits of the magnitudes of each class that are left out of the prices, because they are all but uniform."""
+
 ENTROPY = 2.05  # bits of a Gaussian of unit variance, rounded finely to integers
 PRICE_OF_BIT = 0.13
 """Squared error, in steps, that is worth a bit. High rates would have .1155 (the slope of 2^-2R / 12); from .1 to .2
@@ -47,6 +50,7 @@ class Prices:
         levels = at_levels(magnitudes, self.levels)  # (PRICED + 1,)
         middles, gaps = (levels[1:] + levels[:-1]) / 2, (levels[1:] - levels[:-1]).clamp_min(0.1)
         dearer = torch.diff(self.bits, append=self.bits[:, -1:]).clamp(-4, 16)
+        dearer[FINE:] = 0
         return middles + PRICE_OF_BIT / 2 * dearer / gaps
 
     @cached_property
@@ -79,16 +83,24 @@ class Prices:
 
     def learned(self, numbers: Tensor, classes: Tensor, codes: Tensor) -> "Prices":
         """Return the prices and levels that suit `codes`, the rounded `numbers`."""
-        magnitudes = codes.abs()
-        places = (classes.long() * PRICED + magnitudes.clamp_max(PRICED - 1)).flatten()
-        counts = torch.bincount(places, minlength=CLASSES * PRICED).view(CLASSES, PRICED).double()
+        counts = torch.bincount(priced(codes, classes).flatten(), minlength=CLASSES * PRICED)
+        counts = counts.view(CLASSES, PRICED).double()
         shares = (counts + PRIOR * _typical_shares(codes.device)) / (counts.sum(1, keepdim=True) + PRIOR)
-        return Prices(_bits_of(shares), _fitted_levels(numbers.abs(), magnitudes, self.levels))
+        return Prices(_bits_of(shares), _fitted_levels(numbers.abs(), codes.abs(), self.levels))
+
+
+def priced(codes: Tensor, classes: Tensor) -> Tensor:
+    """Return the places of codes in the flat table of prices, `Prices.bits`: int32 of the same shape."""
+    classes = classes.int()
+    shifts = COARSER.to(codes.device).index_select(0, classes.flatten()).view_as(codes)
+    leading = codes.abs().add_(1 << shifts >> 1).bitwise_right_shift_(shifts)
+    return classes.mul_(PRICED).add_(leading.clamp_max_(PRICED - 1))
 
 
 def _typical_shares(device: torch.device) -> Tensor:
     """Return how frequent each magnitude is in each class, roughly: float64 (CLASSES, PRICED)."""
-    scales = torch.exp2((torch.arange(CLASSES, dtype=torch.float64, device=device) - UNIT) / 2).unsqueeze(1)
+    kinds = torch.arange(CLASSES, dtype=torch.float64, device=device)
+    scales = torch.exp2((kinds - UNIT) / 2 - COARSER.to(device)).unsqueeze(1)
     edges = (torch.arange(PRICED, device=device) - 0.5).clamp_min(0) / scales
     beyond = (torch.erfc(edges / 2**0.5) + torch.exp(-edges * 2**0.5)) / 2
     return -torch.diff(beyond, append=torch.zeros_like(beyond[:, :1]))
@@ -98,8 +110,7 @@ def _bits_of(shares: Tensor) -> Tensor:
     """Return the bits of magnitudes, and of a sign each."""
     bits = -shares.clamp_min(1e-9).log2()
     bits[:, 1:] += 1
-    deviations = torch.arange(FINE, CLASSES, device=bits.device) - UNIT
-    bits[FINE:] = (deviations / 2 + ENTROPY).unsqueeze(1)
+    bits += COARSER.to(bits.device).unsqueeze(1)
     return bits.float()
 
 

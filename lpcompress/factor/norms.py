@@ -1,5 +1,9 @@
 """Entrywise l_p errors and the proximal map of |x|^p."""
 
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -19,39 +23,83 @@ def power_sum_of_difference(matrix: Tensor, approximation: Tensor, p: float) -> 
     return sum(power_sum(rows - fitted, p) for rows, fitted in chunks)
 
 
+Sum = Callable[[Tensor, slice], float]
+"""What an error adds up: a function of some rows of a matrix and of where they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Powers:
+    """Sums w_i |x_ij|^p.
+
+    Attributes
+    ----------
+    p : float
+    row_weights : Tensor of shape (n,), optional
+        Weight of each row's powers; all ones by default.
+    """
+
+    p: float = 2.0
+    row_weights: Tensor | None = None
+
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        weights = None if self.row_weights is None else self.row_weights.double()
+        return None if weights is None else times_power(weights, -excess_of(weights))
+
+    def __call__(self, rows: Tensor, where: slice) -> float:
+        """Return the sum over some rows."""
+        powers = row_powers(rows, self.p)
+        return float((powers if self._weights is None else powers * self._weights[where].to(powers.device)).sum())
+
+
 @torch.no_grad()
+def quotients(matrix: Tensor, parts: Iterable[Tensor], sums: Collection[Sum]) -> dict[Sum, float]:
+    """Return each sum over the errors of an approximation, divided by the sum over the matrix.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+        Any floating dtype; differences are taken in float32 or better, sums in float64.
+    parts : iterable of Tensor
+        The approximation, some rows at a time: see `Factorization.dense_parts`.
+    sums : collection of callables
+        Homogeneous: of rows that are all divided by the same number, so that nothing overflows.
+
+    Returns
+    -------
+    dict of callable to float
+        As for `quotient`; not finite if the approximation is not.
+    """
+    work, excess, start = torch.promote_types(matrix.dtype, torch.float32), excess_of(matrix), 0
+    errors, sizes = dict.fromkeys(sums, 0.0), dict.fromkeys(sums, 0.0)
+    for part in parts:
+        for approximate in part.split(CHUNK):
+            where = slice(start, start + len(approximate))
+            rows, fitted = (times_power(each.to(work), -excess) for each in (matrix[where], approximate))
+            for each in errors:
+                errors[each] += each(rows - fitted, where)
+                sizes[each] += each(rows, where)
+            start = where.stop
+    return {each: quotient(error, sizes[each]) for each, error in errors.items()}
+
+
 def relative_error(matrix: Tensor, approximation: Tensor, p: float = 2.0, row_weights: Tensor | None = None) -> float:
     """Return (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p).
 
     Parameters
     ----------
     matrix, approximation : Tensor of shape (n, d)
-        Any floating dtype; differences are taken in float32 or better, sums in float64.
-    p : float
-    row_weights : Tensor of shape (n,), optional
-        Weight of each row's powers; all ones by default.
-
-    Returns
-    -------
-    float
-        As for `quotient`; not finite if the approximation is not.
+        As for `quotients`.
+    p, row_weights
+        As for `Powers`.
 
     Examples
     --------
     >>> relative_error(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]]))  # 1 / 5
     0.2
     """
-    work, excess = torch.promote_types(matrix.dtype, torch.float32), excess_of(matrix)
-    if row_weights is not None:
-        row_weights = row_weights.to(matrix.device, torch.float64)
-        row_weights = times_power(row_weights, -excess_of(row_weights))
-    error = size = 0.0
-    for start in range(0, matrix.shape[0], CHUNK):
-        rows, fitted = (times_power(each[start : start + CHUNK].to(work), -excess) for each in (matrix, approximation))
-        weights = 1.0 if row_weights is None else row_weights[start : start + CHUNK]
-        error += float((row_powers(rows - fitted, p) * weights).sum())
-        size += float((row_powers(rows, p) * weights).sum())
-    return quotient(error, size) ** (1 / p)
+    powers = Powers(p, row_weights)
+    return quotients(matrix, [approximation], [powers])[powers] ** (1 / p)
 
 
 def quotient(error: float, size: float) -> float:

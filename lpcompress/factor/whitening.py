@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from lpcompress.errors import UnsuitableError
-from lpcompress.factor.norms import quotient, relative_error
+from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.base import Factorization
-from lpcompress.formats.packing import CHUNK
 
 Fitted = TypeVar("Fitted", bound=Factorization)
 
@@ -80,32 +79,31 @@ class Whitener:
         return replace(fitted, **changed)
 
 
-def error_of_products(matrix: Tensor, dense: Tensor, moment: Tensor) -> float:
-    """Return the relative error of products with inputs of a second moment C: (tr E C E^T / tr A C A^T)^(1/2).
+class Products:
+    """Sums x C x^T over rows x: the squares of products with inputs of a second moment C.
 
-    Unlike `Whitener.relative_error`, this is the error on the text itself: C is not damped.
+    Unlike in `Whitener.relative_error`, C is not damped: an error of such sums is that on the text itself.
 
     Parameters
     ----------
-    matrix, dense : Tensor of shape (n, d)
-        A, and B = A - E.
     moment : Tensor of shape (d, d)
         C.
 
     Examples
     --------
-    >>> moment = torch.tensor([[1.0, 0.0], [0.0, 0.0]])  # the second input is always 0
-    >>> error_of_products(torch.tensor([[4.0, 9.0]]), torch.tensor([[3.0, 0.0]]), moment)
-    0.25
+    >>> products = Products(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))  # the second input is always 0
+    >>> from lpcompress.factor.norms import quotients
+    >>> quotients(torch.tensor([[4.0, 9.0]]), [torch.tensor([[3.0, 0.0]])], [products])[products]  # 1 / 16
+    0.0625
     """
-    inputs, excess = times_power(moment.double(), -excess_of(moment)), excess_of(matrix)
-    error = size = 0.0
-    for start in range(0, matrix.shape[0], CHUNK):
-        rows, fitted = (times_power(each[start : start + CHUNK].double(), -excess) for each in (matrix, dense))
-        residual = rows - fitted
-        error += float((residual @ inputs * residual).sum())
-        size += float((rows @ inputs * rows).sum())
-    return quotient(max(error, 0.0), max(size, 0.0)) ** 0.5  # rounding may make either negative
+
+    def __init__(self, moment: Tensor) -> None:
+        self._inputs = times_power(moment.double(), -excess_of(moment))
+
+    def __call__(self, rows: Tensor, where: slice) -> float:
+        """Return the sum over some rows."""
+        rows = rows.double()
+        return max(float((rows @ self._inputs * rows).sum()), 0.0)  # rounding may make it negative
 
 
 def whitened(fit: Callable[[Tensor, Budget, Settings], Fitted]) -> Callable[..., Fitted]:

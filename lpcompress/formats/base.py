@@ -1,5 +1,6 @@
 """Base class of the factorizations that the methods return."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
@@ -59,6 +60,10 @@ class Factorization:
     def dense(self) -> Tensor:
         """Return the represented matrix, shape (n, d), in the dtype of the factors."""
         raise NotImplementedError
+
+    def dense_parts(self) -> Iterator[Tensor]:
+        """Yield the represented matrix some rows at a time, so that a large one is never in memory as a whole."""
+        yield self.dense()
 
     def scale_rows(self, factors: Tensor) -> Self:
         """Return the factorization of the matrix with row i multiplied by `factors[i]`.

@@ -1,6 +1,6 @@
 """Coded: integers times a step per row and per coordinate, entropy coded on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log2
@@ -109,16 +109,15 @@ class Coded(Factorization):
 
     def dense(self) -> Tensor:
         """Return the represented matrix, shape (n, d)."""
+        return torch.cat(list(self.dense_parts()))
+
+    def dense_parts(self) -> Iterator[Tensor]:
+        """Yield the represented matrix, some rows at a time."""
         held, device = self.decoded, self.scales.device
         basis = None if held.basis is None else held.basis.to(device)
         length = CHUNK if basis is not None else max(1, TILE // max(1, self.width))
-        chunks = zip(held.codes.split(length), held.steps.split(length), strict=True)
-        return torch.cat(
-            [
-                multiplied_out(rows.to(device), steps.to(device), self.levels, self.scales, basis)
-                for rows, steps in chunks
-            ]
-        )
+        for rows, steps in zip(held.codes.split(length), held.steps.split(length), strict=True):
+            yield multiplied_out(rows.to(device), steps.to(device), self.levels, self.scales, basis)
 
 
 def at_levels(codes: Tensor, levels: Tensor) -> Tensor:

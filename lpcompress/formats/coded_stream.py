@@ -6,7 +6,9 @@ code's class, and every class has one table of frequencies: codes of a class are
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.formats.coded_tables import OUTSIDE, SYMBOLS, frequencies_of, restore, store
-from lpcompress.formats.rans import LONGEST, TOTAL, Array, Decoder, damaged, encode
+from lpcompress.formats.rans import LONGEST, TOTAL, Array, Decoder, capacity, damaged, encode
 
 CLASSES = 64  # class k: standard deviation 2^((k - UNIT) / 2)
 UNIT = 10
@@ -31,9 +33,15 @@ SHIFTS[:CLASSES] = np.maximum((np.arange(CLASSES) - UNIT) // 2 - KEPT_OCTAVES + 
 HEADER = struct.Struct("<BI")  # version, lanes
 VERSION = 1
 CHECKSUM = struct.Struct("<I")
-BYTES_PER_LANE = 750  # of the stream: a state takes three bytes more than it holds, 0.4 % of this
+BYTES_BESIDE_LANE = 3  # that a state takes more than it holds
+BYTES_PER_LANE = 750  # of the stream, so that states are 0.4 % of it
 MOST_LANES = 1 << 14
+LINE = 64  # bytes of a cache line
 PART = 1 << 17  # values coded at a time, so that what is made of them fits in the cache
+
+Part = Callable[[], list[tuple[Array, Array]]]
+"""Makes the sections of a few values: they are made twice, to count and to encode, because all of them would take more
+memory than the codes."""
 
 
 @dataclass(frozen=True)
@@ -98,29 +106,38 @@ def pack(held: Codes) -> Tensor:
     >>> unpack(pack(held), 4, 2).codes.tolist()
     [[3, -1], [0, 2000], [0, 1], [5, -7]]
     """
-    sections: list[tuple[Array, Array]] = []
-    _put_exponents(sections, held.steps, STEPS)
-    _put_exponents(sections, held.rows, ROWS)
-    _put_exponents(sections, held.columns, COLUMNS)
+    parts = [
+        *_exponent_parts(held.steps, STEPS),
+        *_exponent_parts(held.rows, ROWS),
+        *_exponent_parts(held.columns, COLUMNS),
+    ]
     if held.basis is not None and held.vectors is not None:
-        _put_exponents(sections, held.vectors, COLUMNS)
-        _put(sections, held.basis, classes(held.vectors, torch.zeros(held.basis.shape[1])).T)
-    _put(sections, held.codes.T, classes(held.rows, held.columns))
+        parts += _exponent_parts(held.vectors, COLUMNS)
+        parts += _code_parts(held.basis, torch.zeros(held.basis.shape[1]), held.vectors)
+    parts += _code_parts(held.codes.T, held.rows, held.columns)
     counts = np.zeros((TABLES, SYMBOLS), np.int64)
-    for of, symbols in sections:
-        counts += np.bincount(of * np.int64(SYMBOLS) + symbols, minlength=counts.size).reshape(counts.shape)
+    for part in parts:
+        for of, symbols in part():
+            counts += np.bincount(of * np.int64(SYMBOLS) + symbols, minlength=counts.size).reshape(counts.shape)
     frequencies = _with_uniform(np.zeros((TABLES, SYMBOLS), np.int64))
     for table in np.flatnonzero(counts[:STORED_TABLES].any(1)):
         frequencies[table] = frequencies_of(counts[table])
-    n_bytes = (counts * -np.log2(np.maximum(frequencies, 1) / TOTAL)).sum() / 8
-    least = 2 * sum(len(symbols) for _, symbols in sections) // LONGEST + 1  # a section may end within a step
-    lanes = min(max(int(n_bytes) // BYTES_PER_LANE, least), max(MOST_LANES, least))
-    states, words = encode(sections, frequencies, lanes)
-    body = bytearray(HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES]))
-    body += states.astype("<u4", copy=False).data
-    body += words.astype("<u2", copy=False).data
-    body += CHECKSUM.pack(zlib.crc32(body))
-    return torch.frombuffer(body, dtype=torch.uint8)
+    n_symbols, bits = int(counts.sum()), (counts * -np.log2(np.maximum(frequencies, 1) / TOTAL)).sum()
+    least = 2 * n_symbols // LONGEST + 1  # a section may end within a step
+    lanes = min(max(int(bits / 8) // BYTES_PER_LANE, least), max(MOST_LANES, least))
+    before = HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES])
+    room = len(before) + 4 * lanes
+    room += room % 2
+    # the words are written from the end of the body, which begins right before the first of them: nothing is copied
+    body = np.empty(room + 2 * capacity(float(bits), n_symbols, lanes) + CHECKSUM.size, np.uint8)
+    sections = (section for part in reversed(parts) for section in reversed(part()))
+    states, words = encode(sections, frequencies, lanes, body[room : -CHECKSUM.size].view("<u2"))
+    start = len(body) - CHECKSUM.size - words.nbytes - len(before) - states.nbytes
+    written = body[start:]
+    written[: len(before)] = np.frombuffer(before, np.uint8)
+    written[len(before) :][: states.nbytes] = states.astype("<u4", copy=False).view(np.uint8)
+    written[-CHECKSUM.size :] = np.frombuffer(CHECKSUM.pack(zlib.crc32(written[: -CHECKSUM.size].data)), np.uint8)
+    return torch.frombuffer(body, dtype=torch.uint8, offset=start)
 
 
 def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) -> Codes:
@@ -180,10 +197,27 @@ def _with_uniform(frequencies: Array) -> Array:
     return frequencies
 
 
-def _put_exponents(sections: list[tuple[Array, Array]], exponents: Tensor, table: int) -> None:
-    """Append a section of differences between neighbours."""
-    differences = torch.diff(exponents.int(), prepend=exponents.new_zeros(1, dtype=torch.int32))
-    _put(sections, differences, torch.full(differences.shape, table, dtype=torch.uint8))
+def _exponent_parts(exponents: Tensor, table: int) -> list[Part]:
+    """Return the parts of differences between neighbours."""
+    differences = torch.diff(exponents.int(), prepend=exponents.new_zeros(1, dtype=torch.int32)).numpy()
+    lengths = range(0, len(differences), PART)
+    return [partial(_sections, differences[at : at + PART], np.array(table, np.uint8)) for at in lengths]
+
+
+def _code_parts(values: Tensor, rows: Tensor, columns: Tensor) -> list[Part]:
+    """Return the parts of codes (columns, rows), given the scales of both.
+
+    The codes are in memory row by row, so that a cache line of every row is read at a time.
+    """
+
+    def part(some: Tensor, scales: Tensor) -> list[tuple[Array, Array]]:
+        held = some.contiguous()
+        pieces = zip(_parts(held), scales.split(_length(held)), strict=True)
+        made = (_sections(codes.numpy().ravel(), classes(rows, of).numpy().ravel()) for codes, of in pieces)
+        return [section for sections in made for section in sections]
+
+    length = _length(values) * max(1, LINE // values.element_size() // _length(values))
+    return [partial(part, *each) for each in zip(values.split(length), columns.split(length), strict=True)]
 
 
 def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int = 255) -> Tensor:
@@ -195,14 +229,6 @@ def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int 
     if length and not least <= int(exponents.min()) <= int(exponents.max()) <= least + most:
         raise damaged("its scales are out of range")
     return exponents.to(torch.int16)
-
-
-def _put(sections: list[tuple[Array, Array]], values: Tensor, tables: Tensor) -> None:
-    """Append the sections of some values, a `PART` at a time; the first dimension is the outer one."""
-    symbols = np.empty(values.numel(), np.uint8)  # at once: small pieces would leave holes in the memory
-    for some, of in zip(_parts(values), _parts(tables), strict=True):
-        held, symbols = symbols[: some.numel()], symbols[some.numel() :]
-        _put_part(sections, some.contiguous().numpy().ravel(), of.contiguous().numpy().ravel(), held)
 
 
 def _get(decoder: Decoder, rows: Tensor, columns: Tensor) -> Tensor:
@@ -247,25 +273,28 @@ def _length(tensor: Tensor) -> int:
     return max(1, PART // max(1, prod(tensor.shape[1:])))
 
 
-def _put_part(sections: list[tuple[Array, Array]], numbers: Array, of: Array, symbols: Array) -> None:
-    """Append the sections of one part: leading bits (their `symbols` are written), lower bits, values outside."""
-    shifts = SHIFTS.take(of)
-    large = shifts.nonzero()[0]
-    shifts = shifts[large]
-    leading = numbers.astype(np.int32)
-    lower = leading[large] + (1 << shifts >> 1)  # int64
-    leading[large] = lower >> shifts
-    lower -= leading[large].astype(np.int64) << shifts
+def _sections(numbers: Array, tables: Array) -> list[tuple[Array, Array]]:
+    """Return the sections of one part: leading bits, lower bits, values outside the tables."""
+    of = np.broadcast_to(tables, numbers.shape)
+    shifts, sections = SHIFTS.astype(np.int32).take(of), []
+    if shifts.any():
+        numbers = numbers.astype(np.int32)
+        leading = numbers >> shifts
+        lower = numbers - (leading << shifts) + (1 << shifts >> 1)
+        leading += lower >> shifts  # rounded to the nearest
+        lower &= (1 << shifts) - 1
+        for bits, plane in _planes(shifts):
+            some = bits > 0
+            sections.append(((UNIFORM + bits[some]).astype(np.uint8), (lower[some] >> plane).astype(np.uint8)))
+    else:
+        leading = numbers
+    symbols = (leading + np.int8(FARTHEST)).astype(np.uint8)
     outside = ((leading > FARTHEST) | (leading < -FARTHEST)).nonzero()[0]
-    symbols[:] = (leading + FARTHEST).astype(np.uint8)
-    symbols[outside] = OUTSIDE
-    sections.append((of, symbols))
-    for bits, plane in _planes(shifts):
-        some = bits > 0
-        sections.append(((UNIFORM + bits[some]).astype(np.uint8), (lower[some] >> plane & 0xFF).astype(np.uint8)))
     if len(outside):
+        symbols[outside] = OUTSIDE
         exact = leading[outside].astype("<i4").view(np.uint8)
         sections.append((np.full(len(exact), UNIFORM + 8, np.uint8), exact))
+    return [(of, symbols), *sections]
 
 
 def _get_part(decoder: Decoder, of: Array) -> Array:

@@ -1,5 +1,6 @@
 """Low rank: one subspace for all rows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from lpcompress.formats.base import Factorization
 from lpcompress.formats.module import FactoredMatrix
+from lpcompress.formats.packing import CHUNK
 from lpcompress.formats.sizes import Spec, positive_int
 
 
@@ -54,6 +56,10 @@ class LowRank(Factorization):
     def dense(self) -> Tensor:
         """Return left @ right, shape (n, d)."""
         return self.left @ self.right
+
+    def dense_parts(self) -> Iterator[Tensor]:
+        """Yield the represented matrix, `CHUNK` rows at a time."""
+        return (rows @ self.right for rows in self.left.split(CHUNK))
 
     def scale_rows(self, factors: Tensor) -> "LowRank":
         """Return a copy with the rows of `left` multiplied by `factors` (n,)."""

@@ -8,7 +8,8 @@ References
 Duda, "Asymmetric numeral systems", arXiv:1311.2540. Giesen, "Interleaved entropy coders", arXiv:1402.3392.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ TOTAL = 1 << PRECISION
 LEAST = 1 << 14  # states are in [LEAST, LEAST << WORD), and so below 2^30
 WORD = 16
 STATE_BYTES = 4
+SLACK = 0.33  # bits that a symbol may take beyond those of its frequency f: a state is at least 4 f, log2(1 + 1/4)
 # the decoder's constants, as numbers of NumPy: with those of Python, each operation would convert them
 FREQUENCY_AT, PLACE_AT = np.uint32(20), np.uint32(8)  # a slot: frequency - 1, place within the symbol, symbol
 PLACE_BITS, SHIFT_PRECISION = np.uint32(TOTAL - 1), np.uint32(PRECISION)
@@ -30,48 +32,62 @@ LONGEST = 1 << 16  # steps of all sections together: bounds the time that a host
 Array = NDArray[Any]
 
 
-def encode(sections: Sequence[tuple[Array, Array]], frequencies: Array, lanes: int) -> tuple[Array, Array]:
+def encode(
+    sections: Iterable[tuple[Array, Array]], frequencies: Array, lanes: int, words: Array
+) -> tuple[Array, Array]:
     """Encode sections of symbols.
 
     Parameters
     ----------
-    sections : sequence of (tables, symbols)
-        Integer arrays of equal length: the table of each symbol, and the symbol.
+    sections : iterable of (tables, symbols)
+        Integer arrays of equal length: the table of each symbol, and the symbol. The last section comes first, because
+        a coder of this kind writes backwards.
     frequencies : integer array of shape (tables, symbols)
-        Rows sum to `TOTAL`; a symbol that occurs has at least 1.
+        Rows sum to `TOTAL`; a symbol that occurs has at least 1. At most 2^16 entries.
     lanes : int
         Number of states.
+    words : uint16 array
+        Written from its end on; see `capacity`.
 
     Returns
     -------
     states : uint32 array of shape (lanes,)
     words : uint16 array
-        What `Decoder` reads.
+        The part of `words` that was written; what `Decoder` reads.
 
     Examples
     --------
     >>> zeros = np.zeros(80, np.uint8)
-    >>> states, words = encode([(zeros, zeros)], np.array([[1024, 3072]]), lanes=2)
+    >>> states, words = encode([(zeros, zeros)], np.array([[1024, 3072]]), 2, np.empty(capacity(160, 80, 2), np.uint16))
     >>> len(words) * 16  # 80 symbols of 2 bits
     160
     """
-    size = frequencies.shape[1]
+    size = np.uint16(frequencies.shape[1])
     starts = (frequencies.cumsum(1) - frequencies).astype(np.uint32).ravel()
     counts = frequencies.astype(np.uint32).ravel()
-    states = np.full(lanes, LEAST, np.uint32)
-    written = [np.empty(0, np.uint16)]
-    for tables, symbols in reversed(sections):
+    states, at = np.full(lanes, LEAST, np.uint32), len(words)
+    for tables, symbols in sections:
         for begin in reversed(range(0, len(symbols), lanes)):
-            places = tables[begin : begin + lanes] * np.int64(size) + symbols[begin : begin + lanes]
+            places = np.multiply(tables[begin : begin + lanes], size, dtype=np.uint16)
+            places += symbols[begin : begin + lanes]
             f, x = counts.take(places), states[: len(places)]
-            full = np.flatnonzero(x >= f << np.uint32(WORD + 2))
-            if len(full):
-                written.append(x[full].astype(np.uint16))
-                x[full] >>= np.uint32(WORD)
-            quotients = x // f
+            full = (x >= f << np.uint32(WORD + 2)).nonzero()[0]
+            if count := len(full):
+                leaving = x.take(full)
+                words[at - count : at] = leaving  # the lowest 16 bits
+                at -= count
+                leaving >>= np.uint32(WORD)
+                x[full] = leaving
+            # twice as fast as integer division, and exact: float64 holds a quotient of 30 bits and 12 bits more
+            quotients = (x.view(np.int32) / f.view(np.int32)).astype(np.uint32)
             x += quotients * (np.uint32(TOTAL) - f)  # TOTAL times the quotient, plus the remainder
             x += starts.take(places)
-    return states, np.concatenate(written[::-1])
+    return states, words[at:]
+
+
+def capacity(bits: float, symbols: int, lanes: int) -> int:
+    """Return how many words `encode` writes at most, given the bits of all symbols by their frequencies."""
+    return ceil((bits + SLACK * symbols) / WORD) + 2 * lanes
 
 
 class Decoder:
@@ -92,7 +108,7 @@ class Decoder:
     Examples
     --------
     >>> section, frequencies = (np.zeros(3, np.uint8), np.array([0, 1, 0], np.uint8)), np.array([[3072, 1024]])
-    >>> decoder = Decoder(*encode([section], frequencies, lanes=2), frequencies)
+    >>> decoder = Decoder(*encode([section], frequencies, 2, np.empty(9, np.uint16)), frequencies)
     >>> decoder.read(np.zeros(3, np.uint8))
     array([0, 1, 0], dtype=uint8)
     >>> decoder.finish()

@@ -146,7 +146,7 @@ def test_more_basis_vectors_than_columns_are_refused():
 
 def test_too_few_states_for_the_symbols_are_refused(monkeypatch):
     section, frequencies = (np.zeros(999, np.uint8), np.zeros(999, np.uint8)), np.array([[TOTAL]])
-    states, words = encode([section], frequencies, lanes=1)
+    states, words = encode([section], frequencies, 1, np.empty(1000, np.uint16))
     monkeypatch.setattr(rans, "LONGEST", 998)
     with pytest.raises(CheckpointError, match="too few states"):
         Decoder(states, words, frequencies).read(section[0])

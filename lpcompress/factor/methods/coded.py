@@ -13,7 +13,7 @@ from lpcompress.formats.coded import Coded
 
 MARGIN = 0.001  # of the budget, at which encodings aim
 ENCODINGS = 6  # at most, to meet a budget
-TOLERANCE = 5e-4  # of the logarithm of delta
+TOLERANCE = 1e-4  # of the logarithm of delta
 GRID = [*range(-18, -4, 2), *range(-4, 5)]  # of step sizes, in octaves of the root mean square
 
 
@@ -71,9 +71,9 @@ def coded(
         sizes.append(size)
         if size <= budget.n_bytes and size > most:
             best, most = found, size
-        if (1 - 2 * MARGIN) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
+        if (1 - 2 * margin) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
             break
-        margin *= 2 if size > budget.n_bytes else 1
+        margin *= 2 if len(sizes) > 1 else 1  # the first miss is in the estimate, others are its noise
         target = budget.n_bytes * (1 - margin) * like.n_bytes / size
     if best is None:
         raise budget.too_small(min(sizes))
