@@ -81,7 +81,7 @@ def verify(directory: str | Path) -> Verification:
     >>> with (directory / "model.safetensors").open("r+b") as file:
     ...     _ = file.seek(-1, 2), file.write(b"!")
     >>> print(*verify(directory).damaged)
-    model.safetensors: tensor embeddings.word_embeddings.masks is damaged or was changed
+    model.safetensors: tensor embeddings.word_embeddings.stream is damaged or was changed
     """
     path = Path(directory).expanduser()
     if not path.is_dir():
