@@ -123,7 +123,9 @@ def train(learner: Learner, examples: Examples, directory: Path, device: torch.d
         )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # otherwise one process would split each batch over all visible GPUs
     with kept_random_state():
-        trainer = RelativeTrainer(learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)])
+        trainer = RelativeTrainer(
+            learner, arguments, examples.encoded.collator, examples, callbacks=[Reporting(progress)]
+        )
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
         learner.train()
         trainer.train(resume_from_checkpoint=last_state(directory))

@@ -28,13 +28,17 @@ def calibrated(model, tokenizer, texts=TEXTS, **options):
 def test_a_model_of_images_is_refused_before_the_text_is_read(word_tokenizer, monkeypatch):
     monkeypatch.setattr(calibration, "read_texts", None)
     model = transformers.ViTForImageClassification(transformers.ViTConfig(patch_size=4, **VIT))
-    with pytest.raises(LpCompressError, match=r"a ViTForImageClassification takes pixel_values\. Set calibration to none"):
+    with pytest.raises(
+        LpCompressError, match=r"a ViTForImageClassification takes pixel_values\. Set calibration to none"
+    ):
         calibrated(model, word_tokenizer)
 
 
 def test_a_model_that_needs_more_than_text_is_refused(word_tokenizer):
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=0, **T5))
-    sentence = r"a T5ForConditionalGeneration does not take alone\. Set calibration to none\. \(ValueError: You must spec"
+    sentence = (
+        r"a T5ForConditionalGeneration does not take alone\. Set calibration to none\. \(ValueError: You must spec"
+    )
     with pytest.raises(LpCompressError, match=sentence):
         calibrated(model, word_tokenizer)
 
