@@ -50,7 +50,8 @@ def finetune(
     r"""Fine-tune a classifier on a GLUE task, score it before and after, and write a checkpoint.
 
     All parameters are trained except those that `freeze` matches. A compressed layer stays compressed: its codes and
-    bases are trained. A model without a head gets a new one.
+    bases are trained or, of a coded layer, whose codes are integers, its scales and levels. A model without a head gets
+    a new one.
 
     Parameters
     ----------

@@ -205,6 +205,9 @@ def test_coded_layers_are_trained_alike_in_every_resident_form(compressed_classi
     layers = {name.rpartition(".")[0] for name in before if name.endswith(".stream")}
     assert layers and {f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "levels")} <= {*trained}
     assert not [name for name in trained if name.endswith(".stream")]
+    for name in (f"{layer}.levels" for layer in layers):  # three steps at a rate of 5e-5 of the number itself
+        step = float(before[name][0])
+        torch.testing.assert_close(found["codes"][name], before[name], atol=3.1 * 5e-5 * step, rtol=0)
     for others in found.values():
         assert all(torch.equal(others[name], tensor) for name, tensor in found["codes"].items())
     for resident, score in scores.items():  # scored with what was trained, and not with a matrix made before
