@@ -83,13 +83,13 @@ class IntegerMatrix(FactoredMatrix):
         numbers, levels = codes.float(), self.levels.float()
         return numbers * levels[0] + numbers.clamp(-1.0, 1.0) * levels[1] + numbers.clamp(-2.0, 2.0) * levels[2]
 
-    def matrix(self) -> Tensor:
-        """Return the represented matrix, shape (n, d)."""
+    def all_rows(self) -> Tensor:
+        """Return all rows that the codes stand for, shape (n, d); a padding row is none of them."""
         return self.multiplied_out(self.narrow, self.wide, self.row_steps)
 
     def factorization(self) -> Expression:  # type: ignore[override]
         """Return the matrix as an expression, for `dense` of the roles."""
-        return Expression(self.matrix())
+        return Expression(self.all_rows())
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return the rows `ids` (ids,) of the matrix, shape (ids, d)."""
@@ -98,7 +98,7 @@ class IntegerMatrix(FactoredMatrix):
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map (..., d) to (..., n): multiply by the transposed matrix and add `bias` (n,)."""
-        return functional.linear(coordinates, self.matrix(), bias)
+        return functional.linear(coordinates, self.all_rows(), bias)
 
 
 def store_as_integers(layer: FactoredMatrix) -> None:

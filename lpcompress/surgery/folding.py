@@ -27,6 +27,9 @@ def fold(first: ClusteredLinear, second: nn.Module) -> None:
     inputs = inputs_of(second)
     if inputs is not None:
         inputs.copy_(inputs[:, first.sort_outputs()])
+        for layer in (first, second):
+            if isinstance(layer, FactoredMatrix):
+                layer.forget()  # what it computed from its tensors before
 
 
 @torch.no_grad()
