@@ -22,7 +22,7 @@ EXTRAS = {
     "demo": "lpcompress demo: the real model that it compresses",
     "images": "scripts/reproduce_paper3.py: images",
     "plots": "lpcompress sweep: pictures",
-    "export": "lpcompress export: writing and checking ONNX files",
+    "onnx": "lpcompress export: writing and checking ONNX files",
     "dev": "the checks of a clone, make check",
 }
 """What an extra of the package is for. Those that this version does not have are left out of the report."""

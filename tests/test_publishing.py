@@ -161,7 +161,7 @@ def test_an_odd_card_of_the_base_does_no_harm(run, base, card):
 def test_compress_pushes_what_it_wrote(run, base, fake_hub):
     options = ("--method", "svd", "--out", "small", "--push-to-hub", "me/small", "--create-pr", "--json")
     code, out, err = run("compress", base, *options)
-    assert (code, json.loads(out)["out"]) == (0, "small")
+    assert (code, json.loads(out)["out"]) == (0, "./small")
     assert err.splitlines()[-1] == f"pushed: {fake_hub.url}/me/small/discussions/1"
     assert fake_hub.created is None  # a pull request is for a repository that exists
     assert fake_hub.commits() == ["/api/models/me/small/commit/main?create_pr=1"]

@@ -57,7 +57,9 @@ class Layer:
     def module(self) -> Any:
         """The plain or compressed layer; a bare parameter is wrapped in a `BareWeight`."""
         found = getattr(self.owner, self.leaf)
-        return BareWeight(found, self.equation) if self.equation and isinstance(found, nn.Parameter) else found
+        if self.equation and isinstance(found, nn.Parameter):
+            return BareWeight(found, self.equation).train(self.owner.training)
+        return found
 
     @property
     def holder(self) -> nn.Module:

@@ -106,7 +106,7 @@ STRANGERS = (
     *(".git/config", "runs/events.out", "data/", "checkpoint-500/model.safetensors", ".cache/huggingface/x"),
     *("thesis.tex", "train.py", "notes.md", "model.py", "word2vec.model", "my_vocab.json", "weights.safetensors"),
     *("optimizer.pt", "tf_model.h5", "1_Pooling/notes.txt", "1_Pooling/deep/config.json", "2024_data/config.json"),
-    *("README.md/chapter.txt", "config.json.bak", "model.onnx", "model_best.safetensors"),
+    *("README.md/chapter.txt", "config.json.bak", "other.onnx", "model_best.safetensors"),
 )
 
 

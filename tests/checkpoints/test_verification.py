@@ -71,7 +71,7 @@ def test_a_right_checkpoint_passes(tmp_path, shards):
 
 
 @pytest.mark.parametrize(
-    "key", ["bert.embeddings.word_embeddings.basis", "classifier.bias", "bert.pooler.dense.weight"]
+    "key", ["bert.embeddings.word_embeddings.basis", "classifier.bias", "bert.pooler.dense.bias"]
 )
 def test_a_bit_that_differs_is_found(tmp_path, key):
     model, probe = written(tmp_path)

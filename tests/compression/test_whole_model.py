@@ -95,14 +95,15 @@ def test_every_method_on_every_layer(model, ids, architecture, method):
     report = compress(dense, method=method, ratio=0.3, layers=["all"], clusters=2 if method == "messi" else None)
 
     kinds = [layer.kind for layer in report.layers]
-    assert kinds.count("embedding") == 1 and kinds.count("linear") == {"xlnet": 14}.get(architecture, 12)
-    assert len(kinds) == 1 + kinds.count("linear") and not report.skipped
+    counts = {"xlnet": [1, 14], "bert": [2, 13]}  # positions but in XLNet, a pooler in BERT
+    assert [kinds.count("embedding"), kinds.count("linear")] == counts.get(architecture, [2, 12])
+    assert len(kinds) == kinds.count("embedding") + kinds.count("linear") and not report.skipped
     for layer in report.layers:
         module = dense.get_submodule(layer.name)
         assert is_compressed_module(module)
         assert layer.shape == list(module.matrix_shape)
         assert layer.removed == 1 - tensor_bytes(module) / layer.bytes_before >= 0.3
-        assert layer.row_weights == ("uniform" if layer.kind == "linear" else report.layers[0].row_weights)
+        assert layer.row_weights == (report.layers[0].row_weights if layer == report.layers[0] else "uniform")
         assert 0 < layer.error_fro < 1
     assert numbers - count_parameters(dense) == sum(r.parameters_before - r.parameters_after for r in report.layers)
     assert stored - tensor_bytes(dense) == sum(r.bytes_before - r.bytes_after for r in report.layers)
@@ -139,8 +140,8 @@ def test_sketches_have_the_requested_size_and_give_a_warning(model, ids, tmp_pat
     weights = {name: layer.module.weight.detach().clone() for name, layer in layers_of(dense).items() if layer.role}
     with pytest.warns(NeedsTrainingWarning, match=r"sketched layers are unusable until trained.*lpcompress finetune"):
         report = compress(dense, layers=["all"], method="sketch", ratio=0.3, seed=1)
-    [embedding] = report.skipped
-    assert "word_embedding" in embedding and "sketching an embedding does not pay" in report.skipped[embedding]
+    assert any("word_embedding" in name for name in report.skipped)
+    assert all("embedding" in name and "does not pay" in reason for name, reason in report.skipped.items())
     seeds = set()
     for record in report.layers:
         module = dense.get_submodule(record.name)
