@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 RUN := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+PAGES := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test check docs format clean FORCE
 
@@ -28,11 +29,11 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	$(PAGES) --quiet
 	$(RUN) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q
 
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict
+	$(PAGES)
 	@echo "The pages are in build/site: open build/site/index.html"
 
 format: $(VENV)/.dev

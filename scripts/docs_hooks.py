@@ -17,6 +17,8 @@ from lpcompress.nn import __all__ as layers
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]+)\)")
 """A Markdown link upwards."""
 
+NEAR = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"  # a number and its standard error stay on one line
+
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Return the page with its reference filled in and without links to files that are no pages."""
@@ -26,7 +28,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     def within(link: re.Match[str]) -> str:
         return link[0] if link[2].count("../") <= depth else link[1] if "`" in link[1] else f"`{link[1]}`"
 
-    return OUTSIDE.sub(within, markdown)
+    return OUTSIDE.sub(within, markdown).replace(" ± ", NEAR)
 
 
 def _commands() -> str:
@@ -52,7 +54,7 @@ def _options(command: Any) -> str:
             takes = "" if each.is_flag else f" `{each.metavar or 'X'}`"
             group = getattr(each, "rich_help_panel", None) or "Options"
             groups[group].append(f"| {names}{takes.replace('|', chr(92) + '|')} | {_sentence(each.help)} |")
-    return "\n\n".join(f"**{name}**\n\n| option | |\n|---|---|\n" + "\n".join(rows) for name, rows in groups.items())
+    return "\n\n".join(f"**{name}**\n\n| option | what it does |\n|---|---|\n" + "\n".join(rows) for name, rows in groups.items())
 
 
 def _sentence(text: str | None) -> str:
@@ -63,5 +65,5 @@ def _sentence(text: str | None) -> str:
 def _names() -> str:
     """Return a section for every public name; names are imported on first use, so their homes are read instead."""
     homes = {f"lpcompress.{name}": f"{home}.{name}" for name, home in lpcompress._HOMES.items()}
-    sections = [f"## {name}\n\n::: {home}\n    options: {{show_root_heading: false}}" for name, home in homes.items()]
+    sections = [f"## {name}\n\n::: {home}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}" for name, home in homes.items()]
     return "\n\n".join(sections) + "\n\n## lpcompress.nn\n\n" + ", ".join(f"`{name}`" for name in layers) + "."
