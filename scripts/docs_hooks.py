@@ -54,7 +54,9 @@ def _options(command: Any) -> str:
             takes = "" if each.is_flag else f" `{each.metavar or 'X'}`"
             group = getattr(each, "rich_help_panel", None) or "Options"
             groups[group].append(f"| {names}{takes.replace('|', chr(92) + '|')} | {_sentence(each.help)} |")
-    return "\n\n".join(f"**{name}**\n\n| option | what it does |\n|---|---|\n" + "\n".join(rows) for name, rows in groups.items())
+    return "\n\n".join(
+        f"**{name}**\n\n| option | what it does |\n|---|---|\n" + "\n".join(rows) for name, rows in groups.items()
+    )
 
 
 def _sentence(text: str | None) -> str:
@@ -65,5 +67,8 @@ def _sentence(text: str | None) -> str:
 def _names() -> str:
     """Return a section for every public name; names are imported on first use, so their homes are read instead."""
     homes = {f"lpcompress.{name}": f"{home}.{name}" for name, home in lpcompress._HOMES.items()}
-    sections = [f"## {name}\n\n::: {home}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}" for name, home in homes.items()]
+    sections = [
+        f"## {name}\n\n::: {home}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}"
+        for name, home in homes.items()
+    ]
     return "\n\n".join(sections) + "\n\n## lpcompress.nn\n\n" + ", ".join(f"`{name}`" for name in layers) + "."

@@ -22,7 +22,9 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
-BLOCK = re.compile(r"(?:<!-- (?P<what>[^:\n]+): (?P<why>[^\n]+) -->\n\n?)?```(?P<language>\w*)\n(?P<text>.*?)```\n", re.S)
+BLOCK = re.compile(
+    r"(?:<!-- (?P<what>[^:\n]+): (?P<why>[^\n]+) -->\n\n?)?```(?P<language>\w*)\n(?P<text>.*?)```\n", re.S
+)
 SHOWN = ("text", "html")  # output and layouts
 
 
@@ -95,7 +97,7 @@ def lpcompress(arguments):
             main()
     except SystemExit as end:
         if end.code:
-            print(output.getvalue()[-2000:], file=sys.stderr)
+            sys.stderr.write(output.getvalue()[-2000:])
         return end.code
 
 

@@ -52,6 +52,8 @@ def test_a_checkpoint(tiny_model, tmp_path):
     assert layer["kind"] == "coded"
     tensors = load_file(tmp_path / "model.safetensors")
     assert len(tensors[f"{name}.stream"]) == layer["stream"]
-    found = matrix(*(tensors[f"{name}.{leaf}"] for leaf in ("stream", "weight", "levels")), layer["shape"], layer["width"])
+    found = matrix(
+        *(tensors[f"{name}.{leaf}"] for leaf in ("stream", "weight", "levels")), layer["shape"], layer["width"]
+    )
     found[layer["padding_idx"]] = tensors[f"{name}.padding_row"]
     np.testing.assert_allclose(found, model.get_input_embeddings().weight.detach().numpy(), atol=1e-5)
