@@ -4,6 +4,7 @@ floors.svg is drawn from pyproject.toml and the first lines of the READMEs, codi
 `demo`), subspaces.svg from points that are made up.
 """
 
+import re
 import textwrap
 import tomllib
 from pathlib import Path
@@ -43,7 +44,7 @@ def about(name: str) -> str:
     folder, file = ROOT / "lpcompress" / name, ROOT / "lpcompress" / f"{name}.py"
     if folder.is_dir():
         return (folder / "README.md").read_text().splitlines()[0].partition(": ")[2]
-    return file.read_text().splitlines()[0].strip('"').partition(":")[0].rstrip(".")
+    return re.split("[:,.]| that ", file.read_text().splitlines()[0].strip('"'))[0]
 
 
 def floors(figure: Figure) -> None:

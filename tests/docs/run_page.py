@@ -48,9 +48,14 @@ def blocks_of(page):
     ]
 
 
+def runs(block):
+    """Return whether a block is more than something to look at."""
+    return block.what != "not run" and block.language not in SHOWN
+
+
 def run(block, names):
     """Run a block, or read it, if it is data; `names` are the variables of the page."""
-    if block.what == "not run" or block.language in SHOWN:
+    if not runs(block):
         return
     if block.what == "needs" and importlib.util.find_spec(block.why) is None:
         return

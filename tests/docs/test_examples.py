@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import transformers
-from docs.run_page import blocks_of
+from docs.run_page import blocks_of, runs
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,30 +24,38 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128}  # wide enough to be kept a
 
 @pytest.fixture
 def world(tiny_classifier, tiny_model, tokenizer, tmp_path, monkeypatch, glue_dir):
-    """The current directory, in which names of models on the Hub are directories with tiny random models."""
+    """A function (text): makes a directory for every model that the text names, in the current one."""
     monkeypatch.chdir(tmp_path)
-    for task, *names in CLASSIFIERS:
-        first = tiny_classifier(task, directory=tmp_path / names[0], **WIDE)
-        for name in names[1:]:
-            shutil.copytree(first, name)
-    for name, model in (
-        ("roberta-base", tiny_model("roberta", "lm", **WIDE)),
-        (SENTENCES, tiny_model("bert", "base", **WIDE)),
-        (RERANKER, reranker()),
-    ):
-        model.save_pretrained(name)
-        tokenizer("roberta" if name == RERANKER else "bert").save_pretrained(name)
+    shutil.copytree(glue_dir, "glue")
+    for task, *_ in CLASSIFIERS:
+        shutil.copy(f"glue/{task}/validation.jsonl", f"glue/{task}/train.jsonl")
+
+    def make(text):
+        text = text.replace("{TASK}", "MRPC").replace("mrpc,rte", "bert-base-uncased-RTE")
+        for task, *names in CLASSIFIERS:
+            for name in names:
+                if name in text or name.removeprefix("textattack/") in text:
+                    tiny_classifier(task, directory=tmp_path / name, **WIDE)
+        for name, model in OTHERS.items():
+            if name in text:
+                model(tiny_model).save_pretrained(name)
+                tokenizer("roberta" if name == RERANKER else "bert").save_pretrained(name)
+        if SENTENCES in text:
+            pool(Path(SENTENCES))
+        return tmp_path
+
+    return make
+
+
+def pool(directory):
+    """Make a checkpoint one of sentence-transformers."""
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for index, (kind, path) in enumerate(MODULES.items())
     ]
-    Path(SENTENCES, "modules.json").write_text(json.dumps(modules))
-    Path(SENTENCES, "1_Pooling").mkdir()
-    Path(SENTENCES, "1_Pooling/config.json").write_text(json.dumps(POOLING))
-    shutil.copytree(glue_dir, "glue")
-    for task in CLASSIFIERS:
-        shutil.copy(f"glue/{task[0]}/validation.jsonl", f"glue/{task[0]}/train.jsonl")
-    return tmp_path
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling/config.json").write_text(json.dumps(POOLING))
 
 
 def reranker():
@@ -64,9 +72,18 @@ def reranker():
     return transformers.XLMRobertaForSequenceClassification(config)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
-def test_the_examples_of_a_page_run(page, world, fresh_python, interpreters):
-    script = f"import os, runpy, sys; os.chdir({str(world)!r}); sys.argv = ['', {str(page)!r}]; "
+OTHERS = {
+    "roberta-base": lambda tiny_model: tiny_model("roberta", "lm", **WIDE),
+    SENTENCES: lambda tiny_model: tiny_model("bert", "base", **WIDE),
+    RERANKER: lambda _: reranker(),
+}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(map(runs, blocks_of(page)))], ids=lambda page: page.stem
+)
+def test_the_examples_of_a_page_run(page, world, fresh_python):
+    script = f"import os, runpy, sys; os.chdir({str(world(page.read_text()))!r}); sys.argv = ['', {str(page)!r}]; "
     script += f"runpy.run_path({str(Path(__file__).parent / 'run_page.py')!r}, run_name='__main__')"
     done = fresh_python(script)
     assert done.returncode == 0, done.stderr[-4000:]
