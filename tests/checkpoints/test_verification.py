@@ -70,9 +70,7 @@ def test_a_right_checkpoint_passes(tmp_path, shards):
     assert model.training is False
 
 
-@pytest.mark.parametrize(
-    "key", ["bert.embeddings.word_embeddings.basis", "classifier.bias", "bert.pooler.dense.bias"]
-)
+@pytest.mark.parametrize("key", ["bert.embeddings.word_embeddings.basis", "classifier.bias", "bert.pooler.dense.bias"])
 def test_a_bit_that_differs_is_found(tmp_path, key):
     model, probe = written(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
