@@ -4,6 +4,7 @@ floors.svg is drawn from pyproject.toml and the first lines of the READMEs, codi
 `demo`), subspaces.svg from points that are made up.
 """
 
+import argparse
 import re
 import textwrap
 import tomllib
@@ -134,7 +135,9 @@ def _line(axes: Axes, direction: torch.Tensor, colour: str, label: str | None) -
     axes.plot([-5 * x, 5 * x], [-5 * y, 5 * y], color=colour, label=label, linewidth=1.6)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Draw all pictures."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     OUT.mkdir(exist_ok=True)
     for draw, size in ((floors, (8.5, 8)), (coding, (8, 3.4)), (subspaces, (8, 3.4))):
         with rc_context(STYLE):
@@ -142,3 +145,7 @@ if __name__ == "__main__":
             draw(figure)
             figure.tight_layout()
             figure.savefig(OUT / f"{draw.__name__}.svg", metadata={"Date": None}, facecolor="white")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 BLOCK = re.compile(
     r"(?:<!-- (?P<what>[^:\n]+): (?P<why>[^\n]+) -->\n\n?)?```(?P<language>\w*)\n(?P<text>.*?)```\n", re.S
 )
-SHOWN = ("text", "html")  # output and layouts
+SHOWN = ("text", "html", "mermaid")  # output, layouts and diagrams
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from lpcompress.errors import LpCompressError, UnsuitableError
 from lpcompress.factor import METHODS, LowRank, factorize
 from lpcompress.factor.choice import choose
-from lpcompress.factor.norms import relative_error
+from lpcompress.factor.norms import quotients, relative_error
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.scaling import excess_of
-from lpcompress.factor.whitening import Whitener, error_of_products
+from lpcompress.factor.whitening import Products, Whitener
 from lpcompress.formats.base import Factorization
 from lpcompress.inspection import spectrum
 
@@ -28,6 +28,11 @@ def unit_matrix(n=90, d=12, seed=0):
     rows = torch.randn(n, d, generator=generator, dtype=torch.float64) * 0.7 ** torch.arange(d)
     rows = rows @ torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0]
     return rows / rows.abs().max()
+
+
+def error_of_products(matrix, dense, moment):
+    products = Products(moment)
+    return quotients(matrix, [dense], [products])[products] ** 0.5
 
 
 def whitener(d=12):

@@ -63,6 +63,7 @@ def coded(
     """
     encoder = Encoder(matrix, row_weights, whitener, settings, budget.item)
     margin, target, like, best, most, sizes = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0, []
+    finest, coarsest = encoder.range
     for _ in range(ENCODINGS):
         delta = delta_for(encoder, target, like)
         like = encoder.estimate(delta, like)
@@ -71,7 +72,8 @@ def coded(
         sizes.append(size)
         if size <= budget.n_bytes and size > most:
             best, most = found, size
-        if (1 - 2 * margin) * budget.n_bytes <= size <= budget.n_bytes or delta in encoder.range:
+        full = size >= (1 - 2 * margin) * budget.n_bytes or delta == finest
+        if (size <= budget.n_bytes and full) or delta == coarsest:
             break
         margin *= 2 if len(sizes) > 1 else 1  # the first miss is in the estimate, others are its noise
         target = budget.n_bytes * (1 - margin) * like.n_bytes / size
