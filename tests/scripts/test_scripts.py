@@ -180,6 +180,7 @@ def test_whole_models_of_a_size(run, glue, models, tmp_path):
         assert drop == pytest.approx(each["drop"], abs=0.05) and mean == pytest.approx(each["drop"], abs=0.005)
 
 
+@pytest.mark.slow
 def test_exported_files(run, glue, models, tmp_path):
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
@@ -262,6 +263,7 @@ def test_paper_3(run):
     assert "Published" in text and "no figure to compare with" in text
 
 
+@pytest.mark.slow
 def test_kills(interpreters, glue_dir, tmp_path):
     options = ("--data", glue_dir, "--kills", 5, "--out", tmp_path / "kills.json")
     done = interpreters.run("", SCRIPTS / "torture_kills.py", *options)  # in another process, since it forks
