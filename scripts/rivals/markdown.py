@@ -21,9 +21,9 @@ NOTES = {
 Bytes are those of the word embedding. Everything else stays dense. Drawn text has no row: it changes nothing if the
 embedding alone is compressed by a ratio. Our methods weight rows by the token prior, which `error` does not.""",
     "model": """\
-Bytes are those of all tensors. The word embedding and all linear layers of the body are compressed. The rest (position
-embeddings, biases, LayerNorms, pooler, classifier) stays in float32 and is counted; only nncodec, which codes whole
-models, gets all tensors (those of one dimension at QP -75).""",
+Bytes are those of all tensors. The word embedding and all linear layers of the body are compressed, by our methods the
+position embedding and the pooler too. The rest stays in float32 and is counted; only nncodec, which codes whole models,
+gets all tensors (those of one dimension at QP -75).""",
     "matrix": """\
 Relative Frobenius error of the embedding. Our methods weight all rows alike here. The bound is reverse water-filling
 for independent Gaussian rows of the same second moment, at the same bytes; nothing is taken off for a basis.""",
