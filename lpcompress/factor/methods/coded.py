@@ -13,6 +13,7 @@ from lpcompress.formats.coded import Coded
 
 MARGIN = 0.001  # of the budget, at which encodings aim
 ENCODINGS = 6  # at most, to meet a budget
+UNUSED = 0.005  # share of the budget that the finest step may leave unused
 TOLERANCE = 1e-4  # of the logarithm of delta
 GRID = [*range(-18, -4, 2), *range(-4, 5)]  # of step sizes, in octaves of the root mean square
 
@@ -79,6 +80,8 @@ def coded(
         target = budget.n_bytes * (1 - margin) * like.n_bytes / size
     if best is None:
         raise budget.too_small(min(sizes))
+    if row_weights is not None and delta == finest and most < (1 - UNUSED) * budget.n_bytes:
+        return coded(matrix, budget, settings, whitener)  # bytes are left for rows of little weight
     return best
 
 
