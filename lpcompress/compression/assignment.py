@@ -8,7 +8,7 @@ from typing import Any
 from lpcompress.checkpoints.headers import header_bytes, most_files
 from lpcompress.compression.calibration import Calibration, calibrate
 from lpcompress.compression.one_step import OneStep, unit_of
-from lpcompress.compression.one_threshold import shares_within
+from lpcompress.compression.one_threshold import OneThreshold
 from lpcompress.compression.priors import RowWeights, exponent_for, weights_of
 from lpcompress.compression.records import Share, Task
 from lpcompress.config.plan import DRAWN, LayerPlan, Plan
@@ -113,10 +113,8 @@ def assign(
         for name, layer in found.items():
             with layer.lend():
                 units[name] = unit_of(layer, weights[name], measured)
-        if METHODS[method].one_step:
-            shares = OneStep(found, weights, moments, units, settings, method, workers, tell).shares(n_bytes)
-        else:
-            shares = shares_within(n_bytes, method, found, weights, moments, units, settings, workers, tell)
+        sized = OneStep if METHODS[method].one_step else OneThreshold
+        shares = sized(found, weights, moments, units, settings, method, workers, tell).shares(n_bytes)
     tasks = {name: Task(share, weights[name], moments.get(name)) for name, share in shares.items()}
     dense = tuple(name for name in found if name not in tasks)
     settled = limit is not None or plan.allocation is not None

@@ -7,7 +7,8 @@ from math import exp, log
 from scipy.optimize import brentq
 from torch import no_grad
 
-from lpcompress.compression.one_step import too_small, unit_of
+from lpcompress.compression.model_size import too_small
+from lpcompress.compression.one_step import unit_of
 from lpcompress.compression.priors import RowWeights
 from lpcompress.factor.coded_encoder import Encoder
 from lpcompress.factor.preparation import prepare

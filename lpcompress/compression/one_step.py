@@ -12,17 +12,14 @@ from math import exp, log
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
-from torch import Tensor
 
 from lpcompress.compression.calibration import Calibration
+from lpcompress.compression.model_size import ModelSize, too_small
 from lpcompress.compression.priors import RowWeights
 from lpcompress.compression.records import Share
-from lpcompress.errors import BudgetError
 from lpcompress.factor.methods.coded import at_delta, sizes_at
-from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
-from lpcompress.processes import Workers, spread
-from lpcompress.progress import Progress
+from lpcompress.processes import spread
 from lpcompress.surgery.layer import Layer
 
 EMBEDDING_UNIT = 0.15
@@ -108,49 +105,12 @@ def unit_of(layer: Layer, weights: RowWeights, measured: Calibration | None) -> 
     return sensitivity * largest / energy if energy else 1.0
 
 
-@dataclass(frozen=True)
-class OneStep:
-    """The layers of a model, to be encoded with one step size.
+class OneStep(ModelSize):
+    """Layers that are encoded with one step size."""
 
-    Attributes
-    ----------
-    layers : mapping of str to Layer
-    weights : mapping of str to RowWeights
-    moments : mapping of str to Tensor of shape (d, d)
-        Second moments of inputs, of the layers for which they were measured.
-    units : mapping of str to float
-        See `unit_of`.
-    settings : Settings
-    method : str
-    workers : Workers
-    tell : Progress
-    """
-
-    layers: Mapping[str, Layer]
-    weights: Mapping[str, RowWeights]
-    moments: Mapping[str, Tensor]
-    units: Mapping[str, float]
-    settings: Settings
-    method: str
-    workers: Workers
-    tell: Progress
-
-    def shares(self, n_bytes: int) -> dict[str, Share]:
-        """Return the step size of every layer with which all of them together take at most `n_bytes`.
-
-        Biases and padding rows are counted. Layers that would not become smaller stay dense and have no entry.
-
-        Raises
-        ------
-        BudgetError
-            If not even zeros fit, or `n_bytes` is no less than the dense layers take.
-        """
+    def _shares(self, n_bytes: int) -> dict[str, Share]:
+        """Find the step size by encoding all layers, at most `ROUNDS` times."""
         before = {name: layer.stored()[1] for name, layer in self.layers.items()}
-        if n_bytes >= sum(before.values()):
-            raise BudgetError(
-                f"the chosen layers take {sum(before.values()):,} bytes; the size allows {n_bytes:,}. Ask for a smaller"
-                " model."
-            )
         entries = {name: layer.matrix().numel() for name, layer in self.layers.items()}
         sizes = spread(entries, self._sizes, self.workers)
         beside = {name: layer.bytes_beside() for name, layer in self.layers.items()}
@@ -212,14 +172,6 @@ class OneStep:
 
     def _whitener(self, name: str) -> Whitener | None:
         return Whitener.of(self.moments[name]) if name in self.moments else None
-
-
-def too_small(least: int, n_bytes: int) -> BudgetError:
-    """Return the error for a size of `n_bytes` when the layers take at least `least` bytes."""
-    return BudgetError(
-        f"the size leaves {max(n_bytes, 0):,} bytes for the chosen layers; their smallest forms need {least:,}. Ask for"
-        " a larger model, or choose more layers."
-    )
 
 
 def _corrected(sizes: Sizes, delta: float, true: int) -> Sizes:

@@ -5,24 +5,20 @@ in units of the model's output, from the error. Dimensions above one threshold p
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpcompress.compression.one_step import too_small
+from lpcompress.compression.model_size import ModelSize, too_small
 from lpcompress.compression.priors import RowWeights
 from lpcompress.compression.records import Share
-from lpcompress.errors import BudgetError
 from lpcompress.factor.linalg import principal_axes
 from lpcompress.factor.preparation import prepare
-from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.methods import METHODS
-from lpcompress.processes import Workers, spread
-from lpcompress.progress import Progress
+from lpcompress.processes import spread
 from lpcompress.surgery.layer import Layer
 
 ONE_SUBSPACE = "svd"
@@ -83,33 +79,10 @@ def spectrum_of(layer: Layer, weights: RowWeights, moment: Tensor | None, unit: 
     return Spectrum(gains, step, layer.bytes_beside(), layer.stored()[1])
 
 
-def shares_within(
-    n_bytes: int,
-    method: str,
-    layers: Mapping[str, Layer],
-    weights: Mapping[str, RowWeights],
-    moments: Mapping[str, Tensor],
-    units: Mapping[str, float],
-    settings: Settings,
-    workers: Workers,
-    tell: Progress,
-) -> dict[str, Share]:
-    """Divide `n_bytes` among layers; layers that stay dense have no entry in the result.
+class OneThreshold(ModelSize):
+    """Layers that keep the dimensions above one threshold.
 
     The sizes are those of plain low rank. Other methods use the bytes better, in all layers about alike.
-
-    Parameters
-    ----------
-    n_bytes : int
-        Bytes that all these layers together may store.
-    method : str
-    layers, weights, moments, units, settings, workers, tell
-        See `OneStep`.
-
-    Raises
-    ------
-    BudgetError
-        If the budget cannot be met, or is no smaller than the dense layers.
 
     References
     ----------
@@ -117,25 +90,23 @@ def shares_within(
     Speech, and Signal Processing 36 (1988), for one multiplier.
     """
 
-    def measured(name: str, done: int, total: int) -> Spectrum:
-        tell(f"{name}: computing its spectrum", done, total)
-        with layers[name].lend() as layer:
-            return spectrum_of(layer, weights[name], moments.get(name), units[name])
+    def _shares(self, n_bytes: int) -> dict[str, Share]:
+        """Find the threshold among the gains of all dimensions."""
+        entries = {name: layer.matrix().numel() for name, layer in self.layers.items()}
+        spectra = spread(entries, self._spectrum, self.workers)
+        thresholds = np.unique(np.concatenate([[0.0], *(each.gains for each in spectra.values())]))
 
-    spectra = spread({name: layer.matrix().numel() for name, layer in layers.items()}, measured, workers)
-    before = sum(each.before for each in spectra.values())
-    if n_bytes >= before:
-        raise BudgetError(
-            f"the chosen layers take {before:,} bytes; the size allows {n_bytes:,}. Ask for a smaller model."
-        )
-    thresholds = np.unique(np.concatenate([[0.0], *(each.gains for each in spectra.values())]))
+        def total(threshold: float) -> int:
+            return sum(each.size(threshold) for each in spectra.values())
 
-    def total(threshold: float) -> int:
-        return sum(each.size(threshold) for each in spectra.values())
+        if total(thresholds[-1]) > n_bytes:
+            raise too_small(total(thresholds[-1]), n_bytes)
+        threshold = thresholds[bisect_left(thresholds, True, key=lambda each: total(each) <= n_bytes)]
+        few = 0 if METHODS[self.method].one_subspace else FEW + (self.settings.clusters or 0)
+        shares = {name: each.share(self.method, each.size(threshold), few) for name, each in spectra.items()}
+        return {name: share for name, share in shares.items() if share}
 
-    if total(thresholds[-1]) > n_bytes:
-        raise too_small(total(thresholds[-1]), n_bytes)
-    threshold = thresholds[bisect_left(thresholds, True, key=lambda each: total(each) <= n_bytes)]
-    few = 0 if METHODS[method].one_subspace else FEW + (settings.clusters or 0)
-    shares = {name: each.share(method, each.size(threshold), few) for name, each in spectra.items()}
-    return {name: share for name, share in shares.items() if share}
+    def _spectrum(self, name: str, done: int, total: int) -> Spectrum:
+        self.tell(f"{name}: computing its spectrum", done, total)
+        with self.layers[name].lend() as layer:
+            return spectrum_of(layer, self.weights[name], self.moments.get(name), self.units[name])

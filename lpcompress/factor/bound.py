@@ -14,7 +14,9 @@ DEPTH = 80.0  # of the lowest water level below the largest variance, in natural
 
 
 @torch.no_grad()
-def least_errors(matrix: Tensor, sizes: Sequence[float], row_weights: Tensor | None = None) -> list[float]:
+def least_errors(
+    matrix: Tensor, sizes: Sequence[float], row_weights: Tensor | None = None, lengths_known: bool = True
+) -> list[float]:
     """Return the least relative error at each size, for independent Gaussian rows of the matrix's spectrum and lengths.
 
     Row i is taken to be normal with the covariance of all rows times its own squared length over the mean, so that a
@@ -30,6 +32,9 @@ def least_errors(matrix: Tensor, sizes: Sequence[float], row_weights: Tensor | N
         In bytes.
     row_weights : Tensor of shape (n,), optional
         The error is then weighted, as `error_weighted` is.
+    lengths_known : bool, default=True
+        Whether a code may use the rows' lengths. Without it all rows are taken to have the same: a code of real rows,
+        whose lengths differ, may then do better.
 
     Returns
     -------
@@ -45,11 +50,15 @@ def least_errors(matrix: Tensor, sizes: Sequence[float], row_weights: Tensor | N
     >>> matrix = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
     >>> [f"{error:.2f}" for error in least_errors(matrix, [4000.0, 8000.0])]  # 1 and 2 bits a number
     ['0.47', '0.23']
+    >>> [f"{error:.2f}" for error in least_errors(matrix, [4000.0, 8000.0], lengths_known=False)]  # 2^-1 and 2^-2
+    ['0.50', '0.25']
     """
     scaled, _ = prepare(matrix, row_weights)
     lengths = scaled.square().sum(1, dtype=torch.float64).cpu().numpy()
     if not lengths.any():
         return [0.0] * len(sizes)
+    if not lengths_known:
+        lengths[:] = lengths.mean()
     lengths = np.sort(lengths[lengths > 0] / lengths.sum())
     axes = principal_axes(scaled)[0].cpu().numpy()
     axes = axes[axes > axes[0] * 1e-14] / axes.sum()  # descending

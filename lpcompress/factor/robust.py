@@ -1,7 +1,7 @@
 """Entrywise l_p fits for every method, by the alternating direction method of multipliers (ADMM).
 
 The loop repeats the least-squares fit of the stored form, `refit` and `project`. Each form registers its own, by the
-type of its container, in the module of its mathematics (`low_rank`, `clustered`, `encoding`).
+type of its container, in the module of its mathematics (`low_rank`, `clustered`).
 """
 
 from functools import singledispatch
@@ -25,7 +25,7 @@ def refit(like: Factorization, target: Tensor, budget: Budget) -> Factorization:
     Parameters
     ----------
     like : Factorization
-        Gives the structure to keep: the rank, the cluster of each row, the basis of sparse codes.
+        Gives the structure to keep: the rank, the cluster of each row.
     target : Tensor of shape (n, d)
     budget : Budget
     """
@@ -48,8 +48,8 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
     """Lower the entrywise l_p error of `start` without changing its structure.
 
     Minimises sum |E|^p subject to A = X + E, X in the set onto which `project` projects (matrices of one rank, rows in
-    subspaces of fixed clusters, sparse codes in a fixed basis). E is updated by the proximal map of |x|^p, X by the
-    least-squares fit of A - E + U, and U is the scaled dual variable.
+    subspaces of fixed clusters). E is updated by the proximal map of |x|^p, X by the least-squares fit of A - E + U;
+    U is the scaled dual variable.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.formats.coded_tables import OUTSIDE, SYMBOLS, frequencies_of, restore, store
-from lpcompress.formats.rans import LONGEST, TOTAL, Array, Decoder, capacity, damaged, encode
+from lpcompress.formats.rans import LONGEST, STATE_BYTES, TOTAL, Array, Decoder, capacity, damaged, encode
 
 CLASSES = 64  # class k: standard deviation 2^((k - UNIT) / 2)
 UNIT = 10
@@ -126,7 +126,7 @@ def pack(held: Codes) -> Tensor:
     least = 2 * n_symbols // LONGEST + 1  # a section may end within a step
     lanes = min(max(int(bits / 8) // BYTES_PER_LANE, least), max(MOST_LANES, least))
     before = HEADER.pack(VERSION, lanes) + store(frequencies[:STORED_TABLES])
-    room = len(before) + 4 * lanes
+    room = len(before) + STATE_BYTES * lanes
     room += room % 2
     # the words are written from the end of the body, which begins right before the first of them: nothing is copied
     body = np.empty(room + 2 * capacity(float(bits), n_symbols, lanes) + CHECKSUM.size, np.uint8)
@@ -182,7 +182,7 @@ def _opened(stream: bytes) -> Decoder:
         raise damaged(f"its version is {version}, not {VERSION}")
     frequencies, taken = restore(body[HEADER.size :], STORED_TABLES)
     numbers = body[HEADER.size + taken :]
-    split = 4 * lanes
+    split = STATE_BYTES * lanes
     if len(numbers) < split or (len(numbers) - split) % 2:
         raise damaged("its length is wrong")
     states, words = np.frombuffer(numbers[:split], "<u4"), np.frombuffer(numbers[split:], "<u2")

@@ -59,15 +59,6 @@ def _look_up(table: Tensor, packed: Tensor) -> Tensor:
     return found.view(*packed.shape, table.shape[1]).flatten(-2)
 
 
-def pack_levels(levels: Tensor, bits: int) -> Tensor:
-    """Pack levels of shape (rows, columns) into bytes of shape (rows, ceil(columns * bits / 8)), lowest bits first."""
-    count = 8 // bits
-    codes = (levels - 0.5 + 2 ** (bits - 1)).to(torch.uint8)
-    padded = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % count)).unflatten(-1, (-1, count))
-    weights = (2 ** (bits * torch.arange(count, device=codes.device))).to(torch.uint8)
-    return (padded * weights).sum(-1, dtype=torch.uint8)
-
-
 def pack_bits(bits: Tensor) -> Tensor:
     """Pack bool of shape (rows, columns) into bytes of shape (rows, ceil(columns / 8)), lowest bit first."""
     padded = torch.nn.functional.pad(bits, (0, -bits.shape[-1] % 8)).unflatten(-1, (-1, 8))

@@ -15,11 +15,11 @@ from lpcompress.evaluation.examination import Examination
 from lpcompress.evaluation.outputs import read_outputs
 from lpcompress.evaluation.results import Outcome
 from lpcompress.evaluation.setup import Setup
+from lpcompress.factor.bound import least_errors
 from lpcompress.factor.norms import relative_error
 from lpcompress.glue.tasks import TASKS
 from lpcompress.processes import Workers
 from lpcompress.surgery.finding import find_layers
-from rivals.bound import least_error
 from rivals.rival import Rival, Scope, Subject
 
 
@@ -76,7 +76,7 @@ class Examiner:
         found: dict[str, Any] = {"bytes": fit.n_bytes, "share": fit.n_bytes / before, "setting": fit.setting}
         if not scope.whole:
             found["error"] = relative_error(self._matrix, embedding_of(subject.model))
-            found["bound"] = least_error(self._matrix, fit.n_bytes)
+            found["bound"] = least_errors(self._matrix, [fit.n_bytes], lengths_known=False)[0]
         return found | (self._scores(subject.model) if scope.scored else {})
 
     def _scores(self, model: Any) -> dict[str, Any]:

@@ -190,23 +190,27 @@ def test_dequantize(saved, ids, head, dtype):
     model.resize_token_embeddings(210, mean_resizing=False)
 
 
+def training_arguments(tmp_path, **options):
+    """Return the arguments of three quiet steps."""
+    return transformers.TrainingArguments(
+        output_dir=str(tmp_path / "run"),
+        max_steps=3,
+        learning_rate=1e-2,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        **options,
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_trainer(saved, tmp_path, ids, kind):
     _, directory = saved(kind=kind)
     model = AutoModelForSequenceClassification.from_pretrained(directory)
     before = {name: p.detach().clone() for name, p in model.get_input_embeddings().named_parameters()}
     rows = [{"input_ids": row, "labels": i} for i, row in enumerate(ids)] * 4
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path / "run"),
-        max_steps=3,
-        save_steps=3,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-    )
+    arguments = training_arguments(tmp_path, save_steps=3, per_device_train_batch_size=4)
     trainer = transformers.Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
     trainer.train()
     loss = trainer.evaluate()["eval_loss"]
@@ -221,19 +225,13 @@ def test_trainer_goes_back_to_its_best_checkpoint(saved, tmp_path, ids, kind):
     _, directory = saved(kind=kind)
     model = AutoModelForSequenceClassification.from_pretrained(directory)
     rows = [{"input_ids": row, "labels": i} for i, row in enumerate(ids)] * 4
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path / "run"),
-        max_steps=3,
+    arguments = training_arguments(
+        tmp_path,
         save_steps=1,
         eval_steps=1,
         eval_strategy="steps",
         load_best_model_at_end=True,
         greater_is_better=True,  # the highest loss counts as best, so that it is not the last
-        learning_rate=1e-2,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
     )
     trainer = transformers.Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
     trainer.train()

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpcompress.formats import packing
-from lpcompress.formats.packing import index_dtype, pack_bits, pack_levels, unpack_bits, unpack_levels
+from lpcompress.formats.packing import index_dtype, pack_bits, unpack_bits, unpack_levels
+
+
+def pack_levels(levels, bits):
+    """Pack levels (rows, columns) into bytes (rows, ceil(columns * bits / 8)), as old checkpoints hold them."""
+    count = 8 // bits
+    codes = (levels - 0.5 + 2 ** (bits - 1)).to(torch.uint8)
+    padded = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % count)).unflatten(-1, (-1, count))
+    weights = (2 ** (bits * torch.arange(count, device=codes.device))).to(torch.uint8)
+    return (padded * weights).sum(-1, dtype=torch.uint8)
 
 
 @given(rows=st.integers(1, 20), columns=st.integers(1, 70), seed=st.integers(0, 99))

@@ -42,6 +42,7 @@ def coded(
     whitener : Whitener, optional
         Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
     row_weights : Tensor of shape (n,), optional
+        Not used if the budget is more than the finest step takes with them.
 
     Raises
     ------
@@ -63,6 +64,8 @@ def coded(
     True
     """
     encoder = Encoder(matrix, row_weights, whitener, settings, budget.item)
+    if row_weights is not None and encoder.estimate(encoder.range[0]).n_bytes < (1 - UNUSED) * budget.n_bytes:
+        encoder = Encoder(matrix, None, whitener, settings, budget.item)  # bytes are left for rows of little weight
     margin, target, like, best, most, sizes = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0, []
     finest, coarsest = encoder.range
     for _ in range(ENCODINGS):
@@ -80,8 +83,6 @@ def coded(
         target = budget.n_bytes * (1 - margin) * like.n_bytes / size
     if best is None:
         raise budget.too_small(min(sizes))
-    if row_weights is not None and delta == finest and most < (1 - UNUSED) * budget.n_bytes:
-        return coded(matrix, budget, settings, whitener)  # bytes are left for rows of little weight
     return best
 
 

@@ -109,6 +109,15 @@ def test_estimates_are_near_with_feedback(delta):
     assert expected.loss == pytest.approx(float(whitener(matrix - found.dense()).square().sum()), rel=0.15)
 
 
+@pytest.mark.parametrize("p", [2.0, 1.0])
+def test_a_mild_ratio_uses_its_bytes_whatever_the_row_weights(p):
+    matrix = tall(6000)[0]
+    weights = torch.arange(1.0, 6001).pow(-1)  # with p = 1 the lightest rows' steps are 6,000 times the heaviest's
+    found = factorize(matrix, "coded", 0.28, p, row_weights=weights)
+    assert 0.28 <= 1 - found.n_bytes / (matrix.numel() * 4) <= 0.285
+    assert relative_error(matrix, found.dense()) < 1e-5
+
+
 def test_steps_follow_row_weights():
     weights = torch.tensor([1.0, 0.25, 1 / 16, 0.0])
     assert step_exponents(weights, 4).tolist() == [0, 4, 8, 53]  # 1 / sqrt(w) in quarter octaves
