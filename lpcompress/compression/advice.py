@@ -33,7 +33,7 @@ LOSSES = {
 
 WHOLE = "0 to 3 points of a classifier, 1 on average, at 10% of a model; less at larger sizes"
 EMBEDDING_SPEED = "as before; loading decodes the embedding, under half a second for 10 million numbers"
-LINEAR_SPEED = "slower on a CPU: codes of linear layers are made numbers at each call; `lpcompress densify` undoes that"
+LINEAR_SPEED = "as before, once loading has decoded all layers, which takes seconds for a hundred million numbers"
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _alike(layers: Sequence[Layer]) -> list[list[Layer]]:
 
 def _suggestion(command: list[str], rest: int, seen: Foresight, loss: str, speed: str) -> Suggestion:
     size = rest + round(seen.bytes)
-    return Suggestion(shlex.join(command), size, size + round(seen.codes), round(seen.error, 4), loss, speed)
+    return Suggestion(shlex.join(command), size, size + round(seen.decoded), round(seen.error, 4), loss, speed)
 
 
 def advice_text(advice: Advice) -> str:

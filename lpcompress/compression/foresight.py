@@ -26,14 +26,15 @@ class Foresight:
     ----------
     bytes : float
         Of everything stored.
-    codes : float
-        Bytes of the decoded integers, one for each, that are in memory besides.
+    decoded : float
+        Bytes that are in memory besides, by default: an integer of a byte for each code of an embedding, the matrix of
+        any other layer.
     error : float
         Root of the mean squared relative error of the layers, by their numbers.
     """
 
     bytes: float
-    codes: float
+    decoded: float
     error: float
 
 
@@ -52,6 +53,8 @@ class Sort:
         Bytes of a bias or padding row.
     count : int
         Number of layers.
+    looked_up : bool
+        Whether they are embeddings.
     """
 
     encoder: Encoder
@@ -59,6 +62,7 @@ class Sort:
     energy: float
     beside: int
     count: int
+    looked_up: bool
 
     @classmethod
     def of(cls, layer: Layer, weights: RowWeights, count: int) -> "Sort":
@@ -68,15 +72,17 @@ class Sort:
             plain, scale = prepare(matrix)
         encoder = Encoder(plain, weights.values, item=matrix.element_size())
         energy = float(encoder.entries.squares.sum()) * len(matrix) or 1.0
-        return cls(encoder, unit * 4.0**scale.exponent, energy, layer.bytes_beside(), count)
+        return cls(encoder, unit * 4.0**scale.exponent, energy, layer.bytes_beside(), count, layer.role == "embedding")
 
     def at(self, step: float) -> Foresight:
         """Estimate for all of the layers at the logarithm of a step size in units of the model's output."""
         found = self.encoder.estimate(exp(step) / self.unit**0.5)
         rows, columns = self.encoder.matrix.shape
-        codes = rows * columns if found.width is None else (rows + columns) * found.width
+        decoded = rows * columns * self.encoder.item
+        if self.looked_up:
+            decoded = rows * columns if found.width is None else (rows + columns) * found.width
         squared = found.loss / self.energy
-        return Foresight(self.count * (found.n_bytes + self.beside), float(self.count * codes), squared**0.5)
+        return Foresight(self.count * (found.n_bytes + self.beside), float(self.count * decoded), squared**0.5)
 
 
 @no_grad()
@@ -100,4 +106,4 @@ def foresee(sorts: Sequence[Sort], n_bytes: float) -> Foresight:
     found = [sort.at(step) for sort in sorts]
     numbers = [sort.count * sort.encoder.matrix.numel() for sort in sorts]
     squared = sum(each.error**2 * n for each, n in zip(found, numbers, strict=True)) / sum(numbers)
-    return Foresight(sum(each.bytes for each in found), sum(each.codes for each in found), squared**0.5)
+    return Foresight(sum(each.bytes for each in found), sum(each.decoded for each in found), squared**0.5)
