@@ -6,7 +6,8 @@ The text is the user's, or is drawn from the tokenizer's own statistics (see `dr
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -15,10 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import BatchEncoding
 
 from lpcompress.checkpoints.tokenizers import tokenizer_beside
 from lpcompress.compression import drawn
-from lpcompress.compression.moments import Statistics, statistics_of
+from lpcompress.compression.moments import Statistics, run, statistics_of
 from lpcompress.compression.priors import RowWeights, row_weights
 from lpcompress.config.plan import DRAWN
 from lpcompress.errors import LpCompressError, PlanError
@@ -139,9 +141,8 @@ def calibrate(
     tokenizer = tokenizer or tokenizer_beside(model)
     if source == DRAWN:
         refuse_no_tokenizer(tokenizer)
-        rows = model.get_input_embeddings().num_embeddings
-        prior, longest = row_weights(frequencies, rows, tokenizer, 1.0), longest_text(model, tokenizer)
-        encoded, name = drawn.draw(tokenizer, prior, rows, seed, min(drawn.TOKENS, longest)), DRAWN
+        with evaluating(model):
+            encoded, name = drawn_texts(model, tokenizer, frequencies, seed, tell), DRAWN
     else:
         texts, name = read_texts(source, data)
         refuse_no_tokenizer(tokenizer)
@@ -149,19 +150,40 @@ def calibrate(
         length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
         encoded = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts]
     counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        no_inputs = all(layer.role == "embedding" for layer in layers.values())  # token counts suffice then
-        found = Statistics({}, {})
-        if slopes or not no_inputs:
+    no_inputs = all(layer.role == "embedding" for layer in layers.values())  # token counts suffice then
+    found = Statistics({}, {})
+    if slopes or not no_inputs:
+        with evaluating(model):
             found = statistics_of(model, layers, encoded, seed, slopes, tell)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     moments = {layer: _doubted(moment) for layer, moment in found.moments.items()} if source == DRAWN else found.moments
     count = sum(len(each["input_ids"]) for each in encoded)
     return Calibration(name, count, _digest(encoded), counts, moments, found.slopes)
+
+
+def drawn_texts(model: Any, tokenizer: Any, frequencies: str, seed: int, tell: Progress) -> list[BatchEncoding]:
+    """Draw text for a model: of several candidates, those whose outputs are spread out."""
+    rows = model.get_input_embeddings().num_embeddings
+    prior, longest = row_weights(frequencies, rows, tokenizer, 1.0), longest_text(model, tokenizer)
+    kept, inputs = [], drawn.draw(tokenizer, prior, rows, seed, longest, drawn.CANDIDATES)
+    for done, candidates in enumerate(inputs):
+        tell("drawing text", done, drawn.INPUTS)
+        with torch.no_grad():
+            outputs = torch.cat([run(model, each) for each in candidates]).cpu()
+        chosen = drawn.spread_out(outputs, drawn.BATCH)
+        kept.append(BatchEncoding({key: torch.cat([each[key] for each in candidates])[chosen] for key in candidates[0]}))
+    return kept
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode while the block runs."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _doubted(moment: Tensor) -> Tensor:

@@ -101,20 +101,15 @@ def statistics_of(
         for done, text in enumerate(encoded):
             tell("calibrating", done, len(encoded))
             output = run(model, text)
-            output = output.mean(dim=1) if output.dim() == 3 else output
             signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             outputs.append(output.detach())
-            if slopes:
-                refuse_other_shape(model, outputs)
             if output.requires_grad:
                 (output * signs).sum().backward()
     moments = {name: total.double() / counts[name] for name, total in totals.items()}
     refuse_not_finite(moments)
     if not slopes:
         return Statistics(moments, {})
-    spread = torch.cat(outputs)
-    variance = float((spread - spread.mean(dim=0)).square().sum(dim=1).mean()) or 1.0
-    scale = 1 / len(spread) / variance
+    scale = 1 / (_squared_deviations(model, outputs) or 1.0)
     return Statistics(moments, {name: total * scale * _gain(layers[name]) for name, total in changes.items()})
 
 
@@ -125,7 +120,7 @@ def _gain(layer: Layer) -> float:
 
 
 def run(model: Any, text: Any) -> Tensor:
-    """Return the first output of a model for an encoded text, in float32.
+    """Return the first output of a model for encoded texts, in float32; that of each token is averaged over the text.
 
     Raises
     ------
@@ -139,7 +134,7 @@ def run(model: Any, text: Any) -> Tensor:
             f"calibration runs texts through the model, which a {type(model).__name__} does not take alone. Set"
             f" calibration to none. ({in_one_line(error)})"
         ) from error
-    return output
+    return output.mean(dim=1) if output.dim() == 3 else output
 
 
 def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
@@ -152,13 +147,24 @@ def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
             )
 
 
-def refuse_other_shape(model: Any, outputs: Sequence[Tensor]) -> None:
-    """Raise LpCompressError if the last of the outputs has another shape than the first: they cannot be compared."""
-    if outputs[-1].shape != outputs[0].shape:
+def _squared_deviations(model: Any, outputs: Sequence[Tensor]) -> float:
+    """Return the sum of squared deviations of outputs from the mean of those of their shape, for all texts.
+
+    Raises
+    ------
+    LpCompressError
+        If each output has a shape of its own.
+    """
+    shapes: dict[torch.Size, list[Tensor]] = {}
+    for output in outputs:
+        shapes.setdefault(output.shape[1:], []).append(output)
+    alike = [torch.cat(each) for each in shapes.values()]
+    if len(alike) > 1 and all(len(each) == 1 for each in alike):
         raise LpCompressError(
             f"a model size is shared out by how much each text changes the output, but that of a"
             f" {type(model).__name__} has another shape for every text. Give ratio, or set calibration to none."
         )
+    return float(sum((each - each.mean(dim=0)).square().sum() for each in alike))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.checkpoints.verification import Probe
-from lpcompress.compression.drawn import draw
+from lpcompress.compression.drawn import draw_one
 from lpcompress.compression.priors import row_weights
 from lpcompress.errors import LpCompressError
 from lpcompress.surgery.architectures import longest_text
@@ -65,7 +65,7 @@ def _texts(model: Any, tokenizer: Any, lengths: tuple[int, ...]) -> Inputs:
     longest = longest_text(model, tokenizer)
     texts = []
     for place, length in enumerate(lengths):
-        [drawn] = draw(tokenizer, prior, rows, SEED + place, min(length, longest), texts=1)
+        drawn = draw_one(tokenizer, prior, rows, SEED + place, min(length, longest))
         texts.append({name: tensor[0].tolist() for name, tensor in drawn.items()})
     padded = tokenizer.pad(texts, return_tensors="pt")
     known = inspect.signature(model.forward).parameters

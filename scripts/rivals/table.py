@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from lpcompress.compression.drawn import TEXTS, TOKENS
+from lpcompress.compression.drawn import LENGTHS, TEXTS
 from lpcompress.config.plan import DRAWN, NONE
 from rivals import gobo, ours, rounding
 from rivals.ours import TEXT_OF_THE_TASK
@@ -47,7 +47,7 @@ OURS = (
     Rival(
         "coded, drawn text",
         "ours",
-        f"`coded --calibration drawn`: {TEXTS} drawn texts of {TOKENS} tokens, no data",
+        f"`coded --calibration drawn`: {TEXTS} drawn texts of {LENGTHS[0]} to {LENGTHS[-1]} tokens, no data",
         partial(ours.fit, "coded", DRAWN),
         scopes=("model",),
     ),

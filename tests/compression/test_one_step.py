@@ -1,6 +1,7 @@
 """One step size for the whole model, and calibration on drawn text."""
 
 import logging
+from statistics import mean
 
 import pytest
 import torch
@@ -110,32 +111,15 @@ def test_without_calibration_or_where_text_cannot_be_drawn(tiny_model, caplog):
         compress(tiny_model(), target_size=0.2, calibration="drawn")
 
 
-def test_drawn_text_has_the_frequencies_of_the_prior_and_the_tokenizers_special_tokens(word_tokenizer):
-    rows = len(word_tokenizer)
-    ordinary = [i for i in range(rows) if i not in word_tokenizer.all_special_ids]
-    shares = torch.zeros(rows, dtype=torch.float64)
-    shares[ordinary[:2]] = torch.tensor([3.0, 1.0], dtype=torch.float64)
-    inputs = drawn.draw(word_tokenizer, RowWeights(shares, "counts"), rows, seed=0)
-    assert sum(len(each["input_ids"]) for each in inputs) == drawn.TEXTS
-    ids = torch.cat([each["input_ids"].flatten() for each in inputs])
-    often, seldom = (int((ids == i).sum()) for i in ordinary[:2])
-    assert often + seldom + int(torch.isin(ids, torch.tensor(word_tokenizer.all_special_ids)).sum()) == len(ids)
-    assert often / (often + seldom) == pytest.approx(0.75, abs=0.02)
-    again = drawn.draw(word_tokenizer, RowWeights(shares, "counts"), rows, seed=0)
-    assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(inputs, again, strict=True))
-    other = drawn.draw(word_tokenizer, row_weights("zipf", rows, word_tokenizer, 1.0), rows, seed=1)
-    assert not torch.equal(other[0]["input_ids"], inputs[0]["input_ids"])
-
-
 def test_position_embedding_and_pooler_are_coded_under_a_size_and_sized_like_words(tiny_model, word_tokenizer):
     model = tiny_model(vocab_size=2000, max_position_embeddings=512, **WIDE)
     layers = finding.find_layers(model, ["all"])
     [words], [positions] = ([n for n in layers if n.endswith(f"{it}_embeddings")] for it in ("word", "position"))
     measured = calibrate(model, layers, "drawn", "hub", word_tokenizer, "zipf", 0, True, silent)
-    assert measured.tokens_per_text == drawn.TOKENS
+    assert measured.tokens_per_text == mean(drawn.LENGTHS)
     uniform = RowWeights(None, "uniform")
     units = {name: unit_of(layers[name], uniform, measured) / measured.slopes[name] for name in (words, positions)}
-    assert units[words] * 2000 == pytest.approx(units[positions] * drawn.TOKENS) == EMBEDDING_UNIT
+    assert units[words] * 2000 == pytest.approx(units[positions] * mean(drawn.LENGTHS)) == EMBEDDING_UNIT
     report = compress(model, target_size=0.2, layers=["all"], tokenizer=word_tokenizer)
     coded = [each.name for each in report.layers]
     assert positions in coded and any("pooler" in name for name in coded)
