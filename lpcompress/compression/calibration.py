@@ -6,7 +6,7 @@ The text is the user's, or is drawn from the tokenizer's own statistics (see `dr
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,7 +20,7 @@ from transformers import BatchEncoding
 
 from lpcompress.checkpoints.tokenizers import tokenizer_beside
 from lpcompress.compression import drawn
-from lpcompress.compression.moments import Statistics, run, statistics_of
+from lpcompress.compression.moments import moments_of, slopes_of
 from lpcompress.compression.priors import RowWeights, row_weights
 from lpcompress.config.plan import DRAWN
 from lpcompress.errors import LpCompressError, PlanError
@@ -63,7 +63,7 @@ class Calibration:
         Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name;
         those of drawn text with `DRAWN_DOUBT`.
     slopes : dict of str to float
-        See `Statistics`; empty if not measured.
+        See `moments.slopes_of`; empty if not measured.
     """
 
     source: str
@@ -123,7 +123,7 @@ def calibrate(
     frequencies : str
         Where the frequencies of drawn tokens come from, as for `priors.row_weights`: `zipf` or a file of counts.
     seed : int
-        Seed of the drawn text, and of the random signs in `statistics_of`.
+        Seed of the drawn text, and of the random signs in `slopes_of`.
     slopes : bool
         Whether to measure slopes too.
     tell : Progress
@@ -139,38 +139,45 @@ def calibrate(
     """
     refuse_other_inputs(model)
     tokenizer = tokenizer or tokenizer_beside(model)
+    no_inputs = all(layer.role == "embedding" for layer in layers.values())  # token counts suffice then
     if source == DRAWN:
         refuse_no_tokenizer(tokenizer)
-        with evaluating(model):
-            encoded, name = drawn_texts(model, tokenizer, frequencies, seed, tell), DRAWN
+        name, candidates = DRAWN, drawn_texts(model, tokenizer, frequencies, seed)
+        encoded = [each for inputs in candidates for each in inputs]
     else:
         texts, name = read_texts(source, data)
         refuse_no_tokenizer(tokenizer)
         longest = min(MAX_TOKENS, longest_text(model, tokenizer))
         length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
-        encoded = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts]
+        encoded, candidates = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts], []
+    moments: dict[str, Tensor] = {}
+    changes: dict[str, float] = {}
+    with evaluating(model):
+        if slopes or not no_inputs:
+            moments, outputs = moments_of(model, layers, encoded, tell)
+        if slopes:
+            telling = spread_out(candidates, outputs) if candidates else encoded
+            changes = slopes_of(model, layers, telling, seed, tell)
+    if source == DRAWN:
+        moments = {layer: _doubted(moment) for layer, moment in moments.items()}
     counts = Counter(int(i) for each in encoded for i in each["input_ids"].flatten())
-    no_inputs = all(layer.role == "embedding" for layer in layers.values())  # token counts suffice then
-    found = Statistics({}, {})
-    if slopes or not no_inputs:
-        with evaluating(model):
-            found = statistics_of(model, layers, encoded, seed, slopes, tell)
-    moments = {layer: _doubted(moment) for layer, moment in found.moments.items()} if source == DRAWN else found.moments
     count = sum(len(each["input_ids"]) for each in encoded)
-    return Calibration(name, count, _digest(encoded), counts, moments, found.slopes)
+    return Calibration(name, count, _digest(encoded), counts, moments, changes)
 
 
-def drawn_texts(model: Any, tokenizer: Any, frequencies: str, seed: int, tell: Progress) -> list[BatchEncoding]:
-    """Draw text for a model: of several candidates, those whose outputs are spread out."""
+def drawn_texts(model: Any, tokenizer: Any, frequencies: str, seed: int) -> list[list[BatchEncoding]]:
+    """Draw candidates for a model: lists of inputs of one length."""
     rows = model.get_input_embeddings().num_embeddings
     prior, longest = row_weights(frequencies, rows, tokenizer, 1.0), longest_text(model, tokenizer)
-    kept, inputs = [], drawn.draw(tokenizer, prior, rows, seed, longest, drawn.CANDIDATES)
-    for done, candidates in enumerate(inputs):
-        tell("drawing text", done, drawn.INPUTS)
-        with torch.no_grad():
-            outputs = torch.cat([run(model, each) for each in candidates]).cpu()
-        chosen = drawn.spread_out(outputs, drawn.BATCH)
-        kept.append(BatchEncoding({key: torch.cat([each[key] for each in candidates])[chosen] for key in candidates[0]}))
+    return list(drawn.draw(tokenizer, prior, rows, seed, longest))
+
+
+def spread_out(candidates: Sequence[Sequence[BatchEncoding]], outputs: Sequence[Tensor]) -> list[BatchEncoding]:
+    """Return as many texts of each list of candidates as one input holds: those whose outputs are spread out."""
+    kept, left = [], iter(outputs)
+    for inputs in candidates:
+        chosen = drawn.spread_out(torch.cat([next(left) for _ in inputs]).cpu(), drawn.BATCH)
+        kept.append(BatchEncoding({key: torch.cat([each[key] for each in inputs])[chosen] for key in inputs[0]}))
     return kept
 
 

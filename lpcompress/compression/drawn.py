@@ -3,8 +3,8 @@
 Token ids are drawn independently, each as often as `priors` expects it in running text; special tokens stand where the
 tokenizer puts them. Such text has no grammar and no meaning, but it has the right words, and most of what layers do
 with their inputs depends on the words. What can be made more like real text is: texts have several lengths; the second
-text of a pair repeats some of the first, as paraphrases, questions and answers do; and of several candidates those are
-kept for which the model's answers differ most.
+text of a pair repeats some of the first, as paraphrases, questions and answers do; and the slopes of the output are
+measured on those of several candidates for which the outputs differ most.
 """
 
 from collections.abc import Iterator
@@ -19,16 +19,15 @@ from lpcompress.errors import LpCompressError
 
 LENGTHS = (8, 16, 32, 64)  # tokens in a text, special tokens included
 BATCH = 32  # texts in one input of the model
-INPUTS = 2 * len(LENGTHS)  # single texts and pairs
-TEXTS = INPUTS * BATCH
-CANDIDATES = 4  # drawn for each text that is kept
+CANDIDATES = 4  # inputs drawn of each length and kind
+TEXTS = 2 * len(LENGTHS) * CANDIDATES * BATCH  # single texts and pairs
 FILLER = "a "  # encoded to see where special tokens stand; every vocabulary has it
 
 
 def draw(
-    tokenizer: Any, prior: RowWeights, rows: int, seed: int, longest: int, candidates: int = 1
+    tokenizer: Any, prior: RowWeights, rows: int, seed: int, longest: int
 ) -> Iterator[list[BatchEncoding]]:
-    """Draw `TEXTS` texts for each candidate, as inputs of `BATCH` texts of one length, without padding.
+    """Draw `TEXTS` texts, as inputs of `BATCH` texts of one length, without padding.
 
     Parameters
     ----------
@@ -41,12 +40,11 @@ def draw(
     seed : int
     longest : int
         Most tokens in a text, special tokens included.
-    candidates : int, default=1
 
     Yields
     ------
     list of BatchEncoding
-        As many inputs as there are candidates, all of one length, of single texts or of pairs.
+        `CANDIDATES` inputs of one length, of single texts or of pairs.
 
     Raises
     ------
@@ -58,7 +56,7 @@ def draw(
     for length in LENGTHS:
         for pair in (False, True):
             frame = _frame(tokenizer, min(length, longest), pair)
-            yield [fill(tokenizer, frame, shares, BATCH, generator) for _ in range(candidates)]
+            yield [fill(tokenizer, frame, shares, BATCH, generator) for _ in range(CANDIDATES)]
 
 
 def draw_one(tokenizer: Any, prior: RowWeights, rows: int, seed: int, length: int) -> BatchEncoding:

@@ -1,8 +1,8 @@
 """Second moments of layer inputs, and slopes of the model's output by errors of each layer."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,39 +20,14 @@ Observer = Callable[[Layer, Tensor, Tensor], None]
 """Callback type: takes a layer, its input and its output."""
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Statistics of a model's layers on text.
+def moments_of(
+    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], tell: Progress
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Measure second moments of layer inputs on text.
 
-    Attributes
-    ----------
-    moments : dict of str to Tensor of shape (d, d)
-        Second moments C = E[x x^T] over the inputs x of every linear layer, convolution and bare weight, float64, in
-        the order of the columns of the layer's matrix W. The expected squared error of the outputs of a replacement W'
-        is E ||(W - W') x||^2 = tr((W - W') C (W - W')^T).
-    slopes : dict of str to float
-        Squared change of the output, as a share of its variance over texts, per squared error of a layer's products on
-        a text, mean over its outputs: to first order, and for independent errors of the products. Embeddings are
-        included; empty if not measured. An error E of the matrix of a layer with a moment C changes the output by about
-        slope tr(E C E^T); an error e of the rows of all tokens of an embedding by about slope ||e||^2.
-    """
-
-    moments: dict[str, Tensor]
-    slopes: dict[str, float]
-
-
-def statistics_of(
-    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, slopes: bool, tell: Progress
-) -> Statistics:
-    """Measure second moments of layer inputs and, on request, the slopes of the output by errors of each layer.
-
-    Slopes need a backward pass. The output is the first item the model returns: logits, or hidden states
-    averaged over the text. Derivatives are those of the sum of its entries with random signs; their squares equal, on
-    average, the squared entries of the Jacobian.
-
-    A moment weights all products equally. Weighting them by those derivatives made `svd` fits slightly better (logits
-    of an MRPC classifier with half of the model removed moved by .28 of their variance instead of .32) but layers
-    rounded to two bits far worse (.41 to .76 instead of .22): the fit then ignores most inputs.
+    A moment weights all products equally. Weighting them by derivatives of the output made `svd` fits slightly better
+    (logits of an MRPC classifier with half of the model removed moved by .28 of their variance instead of .32) but
+    layers rounded to two bits far worse (.41 to .76 instead of .22): the fit then ignores most inputs.
 
     Parameters
     ----------
@@ -61,15 +36,63 @@ def statistics_of(
         Plain layers of the model, by name. Layers that do not run are left out of the results.
     encoded : sequence of mapping
         Model inputs: one text each, or several of equal length, so that no text is padded.
-    seed : int
-        Seed of the random signs.
-    slopes : bool
-        Whether to measure slopes. Without them a text takes little more than half the time.
     tell : Progress
 
     Returns
     -------
-    Statistics
+    moments : dict of str to Tensor of shape (d, d)
+        Second moments C = E[x x^T] over the inputs x of every linear layer, convolution and bare weight, float64, in
+        the order of the columns of the layer's matrix W. The expected squared error of the outputs of a replacement W'
+        is E ||(W - W') x||^2 = tr((W - W') C (W - W')^T).
+    outputs : list of Tensor of shape (texts, k)
+        What `run` returns for each of `encoded`.
+    """
+    totals: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+
+    def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
+        if layer.role != "embedding":
+            inputs = layer.inputs_of(given).float()
+            totals.setdefault(layer.name, inputs.new_zeros(inputs.shape[1], inputs.shape[1])).addmm_(inputs.T, inputs)
+            counts[layer.name] += len(inputs)
+
+    outputs = []
+    with observed(layers, observe), torch.no_grad():
+        for done, text in enumerate(encoded):
+            tell("calibrating", done, len(encoded))
+            outputs.append(run(model, text))
+    moments = {name: total.double() / counts[name] for name, total in totals.items()}
+    refuse_not_finite(moments)
+    return moments, outputs
+
+
+def slopes_of(
+    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, tell: Progress
+) -> dict[str, float]:
+    """Measure the slopes of the model's output by errors of each layer, embeddings included.
+
+    The output is that of `run`. Derivatives are those of the sum of its entries with random signs; their squares equal,
+    on average, the squared entries of the Jacobian.
+
+    Parameters
+    ----------
+    model, layers, encoded, tell
+        As for `moments_of`.
+    seed : int
+        Seed of the random signs.
+
+    Returns
+    -------
+    dict of str to float
+        Squared change of the output, as a share of its variance over texts, per squared error of a layer's products on
+        a text, mean over its outputs: to first order, and for independent errors of the products. An error E of the
+        matrix of a layer with a moment C changes the output by about slope tr(E C E^T); an error e of the rows of all
+        tokens of an embedding by about slope ||e||^2.
+
+    Raises
+    ------
+    LpCompressError
+        If the outputs cannot be compared.
 
     References
     ----------
@@ -77,40 +100,27 @@ def statistics_of(
     layer outputs are the second factor in Martens and Grosse, "Optimizing neural networks with Kronecker-factored
     approximate curvature", ICML 2015.
     """
-    totals: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-    changes: dict[str, float] = {}
+    changes: Counter[str] = Counter()
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
-        name = layer.name
-        if layer.role != "embedding":
-            inputs = layer.inputs_of(given).detach().float()
-            totals.setdefault(name, inputs.new_zeros(inputs.shape[1], inputs.shape[1])).addmm_(inputs.T, inputs)
-            counts[name] = counts.get(name, 0) + len(inputs)
-        if not output.requires_grad:
-            return
-
         def add_change(gradient: Tensor) -> None:
             by_product = layer.outputs_of(gradient).float().square().mean(dim=1)
-            changes[name] = changes.get(name, 0.0) + float(by_product.sum(dtype=torch.float64))
+            changes[layer.name] += float(by_product.sum(dtype=torch.float64))
 
-        output.register_hook(add_change)
+        if output.requires_grad:
+            output.register_hook(add_change)
 
     generator, outputs = torch.Generator().manual_seed(seed), []
-    with observed(layers, observe), _derivatives_by_outputs(model) if slopes else torch.no_grad():
+    with observed(layers, observe), _derivatives_by_outputs(model):
         for done, text in enumerate(encoded):
-            tell("calibrating", done, len(encoded))
+            tell("measuring slopes", done, len(encoded))
             output = run(model, text)
-            signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             outputs.append(output.detach())
+            signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             if output.requires_grad:
                 (output * signs).sum().backward()
-    moments = {name: total.double() / counts[name] for name, total in totals.items()}
-    refuse_not_finite(moments)
-    if not slopes:
-        return Statistics(moments, {})
     scale = 1 / (_squared_deviations(model, outputs) or 1.0)
-    return Statistics(moments, {name: total * scale * _gain(layers[name]) for name, total in changes.items()})
+    return {name: total * scale * _gain(layers[name]) for name, total in changes.items()}
 
 
 def _gain(layer: Layer) -> float:

@@ -8,7 +8,7 @@ import transformers
 
 from lpcompress.compression import calibration
 from lpcompress.compression.calibration import read_texts
-from lpcompress.compression.moments import statistics_of
+from lpcompress.compression.moments import moments_of
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError
 from lpcompress.progress import silent
@@ -57,7 +57,7 @@ def test_inputs_beyond_the_range_are_refused(tiny_model, ids):
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(torch.inf)
     with pytest.raises(LpCompressError, match=r"query: its inputs on the calibration text are not finite"):
-        statistics_of(model, layers, [transformers.BatchEncoding({"input_ids": ids})], 0, False, silent)
+        moments_of(model, layers, [transformers.BatchEncoding({"input_ids": ids})], silent)
 
 
 def test_a_long_line_is_cut_before_it_is_tokenized(tiny_model, word_tokenizer):

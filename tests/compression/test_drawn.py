@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from lpcompress.compression import drawn
-from lpcompress.compression.calibration import calibrate, drawn_texts
+from lpcompress.compression.calibration import calibrate, drawn_texts, spread_out
 from lpcompress.compression.moments import run
 from lpcompress.compression.priors import RowWeights, row_weights
 from lpcompress.progress import silent
@@ -15,7 +15,7 @@ LONGEST = 512
 
 
 def inputs_of(tokenizer, prior, seed=0, longest=LONGEST):
-    return [only for [only] in drawn.draw(tokenizer, prior, len(tokenizer), seed, longest)]
+    return [each for inputs in drawn.draw(tokenizer, prior, len(tokenizer), seed, longest) for each in inputs]
 
 
 def ids_of(inputs):
@@ -43,7 +43,7 @@ def test_it_follows_the_seed(word_tokenizer):
 def test_texts_have_all_lengths_but_no_more_than_the_model_takes(word_tokenizer):
     uniform = RowWeights(None, "uniform")
     lengths = [each.shape[1] for each in ids_of(inputs_of(word_tokenizer, uniform, longest=20))]
-    assert lengths == [8, 8, 16, 16, 20, 20, 20, 20]
+    assert lengths == [length for length in (8, 16, 20, 20) for _ in range(2 * drawn.CANDIDATES)]
 
 
 def test_the_second_part_of_a_text_repeats_a_share_of_the_first():
@@ -68,12 +68,17 @@ def test_only_texts_of_two_parts_repeat(special):
 
 def test_texts_that_are_kept_have_outputs_that_are_spread_out(tiny_model, word_tokenizer):
     model = tiny_model(num_labels=2).eval()
-    texts = drawn_texts(model, word_tokenizer, "zipf", 0, silent)
-    prior = row_weights("zipf", len(word_tokenizer), word_tokenizer, 1.0)
-    usual = inputs_of(word_tokenizer, prior, longest=model.config.max_position_embeddings)
-    with torch.no_grad():
-        kept, plain = (torch.cat([run(model, each) for each in inputs]) for inputs in (texts, usual))
-    assert kept.shape == plain.shape and float(kept.var(dim=0).sum()) > 1.2 * float(plain.var(dim=0).sum())
+    candidates = drawn_texts(model, word_tokenizer, "zipf", 0)
+    assert sum(len(ids) for inputs in candidates for ids in ids_of(inputs)) == drawn.TEXTS
+
+    def outputs_of(inputs):
+        with torch.no_grad():
+            return [run(model, each) for each in inputs]
+
+    plain = outputs_of(each for inputs in candidates for each in inputs)
+    kept = outputs_of(spread_out(candidates, plain))
+    assert len(torch.cat(kept)) * drawn.CANDIDATES == drawn.TEXTS
+    assert float(torch.cat(kept).var(dim=0).sum()) > 1.2 * float(torch.cat(plain).var(dim=0).sum())
 
 
 @pytest.mark.parametrize(

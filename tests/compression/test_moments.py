@@ -5,7 +5,7 @@ import torch
 import transformers
 from torch import nn
 
-from lpcompress.compression.moments import statistics_of
+from lpcompress.compression import moments
 from lpcompress.compression.whole_model import compress
 from lpcompress.factor import METHODS
 from lpcompress.factor.norms import relative_error
@@ -50,7 +50,7 @@ def quiet(description, done, total):
 
 def moments_of_texts(model, texts, tokenizer):
     encoded = [tokenizer(text, return_tensors="pt") for text in texts]
-    return statistics_of(model, finding.find_layers(model, ["linear"]), encoded, 0, True, quiet).moments
+    return moments_of(model, finding.find_layers(model, ["linear"]), encoded)
 
 
 @pytest.fixture
@@ -59,7 +59,11 @@ def texts():
 
 
 def moments_of(model, layers, encoded):
-    return statistics_of(model, layers, encoded, 0, True, quiet).moments
+    return moments.moments_of(model, layers, encoded, quiet)[0]
+
+
+def slopes_of(model, layers, encoded):
+    return moments.slopes_of(model, layers, encoded, 0, quiet)
 
 
 def moment_of_change(moment, change):
@@ -129,8 +133,9 @@ def test_embeddings_and_layers_that_do_not_run_have_no_moment(tiny_model, ids):
     model = tiny_model()
     idle = Layer("idle", nn.ModuleDict({"idle": nn.Linear(3, 3)}), "idle")
     layers = finding.find_layers(model, ["embedding"]) | {"idle": idle}
-    found = statistics_of(model, layers, [Given(input_ids=ids)], 0, True, quiet)
-    assert found.moments == {} and list(found.slopes) == ["bert.embeddings.word_embeddings"]
+    encoded = [Given(input_ids=ids)]
+    assert moments_of(model, layers, encoded) == {}
+    assert list(slopes_of(model, layers, encoded)) == ["bert.embeddings.word_embeddings"]
     assert not any(module._forward_hooks for module in [*model.modules(), idle.module])
 
 
@@ -142,7 +147,7 @@ def test_a_slope_is_the_change_of_the_output(tiny_model, ids, architecture):
     layers = finding.find_layers(model, ["ffn"])
     name = [name for name in layers if name.startswith(tuple(layers)[-1][:-8])][-1]
     encoded = [Given(input_ids=row[None]) for row in ids]
-    found = statistics_of(model, layers, encoded, 0, True, quiet).slopes
+    found = slopes_of(model, layers, encoded)
     layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
     hooks = [
         layer.module.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, -2))),
@@ -171,20 +176,21 @@ def test_a_slope_is_the_change_of_the_output(tiny_model, ids, architecture):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_moments_are_the_same_with_and_without_slopes(tiny_model, ids):
+def test_all_layers_have_slopes_and_outputs_are_those_of_the_model(tiny_model, ids):
     model = tiny_model("xlnet")
     layers, encoded = finding.find_layers(model, ["all"]), [Given(input_ids=row[None]) for row in ids]
-    some, none = (statistics_of(model, layers, encoded, 0, asked, quiet) for asked in (True, False))
-    assert some.moments.keys() == none.moments.keys()
-    assert all(torch.equal(moment, none.moments[name]) for name, moment in some.moments.items())
-    assert some.slopes.keys() == layers.keys() and none.slopes == {}
+    assert slopes_of(model, layers, encoded).keys() == layers.keys()
+    _, outputs = moments.moments_of(model, layers, encoded, quiet)
+    with torch.no_grad():
+        assert all(torch.equal(found, model(row[None]).logits) for found, row in zip(outputs, ids, strict=True))
 
 
-def test_hooks_are_removed_when_the_model_fails(tiny_model):
+@pytest.mark.parametrize("measure", [moments_of, slopes_of])
+def test_hooks_are_removed_when_the_model_fails(tiny_model, measure):
     model = tiny_model("xlnet")
     layers = finding.find_layers(model, ["linear"])
     with pytest.raises(ValueError):
-        statistics_of(model, layers, [Given(nothing=1)], 0, True, quiet)
+        measure(model, layers, [Given(nothing=1)])
     assert not any(module._forward_hooks for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -276,6 +282,5 @@ def test_the_slope_of_an_embedding_that_multiplies_its_rows_is_by_rows():
         if not multiplied:
             model.embed_tokens.weight.data *= 4
         layers = finding.find_layers(model, ["embedding"])
-        found = statistics_of(model, layers, texts, seed=0, slopes=True, tell=quiet)
-        slopes.append(found.slopes["embed_tokens"])
+        slopes.append(slopes_of(model, layers, texts)["embed_tokens"])
     assert slopes[0] == pytest.approx(16 * slopes[1], rel=1e-4)

@@ -104,7 +104,7 @@ def decode(spec, tensors, role):
         return layer.dense(), layer(INPUTS[role])
 
 
-@pytest.mark.parametrize(("form", "role"), CASES, ids="-".join)
+@pytest.mark.parametrize(("form", "role"), CASES, ids=["-".join(case) for case in CASES])
 @settings(max_examples=EXAMPLES, deadline=DEADLINE, derandomize=EXAMPLES < 1000, database=None)
 @given(data=st.data())
 def test_damage_is_refused_or_gives_a_matrix_of_the_right_shape(stored, form, role, data):
@@ -125,7 +125,7 @@ def test_damage_is_refused_or_gives_a_matrix_of_the_right_shape(stored, form, ro
         assert decoded[1].shape == plain(INPUTS[role]).shape
 
 
-@pytest.mark.parametrize(("form", "role"), CASES, ids="-".join)
+@pytest.mark.parametrize(("form", "role"), CASES, ids=["-".join(case) for case in CASES])
 def test_sound_layers_are_decoded(stored, form, role):
     assert decode(*stored(form, role), role) is not None
 
