@@ -83,6 +83,7 @@ def sweep(
     from lpcompress import presentation
     from lpcompress.evaluation import sweep as sweeping
     from lpcompress.evaluation.sweep_points import sweep_table
+    from lpcompress.pages.chart import chart
     from lpcompress.pages.picture import draw
     from lpcompress.processes import joined_processes
 
@@ -95,5 +96,7 @@ def sweep(
         for target in targets[1:]:
             write_atomically(target, draw(found.document(), target.suffix[1:]), overwrite=True)
     terminal.show(presentation.as_json(found) if as_json else sweep_table(found))
+    if find_spec("plotille"):
+        terminal.sketch(lambda columns: chart(found.document(), columns))
     for target in targets:
         terminal.note(f"written: {target}")

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,19 @@ class Terminal:
         if self.prints and not self.quiet:
             width = None if sys.stderr.isatty() else FILE_WIDTH
             _safe_console(stderr=True, width=width, markup=False, emoji=False).print(table)
+
+    def sketch(self, drawn: Callable[[int], str]) -> None:
+        """Write a drawing in characters to stderr, if that is a terminal that can show it, unless quiet.
+
+        Parameters
+        ----------
+        drawn : callable
+            Returns the drawing for a terminal of so many columns.
+        """
+        if self.prints and not self.quiet:
+            console = _safe_console(stderr=True, markup=False, emoji=False, highlight=False)
+            if console.is_terminal and not console.options.ascii_only:
+                console.print(drawn(console.width), overflow="crop", no_wrap=True)
 
     def error(self, text: str) -> None:
         """Write an error to stderr, on one line."""

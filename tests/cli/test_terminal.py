@@ -118,3 +118,19 @@ def test_json_is_not_changed(printed):
     document = {"name": "a\x7f\x1b é\t\n"}
     Terminal().show(as_json(document))
     assert json.loads(printed()[0]) == document
+
+
+@pytest.mark.parametrize(
+    ("terminal", "forced", "columns"),
+    [
+        (Terminal(), "1", "77"),
+        (Terminal(), "", None),
+        (Terminal(quiet=True), "1", None),
+        (Terminal(prints=False), "1", None),
+    ],
+)
+def test_a_drawing_is_for_terminals_only(printed, monkeypatch, terminal, forced, columns):
+    monkeypatch.setenv("FORCE_COLOR", forced)  # makes rich believe in a terminal
+    monkeypatch.setenv("COLUMNS", "77")
+    terminal.sketch(lambda width: f"[bold] {width} ⠒⠒")
+    assert printed() == ("", f"[bold] {columns} ⠒⠒\n" if columns else "")
