@@ -16,6 +16,6 @@ def advise(terminal: Terminal, model: ModelArgument, origin: Origin, as_json: Js
     from lpcompress.compression import advice
 
     with terminal.progress() as progress:
-        source = located(model, origin.revision, origin.subfolder)
+        source = located(model, **origin.given())
         found = advice.advise(source, model, progress, origin.given())
     terminal.show(presentation.as_json(found) if as_json else advice.advice_text(found))

@@ -27,7 +27,6 @@ def compress(
     model: ModelArgument,
     *,
     plan: Plan,
-    origin: Origin,
     config: ConfigOption = None,
     out: Annotated[
         Path | None,
@@ -68,6 +67,7 @@ def compress(
         ),
     ] = None,
     how_to_push: Publishing,
+    origin: Origin,
     resume: ResumeOption = False,
     device: Annotated[
         str | None,

@@ -26,5 +26,5 @@ def densify(
     from lpcompress.checkpoints import files, saving
     from lpcompress.checkpoints.origins import located
 
-    saving.densify(located(source, origin.revision, origin.subfolder), out, overwrite, verify=not no_verify)
+    saving.densify(located(source, **origin.given()), out, overwrite, verify=not no_verify)
     terminal.show(f"{out}: {files.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")

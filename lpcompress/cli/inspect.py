@@ -16,5 +16,5 @@ def inspect(terminal: Terminal, model: ModelArgument, origin: Origin, as_json: J
     from lpcompress import inspection, presentation
     from lpcompress.checkpoints.origins import located
 
-    found = replace(inspection.inspect(located(model, origin.revision, origin.subfolder)), model=model)
+    found = replace(inspection.inspect(located(model, **origin.given())), model=model)
     terminal.show(*([presentation.as_json(found)] if as_json else inspection.inspection_tables(found)))

@@ -8,6 +8,7 @@ import typer
 
 from lpcompress.cli.options import DeviceOption, JsonOption, Only, OverwriteOption, ResumeOption, words
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import FIT, SIZE, Plan
 from lpcompress.config.saving import OUTPUT
 from lpcompress.config.scoring import SCORING, Scoring
@@ -62,6 +63,7 @@ def sweep(
         typer.Option(metavar="DIR", help="Directory for sweep.json and the picture.", rich_help_panel=OUTPUT),
     ],
     overwrite: OverwriteOption = False,
+    origin: Origin,
     resume: ResumeOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -89,7 +91,7 @@ def sweep(
 
     with terminal.progress() as progress, joined_processes():
         found = sweeping.sweep(
-            model, words(tasks), plans, scoring, out, resume=resume, device=device, progress=progress
+            model, words(tasks), plans, scoring, out, origin=origin, resume=resume, device=device, progress=progress
         )
     if terminal.prints:
         write_atomically(targets[0], presentation.as_json(found) + "\n", overwrite=True)

@@ -84,9 +84,12 @@ def test_only_what_save_plan_writes_is_no_option(kind, hidden):
 @pytest.mark.parametrize(
     ("command", "panels"),
     [
-        ("compress", ["How small", "What to compress", "How to fit", "Output", "Scoring", "Hub", "Running"]),
-        ("eval-glue", ["Scoring", "How small", "What to compress", "How to fit", "Output", "Running"]),
-        ("finetune", ["How to train", "Output", "Distillation", "Scoring", "Running"]),
+        (
+            "compress",
+            ["How small", "What to compress", "How to fit", "Output", "Scoring", "Hub", "Which version", "Running"],
+        ),
+        ("eval-glue", ["Scoring", "How small", "What to compress", "How to fit", "Output", "Which version", "Running"]),
+        ("finetune", ["How to train", "Output", "Distillation", "Scoring", "Which version", "Running"]),
     ],
 )
 def test_options_are_grouped_most_used_first(run, command, panels):
