@@ -76,10 +76,10 @@ def eval_glue(
         if asked is None:
             return 2
         model, baseline, tasks = asked
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.evaluation import benchmark, report
-    from lpcompress.processes import joined_processes
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.evaluation import benchmark, report
+        from lpcompress.processes import joined_processes
 
     where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device, "origin": origin}
     with terminal.progress() as progress, joined_processes():

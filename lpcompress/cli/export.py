@@ -37,10 +37,10 @@ def export(
 
     Example: lpcompress export minilm-lpcompress minilm-onnx --format onnx --int8
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.checkpoints.origins import located
-    from lpcompress.exporting import export as exporting
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.checkpoints.origins import located
+        from lpcompress.exporting import export as exporting
 
     with terminal.progress() as progress:
         made = exporting.export(located(source, **origin.given()), out, int8, overwrite, progress)

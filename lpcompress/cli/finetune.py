@@ -50,10 +50,10 @@ def finetune(
 
     Example: lpcompress finetune roberta-mrpc-lpcompress --task mrpc --out tuned --distill roberta-mrpc
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.finetuning import report, run
-    from lpcompress.processes import joined_processes
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.finetuning import report, run
+        from lpcompress.processes import joined_processes
 
     where: dict[str, Any] = {"distill": distill, "device": device, "resume": resume, "overwrite": overwrite}
     where |= {"verify": not no_verify, "origin": origin}

@@ -81,13 +81,13 @@ def sweep(
     targets = [out / name for name in ("sweep.json", *PICTURES[: 2 * draws])]
     for target in targets:
         refuse_unwritable(target, overwrite or resume)
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.evaluation import sweep as sweeping
-    from lpcompress.evaluation.sweep_points import sweep_table
-    from lpcompress.pages.chart import chart
-    from lpcompress.pages.picture import draw
-    from lpcompress.processes import joined_processes
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.evaluation import sweep as sweeping
+        from lpcompress.evaluation.sweep_points import sweep_table
+        from lpcompress.pages.chart import chart
+        from lpcompress.pages.picture import draw
+        from lpcompress.processes import joined_processes
 
     with terminal.progress() as progress, joined_processes():
         found = sweeping.sweep(

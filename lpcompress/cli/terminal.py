@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 DEBUG = "LPCOMPRESS_DEBUG"
+IMPORTING = "loading torch and transformers ..."
 FILE_WIDTH = 160  # columns of a table written to a file or a pipe
 
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -118,14 +119,25 @@ class Terminal:
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         logging.getLogger("lpcompress").setLevel(level)
 
-    def quiet_libraries(self) -> None:
-        """Hide the progress bars and advice of transformers; its warnings stay, unless this terminal is quiet."""
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        from transformers.utils import logging as transformers_log
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Say so on a terminal while torch and transformers are imported inside the block, which takes seconds.
 
-        transformers_log.disable_progress_bar()
-        if self.quiet or not self.prints:
-            transformers_log.set_verbosity_error()
+        Progress bars and advice of transformers are hidden from then on; its warnings stay, unless this terminal is
+        quiet.
+        """
+        shown = IMPORTING if self.prints and not self.quiet and sys.stderr.isatty() else ""
+        typer.echo(shown, err=True, nl=False)
+        try:
+            os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+            from transformers.utils import logging as transformers_log
+
+            transformers_log.disable_progress_bar()
+            if self.quiet or not self.prints:
+                transformers_log.set_verbosity_error()
+            yield
+        finally:
+            typer.echo(shown and f"\r{' ' * len(shown)}\r", err=True, nl=False)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

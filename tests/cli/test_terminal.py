@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from lpcompress.cli.terminal import DEBUG, Terminal, _safe_console
+from lpcompress.cli.terminal import DEBUG, IMPORTING, Terminal, _safe_console
 from lpcompress.presentation import as_json, plain_table
 
 
@@ -134,3 +134,11 @@ def test_a_drawing_is_for_terminals_only(printed, monkeypatch, terminal, forced,
     monkeypatch.setenv("COLUMNS", "77")
     terminal.sketch(lambda width: f"[bold] {width} ⠒⠒")
     assert printed() == ("", f"[bold] {columns} ⠒⠒\n" if columns else "")
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(Terminal(), True), (Terminal(quiet=True), False)])
+def test_a_terminal_says_what_the_first_seconds_are_for(printed, monkeypatch, terminal, shown):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with terminal.importing():
+        assert printed() == ("", IMPORTING if shown else "")
+    assert printed()[1].strip() == ""  # nothing stays on the line
