@@ -1,6 +1,6 @@
 """Time from Enter to the first word on a terminal, for the commands that are used most.
 
-    python scripts/bench_startup.py [--repeats 5] [--only "compress --help"] [--json FILE]
+    python scripts/bench_startup.py [--repeats 5] [--only=--help] [--json FILE]
 
 Each command runs in a pseudo-terminal of 100 columns, in a new interpreter, in a directory with a tiny checkpoint,
 compressed and not. What counts is the first visible character: codes that move the cursor are no output. Beside that
@@ -16,10 +16,12 @@ import pty
 import re
 import shlex
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -41,6 +43,7 @@ COMMANDS = {  # -> seconds until the first word, at most
 }
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 ROWS, COLUMNS = 40, 100
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TERM": "xterm"}
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,20 @@ class Timing:
 
 def run(command: list[str], directory: Path) -> Timing:
     """Run a command in a pseudo-terminal and return its times."""
-    began = time.perf_counter()
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(directory)
-        os.execv(command[0], command)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    written, first = b"", 0.0
-    while True:
-        try:
-            part = os.read(terminal, 1 << 16)
-        except OSError:  # what Linux says when the other end is closed
-            break
-        written += part
-        if not first and ESCAPES.sub(b"", written).strip():
-            first = time.perf_counter() - began
-        if not part:
-            break
-    _, _, used = os.wait4(process, 0)
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    began, written, first = time.perf_counter(), b"", 0.0
+    process = subprocess.Popen(
+        command, stdin=inside, stdout=inside, stderr=inside, cwd=directory, env=os.environ | ENVIRONMENT
+    )
+    os.close(inside)
+    with suppress(OSError):  # what Linux raises when the other end is closed
+        while part := os.read(terminal, 1 << 16):
+            written += part
+            if not first and ESCAPES.sub(b"", written).strip():
+                first = time.perf_counter() - began
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     os.close(terminal)
     return Timing(first, time.perf_counter() - began, used.ru_utime + used.ru_stime)
 
@@ -79,9 +78,11 @@ def run(command: list[str], directory: Path) -> Timing:
 def make_checkpoints(directory: Path) -> None:
     """Write a tiny checkpoint and its compressed form."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+    from transformers.utils import logging
 
     import lpcompress  # with torch, here alone
 
+    logging.disable_progress_bar()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(995))]
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
     model = BertForSequenceClassification(BertConfig(vocab_size=len(words), **sizes))
@@ -100,11 +101,12 @@ def main() -> None:
     parser.add_argument("--only", choices=COMMANDS, action="append", help="commands to time, default: all")
     parser.add_argument("--json", type=Path, help="file for the times")
     args = parser.parse_args()
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TERM": "xterm"}
     load, found = os.getloadavg()[0], {}
+    chosen = args.only or list(COMMANDS)
     with tempfile.TemporaryDirectory() as folder:
-        make_checkpoints(Path(folder))
-        for command in args.only or COMMANDS:
+        if {TINY, SMALL} & set(" ".join(chosen).split()):
+            make_checkpoints(Path(folder))
+        for command in chosen:
             words = [sys.executable, "-m", "lpcompress", *shlex.split(command)]
             runs = [run(words, Path(folder)) for _ in range(args.repeats)]
             found[command] = {key: median(asdict(each)[key] for each in runs) for key in ("first", "whole", "cpu")}
