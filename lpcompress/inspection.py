@@ -15,16 +15,13 @@ from lpcompress.checkpoints import files, loading
 from lpcompress.compression.reading import read_document
 from lpcompress.compression.report import CheckpointReport, layer_table
 from lpcompress.errors import CheckpointError
-from lpcompress.factor.linalg import gram
+from lpcompress.factor.linalg import TINY, energy_of, gram
 from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.packing import CHUNK
 from lpcompress.nn import CompressedEmbedding, FactoredMatrix, ResidentMatrix
 from lpcompress.presentation import dimensions, megabytes, plain_table
 from lpcompress.surgery.layer import input_embedding
 from lpcompress.surgery.sizes import stored
-
-TINY = torch.finfo(torch.float64).tiny
-SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
 
 
 @dataclass(frozen=True)
@@ -217,12 +214,10 @@ def spectrum(matrix: Tensor, name: str = "") -> Spectrum:
     matrix = times_power(matrix.detach(), -excess_of(matrix))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     energies = torch.linalg.eigvalsh(gram(tall)).flip(0).clamp(min=0)  # squares of the singular values
-    kept = energies.cumsum(0) / energies.sum().clamp(min=TINY)
-    width = len(energies)
     return Spectrum(
         name=name,
         shape=list(matrix.shape),
-        energy={f"{share:.2f}": float(kept[max(round(share * width), 1) - 1]) for share in SHARES},
+        energy=energy_of(energies),
         kurtosis=kurtosis(tall),
     )
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from lpcompress import hub
 from lpcompress.checkpoints.indexes import read_index
-from lpcompress.checkpoints.quantizer import QUANT_METHOD
 from lpcompress.errors import CheckpointError, MissingCheckpointError
 from lpcompress.filenames import CONFIG
 from lpcompress.presentation import short_list
 
+QUANT_METHOD = "lpcompress"  # in `config.json`, and for transformers
 CARD_FILE = "README.md"
 STUB = "modeling_lpcompress"  # module of the code file that `trust_remote_code=True` imports
 INDEX = ".index.json"  # follows the name of the file that its shards replace

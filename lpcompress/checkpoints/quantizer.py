@@ -15,6 +15,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lpcompress.checkpoints import conversions, digests, integrity
+from lpcompress.checkpoints.files import QUANT_METHOD
 from lpcompress.checkpoints.precision import keep_integers
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import FactoredMatrix, build, spec_of
@@ -28,7 +29,6 @@ from lpcompress.surgery.resizing import follow_resizing, restore_resizing
 from lpcompress.surgery.tying import retie
 from lpcompress.version import __version__
 
-QUANT_METHOD = "lpcompress"
 FORMAT_VERSION = 2  # the newest that this package reads; each checkpoint has the oldest that holds its layers
 ALIGNMENT = 64  # bytes; torch aligns its own allocations to this
 

@@ -1,5 +1,6 @@
 """The command `lpcompress advise`."""
 
+from lpcompress.cli.missing import refuse_missing
 from lpcompress.cli.options import JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
 from lpcompress.config.origin import Origin
@@ -10,12 +11,13 @@ def advise(terminal: Terminal, model: ModelArgument, origin: Origin, as_json: Js
 
     Example: lpcompress advise roberta-base
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.checkpoints.origins import located
-    from lpcompress.compression import advice
+    refuse_missing(model, origin)
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.checkpoints.origins import located
+        from lpcompress.compression import advice
 
     with terminal.progress() as progress:
-        source = located(model, origin.revision, origin.subfolder)
+        source = located(model, **origin.given())
         found = advice.advise(source, model, progress, origin.given())
     terminal.show(presentation.as_json(found) if as_json else advice.advice_text(found))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lpcompress.cli.missing import refuse_missing
 from lpcompress.cli.options import RUNNING, ConfigOption, JsonOption, ModelArgument, ResumeOption
 from lpcompress.cli.push import push_if_passed
 from lpcompress.cli.terminal import Terminal
@@ -27,7 +28,6 @@ def compress(
     model: ModelArgument,
     *,
     plan: Plan,
-    origin: Origin,
     config: ConfigOption = None,
     out: Annotated[
         Path | None,
@@ -68,6 +68,7 @@ def compress(
         ),
     ] = None,
     how_to_push: Publishing,
+    origin: Origin,
     resume: ResumeOption = False,
     device: Annotated[
         str | None,
@@ -85,12 +86,13 @@ def compress(
     _refuse_unused(scoring, reporting, eval_glue, how_to_push, push_to_hub)
     _refuse_in_search(seeks_size(plan, scoring), dry_run or bool(save_plan), resume)
     refuse_unwritable_reports(reporting)
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.cli import conversion
-    from lpcompress.compression import report
-    from lpcompress.processes import joined_processes
-    from lpcompress.publishing import refuse_unpublishable
+    refuse_missing(model, origin)
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.cli import conversion
+        from lpcompress.compression import report
+        from lpcompress.processes import joined_processes
+        from lpcompress.publishing import refuse_unpublishable
 
     with terminal.progress() as progress, joined_processes():
         job = conversion.Conversion(model, plan, scoring, device, progress, origin)

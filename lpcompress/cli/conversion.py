@@ -82,7 +82,7 @@ class Conversion:
     @cached_property
     def model(self) -> str:
         """What is loaded: `name`, or the local directory of that version of it."""
-        return located(self.name, self.origin.revision, self.origin.subfolder)
+        return located(self.name, **self.origin.given())
 
     def convert(self, target: Path, how: Saving, task: str | None = None, resume: bool = False) -> Converted:
         """Compress the checkpoint and write the result to a directory.

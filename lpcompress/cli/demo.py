@@ -31,9 +31,9 @@ def demo(
     if not as_json:
         refuse_unwritable(picture)
     ratio = plan.ratio or DEFAULT_RATIO
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.evaluation import demo, demo_text
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.evaluation import demo, demo_text
 
     with terminal.progress() as progress:
         rows = demo.run(ratio, progress)

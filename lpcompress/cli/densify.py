@@ -22,9 +22,9 @@ def densify(
 
     Example: lpcompress densify roberta-base-lpcompress roberta-base-dense
     """
-    terminal.quiet_libraries()
-    from lpcompress.checkpoints import files, saving
-    from lpcompress.checkpoints.origins import located
+    with terminal.importing():
+        from lpcompress.checkpoints import files, saving
+        from lpcompress.checkpoints.origins import located
 
-    saving.densify(located(source, origin.revision, origin.subfolder), out, overwrite, verify=not no_verify)
+    saving.densify(located(source, **origin.given()), out, overwrite, verify=not no_verify)
     terminal.show(f"{out}: {files.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")

@@ -9,8 +9,8 @@ def doctor(terminal: Terminal, as_json: JsonOption = False) -> int:
 
     Example: lpcompress doctor
     """
-    terminal.quiet_libraries()
-    from lpcompress import diagnosis, presentation
+    with terminal.importing():
+        from lpcompress import diagnosis, presentation
 
     with terminal.progress() as progress:
         progress("looking at this machine and asking the Hub")

@@ -9,6 +9,7 @@ from lpcompress.cli.options import ConfigOption, DeviceOption, JsonOption, Resum
 from lpcompress.cli.terminal import Terminal
 from lpcompress.cli.unnamed import from_surroundings
 from lpcompress.cli.verdict import conclude, refuse_unwritable_reports
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import FIT, Plan
 from lpcompress.config.reporting import Reporting
 from lpcompress.config.saving import OUTPUT
@@ -55,6 +56,7 @@ def eval_glue(
         typer.Option(help="JSON file for the results; finished parts are stored next to it.", rich_help_panel=OUTPUT),
     ] = None,
     reporting: Reporting,
+    origin: Origin,
     resume: ResumeOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -74,12 +76,12 @@ def eval_glue(
         if asked is None:
             return 2
         model, baseline, tasks = asked
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.evaluation import benchmark, report
-    from lpcompress.processes import joined_processes
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.evaluation import benchmark, report
+        from lpcompress.processes import joined_processes
 
-    where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
+    where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device, "origin": origin}
     with terminal.progress() as progress, joined_processes():
         found = benchmark.evaluate(model, tasks or "all", plans, scoring, progress=progress, **where)
     terminal.show(presentation.as_json(found) if as_json else report.glue_table(found))

@@ -1,5 +1,6 @@
 """The command `lpcompress export`."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ import typer
 
 from lpcompress.cli.options import JsonOption, OverwriteOption
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 
 
 class Format(StrEnum):
@@ -20,6 +22,7 @@ def export(
     terminal: Terminal,
     source: Annotated[str, typer.Argument(metavar="DIR", help="Compressed checkpoint: local directory or Hub id.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output directory.")],
+    origin: Origin,
     format: Annotated[Format, typer.Option("--format", help="Format of the model.")] = Format.onnx,
     int8: Annotated[
         bool, typer.Option("--int8", help="Make products of linear layers int8: faster, less exact.")
@@ -34,10 +37,12 @@ def export(
 
     Example: lpcompress export minilm-lpcompress minilm-onnx --format onnx --int8
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.exporting import export as exporting
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.checkpoints.origins import located
+        from lpcompress.exporting import export as exporting
 
     with terminal.progress() as progress:
-        done = exporting.export(source, out, int8, overwrite, progress)
+        made = exporting.export(located(source, **origin.given()), out, int8, overwrite, progress)
+    done = replace(made, model=source)
     terminal.show(presentation.as_json(done) if as_json else exporting.export_table(done))

@@ -15,6 +15,7 @@ from lpcompress.cli.options import (
     OverwriteOption,
 )
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 from lpcompress.config.recipe import DISTILLATION, TRAINING, Recipe
 from lpcompress.config.saving import OUTPUT
 from lpcompress.config.scoring import Scoring
@@ -36,6 +37,7 @@ def finetune(
     ] = None,
     recipe: Recipe,
     scoring: Annotated[Scoring, Only(("data", "limit", "label_map"))],
+    origin: Origin,
     device: DeviceOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=RUNNING)
@@ -48,13 +50,13 @@ def finetune(
 
     Example: lpcompress finetune roberta-mrpc-lpcompress --task mrpc --out tuned --distill roberta-mrpc
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.finetuning import report, run
-    from lpcompress.processes import joined_processes
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.finetuning import report, run
+        from lpcompress.processes import joined_processes
 
     where: dict[str, Any] = {"distill": distill, "device": device, "resume": resume, "overwrite": overwrite}
-    where["verify"] = not no_verify
+    where |= {"verify": not no_verify, "origin": origin}
     with terminal.progress() as progress, joined_processes():
         record = run.tune(model, task, out, recipe, scoring, progress=progress, **where)
     terminal.show(presentation.as_json(record) if as_json else report.finetuning_table(record))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from lpcompress.cli.missing import refuse_missing
 from lpcompress.cli.options import JsonOption, ModelArgument
 from lpcompress.cli.terminal import Terminal
 from lpcompress.config.origin import Origin
@@ -12,9 +13,12 @@ def inspect(terminal: Terminal, model: ModelArgument, origin: Origin, as_json: J
 
     Example: lpcompress inspect roberta-base-lpcompress
     """
-    terminal.quiet_libraries()
-    from lpcompress import inspection, presentation
-    from lpcompress.checkpoints.origins import located
+    refuse_missing(model, origin)
+    with terminal.importing():
+        from lpcompress import inspection, presentation
+        from lpcompress.checkpoints.origins import located
 
-    found = replace(inspection.inspect(located(model, origin.revision, origin.subfolder)), model=model)
+    with terminal.progress() as progress:
+        progress(f"loading {model}")
+        found = replace(inspection.inspect(located(model, **origin.given())), model=model)
     terminal.show(*([presentation.as_json(found)] if as_json else inspection.inspection_tables(found)))

@@ -23,8 +23,8 @@ def push(
 
     Example: lpcompress push roberta-base-lpcompress me/roberta-base-lpcompress --private
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation, publishing
+    with terminal.importing():
+        from lpcompress import presentation, publishing
 
     with terminal.progress() as progress:
         progress(f"pushing {directory} to {repo}")

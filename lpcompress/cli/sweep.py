@@ -8,6 +8,7 @@ import typer
 
 from lpcompress.cli.options import DeviceOption, JsonOption, Only, OverwriteOption, ResumeOption, words
 from lpcompress.cli.terminal import Terminal
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import FIT, SIZE, Plan
 from lpcompress.config.saving import OUTPUT
 from lpcompress.config.scoring import SCORING, Scoring
@@ -62,6 +63,7 @@ def sweep(
         typer.Option(metavar="DIR", help="Directory for sweep.json and the picture.", rich_help_panel=OUTPUT),
     ],
     overwrite: OverwriteOption = False,
+    origin: Origin,
     resume: ResumeOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -79,21 +81,24 @@ def sweep(
     targets = [out / name for name in ("sweep.json", *PICTURES[: 2 * draws])]
     for target in targets:
         refuse_unwritable(target, overwrite or resume)
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.evaluation import sweep as sweeping
-    from lpcompress.evaluation.sweep_points import sweep_table
-    from lpcompress.pages.picture import draw
-    from lpcompress.processes import joined_processes
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.evaluation import sweep as sweeping
+        from lpcompress.evaluation.sweep_points import sweep_table
+        from lpcompress.pages.chart import chart
+        from lpcompress.pages.picture import draw
+        from lpcompress.processes import joined_processes
 
     with terminal.progress() as progress, joined_processes():
         found = sweeping.sweep(
-            model, words(tasks), plans, scoring, out, resume=resume, device=device, progress=progress
+            model, words(tasks), plans, scoring, out, origin=origin, resume=resume, device=device, progress=progress
         )
     if terminal.prints:
         write_atomically(targets[0], presentation.as_json(found) + "\n", overwrite=True)
         for target in targets[1:]:
             write_atomically(target, draw(found.document(), target.suffix[1:]), overwrite=True)
     terminal.show(presentation.as_json(found) if as_json else sweep_table(found))
+    if find_spec("plotille"):
+        terminal.sketch(lambda columns: chart(found.document(), columns))
     for target in targets:
         terminal.note(f"written: {target}")

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 DEBUG = "LPCOMPRESS_DEBUG"
+IMPORTING = "loading torch and transformers ..."
 FILE_WIDTH = 160  # columns of a table written to a file or a pipe
 
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -72,6 +73,19 @@ class Terminal:
             width = None if sys.stderr.isatty() else FILE_WIDTH
             _safe_console(stderr=True, width=width, markup=False, emoji=False).print(table)
 
+    def sketch(self, drawn: Callable[[int], str]) -> None:
+        """Write a drawing in characters to stderr, if that is a terminal that can show it, unless quiet.
+
+        Parameters
+        ----------
+        drawn : callable
+            Returns the drawing for a terminal of so many columns.
+        """
+        if self.prints and not self.quiet:
+            console = _safe_console(stderr=True, markup=False, emoji=False, highlight=False)
+            if console.is_terminal and not console.options.ascii_only:
+                console.print(drawn(console.width), overflow="crop", no_wrap=True)
+
     def error(self, text: str) -> None:
         """Write an error to stderr, on one line."""
         if self.prints:
@@ -105,14 +119,25 @@ class Terminal:
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         logging.getLogger("lpcompress").setLevel(level)
 
-    def quiet_libraries(self) -> None:
-        """Hide the progress bars and advice of transformers; its warnings stay, unless this terminal is quiet."""
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        from transformers.utils import logging as transformers_log
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Say so on a terminal while torch and transformers are imported inside the block, which takes seconds.
 
-        transformers_log.disable_progress_bar()
-        if self.quiet or not self.prints:
-            transformers_log.set_verbosity_error()
+        Progress bars and advice of transformers are hidden from then on; its warnings stay, unless this terminal is
+        quiet.
+        """
+        shown = IMPORTING if self.prints and not self.quiet and sys.stderr.isatty() else ""
+        typer.echo(shown, err=True, nl=False)
+        try:
+            os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+            from transformers.utils import logging as transformers_log
+
+            transformers_log.disable_progress_bar()
+            if self.quiet or not self.prints:
+                transformers_log.set_verbosity_error()
+            yield
+        finally:
+            typer.echo(shown and f"\r{' ' * len(shown)}\r", err=True, nl=False)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

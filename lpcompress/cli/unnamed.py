@@ -2,9 +2,12 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lpcompress.cli.terminal import Terminal
-from lpcompress.evaluation.surroundings import Surroundings, look_around
+
+if TYPE_CHECKING:
+    from lpcompress.evaluation.surroundings import Surroundings
 
 Asked = tuple[str, str | None, list[str]]  # model, baseline, tasks
 
@@ -28,6 +31,8 @@ def from_surroundings(
     compressing : bool
         Whether a model is to be compressed first, which takes one that is not.
     """
+    from lpcompress.evaluation.surroundings import look_around
+
     found = look_around(Path())
     baseline, tasks = baseline or found.baseline, tasks or ([found.task] if found.task else None)
     if found.checkpoint and baseline and tasks and not compressing:
@@ -50,7 +55,7 @@ def _nothing(compressing: bool) -> tuple[str, dict[str, str]]:
     }
 
 
-def _missing(found: Surroundings, baseline: str | None, tasks: list[str] | None) -> tuple[str, dict[str, str]]:
+def _missing(found: "Surroundings", baseline: str | None, tasks: list[str] | None) -> tuple[str, dict[str, str]]:
     """Return what is missing to score the checkpoint that was found, and commands with a line on each."""
     lacks = ["its task, after --tasks"] * (not tasks) + ["what it was made from, after --baseline"] * (not baseline)
     what = f"{found.checkpoint} is a compressed checkpoint. To score it, give {' and '.join(lacks)}."

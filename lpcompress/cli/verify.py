@@ -20,9 +20,9 @@ def verify(
 
     Example: lpcompress verify roberta-base-lpcompress
     """
-    terminal.quiet_libraries()
-    from lpcompress import presentation
-    from lpcompress.compression import verification
+    with terminal.importing():
+        from lpcompress import presentation
+        from lpcompress.compression import verification
 
     found = verification.verify(directory)
     terminal.show(presentation.as_json(found) if as_json else verification.verification_table(found))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from lpcompress.compression.records import LayerRecord
 from lpcompress.compression.report import CheckpointReport, errors_of, kinds_of_error, sizes_of, skipped_note
@@ -21,38 +21,7 @@ DATA_FREE_DRAWN = (
 )
 CALIBRATED = "{texts} unlabelled texts ({source}) were used for calibration."
 UNTRAINED = "The model was not fine-tuned."
-BEFORE_TRAINING = " before that training"
-CARD = """\
-# {name}
-
-`{model}` with {what} replaced by factored ones, by lpcompress {version}.
-{data} {training} The weight files took {before} before compression and take {after} now{loaded}.
-{warnings}
-| layer | shape | method | p | on disk | in memory | removed | error | SVD error at this size |
-|---|---|---|---|---|---|---|---|---|
-{rows}
-
-*in memory* is what the layer takes once it is loaded, at about the speed of the original model or faster;
-`lpcompress.load({folder!r}, resident="codes")` takes less memory.
-*removed* is the share of the layer's stored bytes that was removed, counting every index and mask.
-*error* is relative{when}: {error}. Row weights: {row_weights}.{skipped}
-
-## Loading
-
-```python
-import lpcompress  # pip install lpcompress; registers the format with transformers
-from transformers import {auto_class}
-
-model = {auto_class}.from_pretrained("{folder}")
-```
-
-**Without `import lpcompress`, loading fails with a size mismatch. This is intended. Never work around it with
-`ignore_mismatched_sizes=True`: the model then runs with random weights.** Scripts that always pass this flag
-need the import too.
-
-For programs that cannot import lpcompress, `lpcompress densify {folder} OUT` writes a plain checkpoint,
-as large as the original. The full report is in `{report_file}`.
-"""
+TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, by way of huggingface_hub
 
 
 def model_card(report: CheckpointReport, auto_class: str, base: Mapping[str, Any] | None = None) -> str:
@@ -66,12 +35,6 @@ def model_card(report: CheckpointReport, auto_class: str, base: Mapping[str, Any
     base : mapping, optional
         What `lineage.inherited` returns for the compressed model.
     """
-    rows = [
-        f"| `{layer.name}` | {dimensions(layer.shape)} | {layer.method} | {layer.p:g} "
-        f"| {' | '.join(sizes_of(layer))} | {layer.removed:.1%} | {' | '.join(errors_of(layer))} |"
-        for layer in report.layers
-    ]
-    folder = Path(report.out).name
     local = is_local(report.model)  # the card's metadata may only name a Hub id
     data = ModelCardData(
         base_model=None if local else report.model,
@@ -80,29 +43,28 @@ def model_card(report: CheckpointReport, auto_class: str, base: Mapping[str, Any
         tags=["lpcompress", "compression", "low-rank"],
         **(base or {}),
     )
-    text = CARD.format(
-        name=folder,
+    card = ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        name=Path(report.out).name,
         model=Path(report.model).name if local else report.model,
         what=_counted(report.layers),
         version=report.lpcompress_version,
-        before=megabytes(report.file_bytes_before),
-        after=megabytes(report.file_bytes_after),
-        loaded=""
-        if report.bytes_in_memory is None
-        else f"; the loaded model takes {megabytes(report.bytes_in_memory)}",
-        rows="\n".join(rows),
         data=used_data(report),
         training=report.finetuning or UNTRAINED,
-        when=BEFORE_TRAINING if report.finetuning else "",
+        finetuned=bool(report.finetuning),
+        before=megabytes(report.file_bytes_before),
+        after=megabytes(report.file_bytes_after),
+        loaded=report.bytes_in_memory is not None and megabytes(report.bytes_in_memory),
+        warnings=report.warnings,
+        rows=[_cells(layer) for layer in report.layers],
         error=kinds_of_error(report.layers),
-        skipped="".join(f"\n{note}." for note in skipped_note(report)),
-        warnings="".join(f"\n**Warning:** {warning}\n" for warning in report.warnings),
         row_weights=", ".join(sorted({layer.row_weights for layer in report.layers})),
+        skipped=skipped_note(report),
         auto_class=auto_class,
-        folder=folder,
         report_file=REPORT_FILE,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{text}"
+    return f"{card}\n"
 
 
 def card_of_repository(card: str, report: CheckpointReport, repo: str) -> str:
@@ -118,6 +80,12 @@ def used_data(report: CheckpointReport) -> str:
     if not report.calibration:
         return DATA_FREE
     return (DATA_FREE_DRAWN if report.calibration["source"] == DRAWN else CALIBRATED).format(**report.calibration)
+
+
+def _cells(layer: LayerRecord) -> list[str]:
+    """Return a layer's row of the table."""
+    first = f"`{layer.name}`", dimensions(layer.shape), layer.method, f"{layer.p:g}"
+    return [*first, *sizes_of(layer), f"{layer.removed:.1%}", *errors_of(layer)]
 
 
 def _counted(layers: Sequence[LayerRecord]) -> str:

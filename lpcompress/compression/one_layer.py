@@ -1,32 +1,25 @@
 """Fit one layer: its factors, the module that holds them, and the record for the report."""
 
-import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lpcompress.compression.measure import Baseline, Errors, Measure, Say
 from lpcompress.compression.records import LayerRecord, Task
-from lpcompress.errors import BudgetError, LpCompressError, UnsuitableError
-from lpcompress.factor import Factorization, factorize
+from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor.choice import Choice, choose
 from lpcompress.factor.methods.coded import at_delta
-from lpcompress.factor.norms import Powers, quotients
 from lpcompress.factor.preparation import beyond
 from lpcompress.factor.problem import Settings, refuse_ratio
-from lpcompress.factor.whitening import Products, Whitener
+from lpcompress.factor.whitening import Whitener
 from lpcompress.methods import METHODS, resolve
 from lpcompress.nn import ResidentMatrix, from_factorization
 from lpcompress.nn.residence import DEFAULT, DENSE
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import stored
-
-Say = Callable[[str], None]
-"""Status callback type: takes a short description of the step that begins."""
 
 
 @dataclass(frozen=True)
@@ -46,53 +39,6 @@ class Replacement:
         if self.module.way(DEFAULT) != DENSE:
             return self.record
         return replace(self.record, bytes_in_memory=self.module.bytes_in_memory(DEFAULT))
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Relative errors of a factored matrix: see `LayerRecord`."""
-
-    frobenius: float
-    p: float
-    weighted: float
-    calibrated: float | None
-
-    @property
-    def finite(self) -> bool:
-        """Whether all of them are finite: whether the factors, multiplied out, are within the range of their dtype."""
-        return all(math.isfinite(each) for each in (self.frobenius, self.p, self.weighted, self.calibrated or 0.0))
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How the errors of one layer are measured.
-
-    Attributes
-    ----------
-    p : float
-    row_weights : Tensor of shape (n,) or None
-    moment : Tensor of shape (d, d) or None
-        Second moment of the layer's inputs; None without calibration.
-    """
-
-    p: float
-    row_weights: Tensor | None
-    moment: Tensor | None
-
-    def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
-        """Return the errors of `fitted` as an approximation of `matrix`; it is multiplied out once, part by part."""
-        squares = Powers()
-        by_p = squares if self.p == squares.p else Powers(self.p)
-        weighted = squares if self.row_weights is None else Powers(row_weights=self.row_weights)
-        products = None if self.moment is None else Products(self.moment)
-        sums = {each for each in (squares, by_p, weighted, products) if each is not None}
-        found = quotients(matrix, fitted.dense_parts(), sums)
-        return Errors(
-            frobenius=found[squares] ** 0.5,
-            p=found[by_p] ** (1 / self.p),
-            weighted=found[weighted] ** 0.5,
-            calibrated=None if products is None else found[products] ** 0.5,
-        )
 
 
 def fit_layer(
@@ -151,9 +97,9 @@ def fit_layer(
     except LpCompressError as error:
         raise type(error)(f"{layer.name}: {error}") from None
     if choice.method == "svd" and measure.row_weights is None and measure.moment is None:
-        baseline: Errors | None = errors  # the fit is plain SVD itself
+        baseline = Baseline(errors)  # the fit is plain SVD itself
     else:
-        baseline = errors_of_svd(matrix, share, measure, say) if compare else None
+        baseline = measure.of_svd(matrix, share, say) if compare else Baseline()
     with layer.lend():
         module = from_factorization(choice.factorization, like=layer.module)
     record = record_of(layer, task, settings, module, choice, errors, baseline, time.perf_counter() - began)
@@ -193,15 +139,6 @@ def fit_matrix(
     return choose(matrix, method, share, settings, measure.row_weights, say, whitener)
 
 
-def errors_of_svd(matrix: Tensor, share: float, measure: Measure, say: Say) -> Errors | None:
-    """Return the errors of plain SVD (no row weights, no whitening) at the same size; None if not even rank 1 fits."""
-    say("fitting SVD for comparison")
-    with suppress(UnsuitableError):
-        errors = measure.errors(matrix, factorize(matrix, "svd", share))
-        return errors if errors.finite else None
-    return None
-
-
 def record_of(
     layer: Layer,
     task: Task,
@@ -209,11 +146,11 @@ def record_of(
     module: ResidentMatrix,
     choice: Choice,
     errors: Errors,
-    baseline: Errors | None,
+    baseline: Baseline,
     seconds: float,
 ) -> LayerRecord:
     """Return the report's record of `layer`, which `module` will replace."""
-    before, after, fitted = layer.stored(), stored(module), choice.factorization
+    before, after, fitted, svd = layer.stored(), stored(module), choice.factorization, baseline.errors
     return LayerRecord(
         name=layer.name,
         kind=module.word,
@@ -233,10 +170,11 @@ def record_of(
         error_fro=errors.frobenius,
         error_p=errors.p,
         error_weighted=errors.weighted,
-        svd_error_fro=baseline.frobenius if baseline else None,
-        svd_error_weighted=baseline.weighted if baseline else None,
+        svd_error_fro=svd.frobenius if svd else None,
+        svd_error_weighted=svd.weighted if svd else None,
         candidates=choice.errors,
         seconds=seconds,
         error_calibrated=errors.calibrated,
-        svd_error_calibrated=baseline.calibrated if baseline else None,
+        svd_error_calibrated=svd.calibrated if svd else None,
+        energy=baseline.energy,
     )

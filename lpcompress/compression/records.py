@@ -82,6 +82,9 @@ class LayerRecord:
     candidates : dict of str to float
         Errors of the methods that `auto` compared. With calibration they are those that fits minimise: the second
         moment of the inputs is damped, so that directions absent from the text count a little.
+    energy : dict of str to float
+        Share of the matrix's singular values, largest first, such as "0.10" -> their share of the sum of squares. From
+        the SVD that is fitted for comparison; empty without it, and in reports of older versions.
     seconds : float
         Time to fit the layer.
     """
@@ -110,6 +113,7 @@ class LayerRecord:
     error_calibrated: Real | None = None
     svd_error_calibrated: Real | None = None
     bytes_in_memory: Count | None = None
+    energy: dict[str, Real] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

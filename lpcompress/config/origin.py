@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from lpcompress.config.options import Options, Shown
-from lpcompress.config.plan import WHAT
+
+VERSION = "Which version"  # group of the command line's help
 
 
 class Origin(Options):
@@ -25,8 +26,12 @@ class Origin(Options):
     revision: Annotated[
         str | None,
         Field(description="Branch, tag or commit of MODEL on the Hub"),
-        Shown(WHAT, default="main"),
+        Shown(VERSION, default="main"),
     ] = None
     subfolder: Annotated[
-        str | None, Field(description="Folder of MODEL that holds the checkpoint"), Shown(WHAT, metavar="FOLDER")
+        str | None, Field(description="Folder of MODEL that holds the checkpoint"), Shown(VERSION, metavar="FOLDER")
     ] = None
+
+    def given(self) -> dict[str, str]:
+        """Return the fields that say something; none stands for the model as it is."""
+        return self.model_dump(exclude_none=True)

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from lpcompress.config.options import OneOf, Options, Shown
 from lpcompress.config.sizes import Bytes
-from lpcompress.config.yaml_file import read_yaml
 from lpcompress.errors import PlanError, briefly
 from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, current_name
 
@@ -182,6 +180,8 @@ class Plan(Options):
             If the file cannot be read, is not a mapping, or holds a value or key that `Plan` refuses, even one that an
             override would replace.
         """
+        from lpcompress.config.yaml_file import read_yaml  # not above: only --config needs PyYAML
+
         values = read_yaml(path, "key: value")
         values = {} if values is None else values
         if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -196,6 +196,8 @@ class Plan(Options):
 
     def to_yaml(self) -> str:
         """Return the plan as YAML that `from_yaml` can read; fields that are None are left out."""
+        import yaml
+
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
     @model_validator(mode="before")

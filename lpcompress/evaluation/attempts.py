@@ -43,7 +43,7 @@ def evaluate_task(
         If an option is wrong: it would fail every task.
     """
     names = [variant.name for variant in variants] or [AS_IS]
-    exam = Examination(task, baseline or model, setup)
+    exam = Examination(task, baseline or model, setup, origin=None if baseline else setup.origin)
     plain = _attempt(task, model, exam.plain)
     if isinstance(plain, TaskResult):
         return dict.fromkeys(names, plain)
@@ -51,7 +51,7 @@ def evaluate_task(
         return {v.name: _attempt(task, model, partial(exam.variant, v, plain)) for v in variants}
     if baseline is None:
         return {AS_IS: _attempt(task, model, lambda: exam.compared(plain))}
-    other = Examination(task, model, setup, baseline=exam.reading(plain))
+    other = Examination(task, model, setup, exam.reading(plain), origin=setup.origin)
     return {AS_IS: _attempt(task, model, lambda: exam.compared(other.plain(), plain))}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lpcompress import hub
 from lpcompress.atomic import refuse_unwritable, write_atomically
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import HUB, Scoring, wishes
 from lpcompress.errors import LpCompressError, PlanError
@@ -39,6 +40,8 @@ def eval_glue(
     resume: bool = False,
     device: str | None = None,
     progress: Callback | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     r"""Score models on GLUE's development sets, before and after compression, without fine-tuning.
@@ -71,6 +74,8 @@ def eval_glue(
         Such as "cpu" or "cuda:1". By default a GPU if there is one.
     progress : callable (description, done, total), optional
         `done` and `total` are None if unknown.
+    revision, subfolder : str, optional
+        Branch, tag or commit of `model` on the Hub; folder that holds the checkpoint. Not of `baseline`.
     **options
         Fields of `Scoring` (data, limit, batch_size, label_map, primary, max_drop, min_recovery) and of `Plan` (ratio,
         method, p, ...). They override the fields of `scoring` and `plan`; `seed` sets both.
@@ -119,6 +124,7 @@ def eval_glue(
     """
     plans, scoring = wishes(plan, scoring, methods, options)
     where: dict[str, Any] = {"baseline": baseline, "out": out, "resume": resume, "device": device}
+    where["origin"] = Origin(revision=revision, subfolder=subfolder)
     return evaluate(model, tasks, plans, scoring, progress=progress, **where).document()
 
 
@@ -133,6 +139,7 @@ def evaluate(
     resume: bool = False,
     device: str | None = None,
     progress: Callback | None = None,
+    origin: Origin | None = None,
 ) -> Evaluation:
     """Do the work of `eval_glue` and return the results as an object.
 
@@ -143,6 +150,8 @@ def evaluate(
     plans : mapping of str to Plan
         By method name; empty if nothing is to be compressed.
     scoring : Scoring
+    origin : Origin, optional
+        Which version of the models.
 
     Raises
     ------
@@ -173,6 +182,7 @@ def evaluate(
         store=Store.beside(Path(out), resume, OUTCOME) if out else None,
         context=run_context(),
         progress=Progress.of(progress),
+        origin=origin or Origin(),
     )
     results = _scored(wanted, models, baselines, setup, plans)
     reference = baseline or (model if plans else None)

@@ -1,6 +1,9 @@
 """GLUE results in a model card: in its metadata and in a section of its text."""
 
+from pathlib import Path
+
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Template
 
 from lpcompress.evaluation.evaluation import CAPTION, Evaluation
 from lpcompress.evaluation.grid import Line, part_of
@@ -10,15 +13,7 @@ from lpcompress.glue.tasks import SECOND_SPLIT, TASKS
 from lpcompress.presentation import points
 
 HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}  # names on the Hub
-SECTION = """
-## GLUE, {caption}
-
-| task | n | metric | dense | compressed | drop |
-|---|---|---|---|---|---|
-{rows}
-
-Points, 0 to 100, on the development set{part}. Drop = dense minus compressed score, with its standard error.
-"""
+TEMPLATE = Path(__file__).parent / "templates" / "scores.md"
 
 
 def with_scores(card: str, evaluation: Evaluation, name: str) -> str:
@@ -35,8 +30,8 @@ def with_scores(card: str, evaluation: Evaluation, name: str) -> str:
     scored = ModelCard(card)
     metadata = scored.data.to_dict() | {"model_name": name, "eval_results": eval_results(evaluation)}
     scored.data = ModelCardData(**metadata)
-    rows = "\n".join(_rows(evaluation))
-    scored.text += SECTION.format(caption=CAPTION, rows=rows, part=part_of(evaluation))
+    section = Template(TEMPLATE.read_text(encoding="utf-8"), keep_trailing_newline=True)
+    scored.text += section.render(caption=CAPTION, rows=_rows(evaluation), part=part_of(evaluation))
     return str(scored)
 
 
@@ -60,10 +55,16 @@ def eval_results(evaluation: Evaluation) -> list[EvalResult]:
     ]
 
 
-def _rows(evaluation: Evaluation) -> list[str]:
+def _rows(evaluation: Evaluation) -> list[list[str]]:
     return [
-        f"| {key} | {result.n:,} | {' + '.join(result.metrics)} | {points(result.baseline_score)}"
-        f" | {points(result.score)} | {Line.of_task(result).drop_cell} |"
+        [
+            key,
+            f"{result.n:,}",
+            " + ".join(result.metrics),
+            points(result.baseline_score),
+            points(result.score),
+            Line.of_task(result).drop_cell,
+        ]
         for key, result in evaluation.first.tasks.items()
         if result.status == OK
     ]

@@ -13,7 +13,9 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lpcompress.checkpoints import files, loading
+from lpcompress.checkpoints.origins import located
 from lpcompress.checkpoints.precision import restore_precision
+from lpcompress.config.origin import Origin
 from lpcompress.errors import CheckpointError
 from lpcompress.glue.tasks import Task
 from lpcompress.surgery.architectures import longest_text
@@ -52,7 +54,7 @@ class Classifier:
     new_head: bool = False
 
 
-def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Classifier:
+def load_classifier(name: str, task: Task, head_seed: int | None = None, origin: Origin | None = None) -> Classifier:
     """Load the model, dense or compressed, and the tokenizer for a task.
 
     Parameters
@@ -63,14 +65,20 @@ def load_classifier(name: str, task: Task, head_seed: int | None = None) -> Clas
         The head must have its number of outputs.
     head_seed : int, optional
         Seed of a new head, to train a model that has none. Without a seed such a model is refused.
+    origin : Origin, optional
+        Which version of the model.
 
     Raises
     ------
+    PlanError
+        If a local directory is to have a revision.
     CheckpointError
-        If the model does not exist, its head is missing or belongs to another task, any other weight is missing, or
-        there is no tokenizer with a padding token. No model gets random weights unless `head_seed` is given.
+        If the model or that version does not exist, its head is missing or belongs to another task, any other weight is
+        missing, or there is no tokenizer with a padding token. No model gets random weights unless `head_seed` is
+        given.
     """
-    directory = fetch(name, loading.find(name))
+    place = located(name, **origin.given()) if origin else name
+    directory = fetch(place, loading.find(place))
     local = {"local_files_only": True, "trust_remote_code": False}
     with loading.readable(name):
         config = AutoConfig.from_pretrained(directory, **local)

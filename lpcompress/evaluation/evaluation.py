@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Self
 
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import Plan
 from lpcompress.config.scoring import Scoring
 from lpcompress.evaluation.averages import Average, average
@@ -64,6 +65,8 @@ class Evaluation:
         Hub id, directory, template or YAML file.
     baseline : str or None
         In the same forms; equal to `model` if it was compressed here, None if nothing was compared.
+    origin : Origin
+        Which version of the model.
     scoring : Scoring
     device : str
         Type of the device that the models ran on, such as `cpu`.
@@ -77,6 +80,7 @@ class Evaluation:
 
     model: str
     baseline: str | None
+    origin: Origin
     scoring: Scoring
     device: str
     methods: Mapping[str, Scores]
@@ -95,7 +99,8 @@ class Evaluation:
         """Average the results, given by plan name and task key, and check them against the gates."""
         methods = {name: Scores.of(plans.get(name), found, setup.scoring) for name, found in results.items()}
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(model, baseline, setup.scoring, setup.workers.device.type, methods, versions(), date)
+        device = setup.workers.device.type
+        return cls(model, baseline, setup.origin, setup.scoring, device, methods, versions(), date)
 
     @property
     def first(self) -> Scores:
@@ -125,6 +130,7 @@ class Evaluation:
         about = {"versions": dict(self.versions), "date": self.date}
         settings = self._settings()
         head: dict[str, Any] = {"model": self.model, "baseline": self.baseline}
+        head |= {"origin": self.origin.given()} if self.origin.given() else {}
         if len(self.methods) == 1:
             numbers = self._numbers(self.first)
             numbers["settings"] = settings | numbers["settings"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lpcompress.compression.records import CompressionReport
+from lpcompress.config.origin import Origin
 from lpcompress.evaluation.classifier import Classifier, load_classifier
 from lpcompress.evaluation.comparison import compare
 from lpcompress.evaluation.outputs import Reading, read_outputs
@@ -33,15 +34,22 @@ class Examination:
     baseline : Reading, optional
         Meaning of the outputs of the model that this one was made from. This model's own scores then never decide
         what its outputs mean.
-    head_seed : int, optional
+    head_seed, origin : int, Origin, optional
         See `load_classifier`.
     """
 
     def __init__(
-        self, task: Task, model: str, setup: Setup, baseline: Reading | None = None, head_seed: int | None = None
+        self,
+        task: Task,
+        model: str,
+        setup: Setup,
+        baseline: Reading | None = None,
+        *,
+        head_seed: int | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.task, self._model, self._setup, self._baseline = task, model, setup, baseline
-        self._head_seed = head_seed
+        self._load = partial(load_classifier, model, task, head_seed, origin)
 
     @cached_property
     def splits(self) -> list[Rows]:
@@ -55,7 +63,7 @@ class Examination:
         """The model, on the device."""
         rows = sum(map(len, self.splits))  # read first: it is quick, and errors come before the long work
         self._setup.progress(f"{self.task.key}: loading {self._model} for {rows:,} rows")
-        loaded = self._setup.workers.together(lambda: load_classifier(self._model, self.task, self._head_seed))
+        loaded = self._setup.workers.together(self._load)
         loaded.model.to(self._setup.workers.device)
         return loaded
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lpcompress.compression.records import CompressionReport
+from lpcompress.config.origin import Origin
 from lpcompress.config.scoring import Scoring
 from lpcompress.evaluation.prediction import MAX_LENGTH
 from lpcompress.evaluation.results import Outcome
@@ -28,6 +29,8 @@ class Setup:
     context : dict
         Further values that the predictions depend on, for the store's keys; see `run_context`.
     progress : Progress
+    origin : Origin
+        Which version of the models; baselines have none.
     """
 
     workers: Workers
@@ -35,6 +38,7 @@ class Setup:
     store: Store[Outcome] | None = None
     context: dict[str, Any] = field(default_factory=dict)
     progress: Progress = silent
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from pydantic import TypeAdapter
 
 from lpcompress.checkpoints import loading
 from lpcompress.checkpoints.files import directory_of, file_bytes
+from lpcompress.checkpoints.origins import located
 from lpcompress.compression.priors import weights_of
 from lpcompress.compression.records import CompressionReport
+from lpcompress.config.origin import Origin
 from lpcompress.config.plan import DRAWN, SIZES, Plan
 from lpcompress.config.scoring import Scoring
 from lpcompress.errors import PlanError, UnsuitableError
@@ -45,6 +47,7 @@ def sweep(
     scoring: Scoring,
     out: Path,
     *,
+    origin: Origin,
     resume: bool = False,
     device: str | None = None,
     progress: Progress,
@@ -62,6 +65,8 @@ def sweep(
     scoring : Scoring
     out : Path
         Directory in which finished points are kept, and scores are written to `scores.json`.
+    origin : Origin
+        Which version of the model, or of the models.
     resume : bool, default=False
         Reuse the points that an earlier run with the same directory finished.
     device : str, optional
@@ -75,17 +80,18 @@ def sweep(
         If the model cannot be loaded, or no point can be made.
     """
     if tasks:
-        points, dense, first = _scored(model, tasks, plans, scoring, out, resume, device, progress)
+        points, dense, first = _scored(model, origin, tasks, plans, scoring, out, resume, device, progress)
     else:
-        points, dense, first = _measured(model, plans, scoring, out, resume, device, progress)
+        points, dense, first = _measured(model, origin, plans, scoring, out, resume, device, progress)
     points, curve = _with_bound(first, points, progress)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    settings = _settings(list(tasks), plans, scoring)
+    settings = origin.given() | _settings(list(tasks), plans, scoring)
     return Sweep(model, {"bytes": _bytes_of(first), **dense}, points, curve, settings, versions(), date)
 
 
 def _scored(
     model: str,
+    origin: Origin,
     tasks: Sequence[str],
     plans: Mapping[str, Plan],
     scoring: Scoring,
@@ -94,21 +100,21 @@ def _scored(
     device: str | None,
     progress: Progress,
 ) -> tuple[list[Point], dict[str, Any], str]:
-    """Return the points, what is known of the dense models, and the name of the first model."""
-    found = benchmark.evaluate(
-        model, tasks, plans, scoring, out=out / SCORES, resume=resume, device=device, progress=progress
-    )
-    names = {key: name for key, name in models_of(model, chosen(tasks)).items() if name}
-    points = [_point(plan, found.methods[each], names) for each, plan in plans.items()]
+    """Return the points, what is known of the dense models, and where the first model is."""
+    where: dict[str, Any] = {"out": out / SCORES, "resume": resume, "device": device, "origin": origin}
+    found = benchmark.evaluate(model, tasks, plans, scoring, progress=progress, **where)
+    named = {key: name for key, name in models_of(model, chosen(tasks)).items() if name}
+    places = {key: located(name, **origin.given()) for key, name in named.items()}
+    points = [_point(plan, found.methods[each], places) for each, plan in plans.items()]
     scores = {key: each.baseline_score for scores in found.methods.values() for key, each in scores.tasks.items()}
     average = next((each.mean.baseline_average for each in found.methods.values() if not each.failed), None)
-    return points, {"score": average, "tasks": scores}, next(iter(names.values()))
+    return points, {"score": average, "tasks": scores}, next(iter(places.values()))
 
 
-def _point(plan: Plan, scores: Scores, names: Mapping[str, str]) -> Point:
+def _point(plan: Plan, scores: Scores, places: Mapping[str, str]) -> Point:
     """Return the point of a plan, from its scores; there is no mean over some of the tasks."""
     reports = {key: each.compression for key, each in scores.tasks.items() if each.compression}
-    measured = Measured.mean([Measured.of(report, _bytes_of(names[key])) for key, report in reports.items()])
+    measured = Measured.mean([Measured.of(report, _bytes_of(places[key])) for key, report in reports.items()])
     tasks = {
         key: {name: getattr(each, name) for name in ("score", "drop", "se", "recovery")}
         if each.reason is None
@@ -123,6 +129,7 @@ def _point(plan: Plan, scores: Scores, names: Mapping[str, str]) -> Point:
 
 def _measured(
     model: str,
+    origin: Origin,
     plans: Mapping[str, Plan],
     scoring: Scoring,
     out: Path,
@@ -134,8 +141,9 @@ def _measured(
     if any(placeholder in model for placeholder in PLACEHOLDERS):
         raise PlanError(f"{model} stands for one model for each task. Name the tasks with --tasks.")
     progress(f"loading {model}")
-    loaded, tokenizer = loading.load(model)
-    directory = directory_of(model)
+    place = located(model, **origin.given())
+    loaded, tokenizer = loading.load(place)
+    directory = directory_of(place)
     setup = Setup(Workers(device, alone="cpu"), scoring, progress=progress)
     store = Store.beside(out / SWEEP, resume, TypeAdapter(CompressionReport))
     key = {"model": fingerprint(directory, tokenizer) if directory else model, "versions": versions()}
@@ -149,12 +157,12 @@ def _measured(
             )
         except UnsuitableError as error:
             return Point(plan, None, reason=str(error))
-        return Point(plan, Measured.of(report, _bytes_of(model)))
+        return Point(plan, Measured.of(report, _bytes_of(place)))
 
     points = [point(name, plan) for name, plan in plans.items()]
     if all(each.measured is None for each in points):
         raise UnsuitableError(str(points[0].reason))
-    return points, {"score": None, "tasks": {}}, model
+    return points, {"score": None, "tasks": {}}, place
 
 
 def _with_bound(

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from lpcompress.formats.packing import CHUNK
 
+TINY = torch.finfo(torch.float64).tiny
+SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
 BANDS = 4  # column bands, so that only the upper triangle of a Gram matrix is computed
 DEPENDENT = 1e-10  # share of the largest eigenvalue; below it, the A^T u / s are not orthogonal to single precision
 
@@ -66,3 +68,25 @@ def fix_signs(vectors: Tensor) -> Tensor:
     """Flip the signs of columns, in place, so that the entry of largest magnitude in each is positive."""
     low, high = vectors.aminmax(dim=0)
     return vectors.mul_(torch.where(high >= -low, 1, -1))
+
+
+def energy_of(values: Tensor) -> dict[str, float]:
+    """Return how much of a matrix is in its largest singular values: how well a low rank approximates it.
+
+    Parameters
+    ----------
+    values : float64 Tensor of shape (m,)
+        Squares of the singular values, descending.
+
+    Returns
+    -------
+    dict of str to float
+        Share of singular values, largest first, such as "0.10" -> their share of the sum of squares.
+
+    Examples
+    --------
+    >>> energy_of(torch.tensor([9.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+    {'0.10': 0.75, '0.25': 0.75, '0.50': 0.8333333333333334, '0.75': 0.9166666666666666}
+    """
+    kept = values.cumsum(0) / values.sum().clamp(min=TINY)
+    return {f"{share:.2f}": float(kept[max(round(share * len(values)), 1) - 1]) for share in SHARES}

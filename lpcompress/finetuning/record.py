@@ -1,6 +1,6 @@
 """The record of a fine-tuning run."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class Record:
     versions : dict of str to str
         Of the packages that the numbers may depend on.
     seconds : float
+    origin : dict of str to str
+        `revision` and `subfolder` of the model, if they were given.
     """
 
     model: str
@@ -76,6 +78,7 @@ class Record:
     settings: dict[str, Any]
     versions: dict[str, str]
     seconds: float
+    origin: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return what `finetune --json` prints and writes; the fields of `trained` are at its top level."""

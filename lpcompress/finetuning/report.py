@@ -1,5 +1,6 @@
 """The report of a fine-tuning run: a table, and the files beside the weights."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,9 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from rich.table import Table
 
-from lpcompress.checkpoints.files import CARD_FILE, directory_of, file_bytes
+from lpcompress.checkpoints.files import CARD_FILE, file_bytes
 from lpcompress.checkpoints.saving import Written
 from lpcompress.compression.card import model_card
-from lpcompress.compression.lineage import inherited
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.filenames import RECORD_FILE
 from lpcompress.finetuning.record import Record
@@ -21,7 +21,12 @@ TEMPLATE = Path(__file__).parent / "templates" / "card.md"  # for Jinja, which i
 
 
 def write_companions(
-    directory: Path, record: Record, before: CheckpointReport | None, model: Any, written: Written
+    directory: Path,
+    record: Record,
+    before: CheckpointReport | None,
+    model: Any,
+    written: Written,
+    base: Mapping[str, Any],
 ) -> None:
     """Write the record, the model card and, for a compressed model, its report beside the weights.
 
@@ -35,6 +40,8 @@ def write_companions(
     model : PreTrainedModel
     written : Written
         What was checked and left out when the weights were written.
+    base : mapping
+        What `lineage.inherited` returns for the model that was trained.
     """
     (directory / RECORD_FILE).write_text(as_json(record) + "\n", encoding="utf-8")
     card, report = _card(record), None
@@ -42,7 +49,7 @@ def write_companions(
         changed: dict[str, Any] = {"out": record.out, "file_bytes_after": file_bytes(directory), "warnings": []}
         changed |= {"verification": written.verification and asdict(written.verification)}
         report = replace(before, **changed, finetuning=record.sentence, glue=None)  # scores before training
-        card = model_card(report, type(model).__name__, inherited(directory_of(record.model)))
+        card = model_card(report, type(model).__name__, base)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
     if report:
         report.write(directory)

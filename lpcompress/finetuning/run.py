@@ -9,8 +9,11 @@ from typing import Any
 from lpcompress import hub
 from lpcompress.checkpoints import saving
 from lpcompress.checkpoints.files import directory_of
+from lpcompress.checkpoints.origins import located
 from lpcompress.checkpoints.verification import Probe
+from lpcompress.compression.lineage import inherited
 from lpcompress.compression.report import CheckpointReport
+from lpcompress.config.origin import Origin
 from lpcompress.config.recipe import Recipe
 from lpcompress.config.scoring import HUB, Scoring
 from lpcompress.errors import LpCompressError, PlanError
@@ -45,6 +48,8 @@ def finetune(
     overwrite: bool = False,
     verify: bool = True,
     progress: Callback | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     r"""Fine-tune a classifier on a GLUE task, score it before and after, and write a checkpoint.
@@ -79,6 +84,8 @@ def finetune(
         Load the new checkpoint and compare it with the model in memory before it is put in place.
     progress : callable (description, done, total), optional
         `done` and `total` are None if unknown.
+    revision, subfolder : str, optional
+        Branch, tag or commit of `model` on the Hub; folder that holds the checkpoint.
     **options
         Fields of `Recipe` (epochs, max_steps, learning_rate, batch_size, freeze, mixed_precision, split, train_limit,
         seed, ...) and of `Scoring` (data, limit, label_map, ...). They override the fields of `recipe` and `scoring`;
@@ -128,6 +135,7 @@ def finetune(
     to_score = {key: options.pop(key) for key in [*options] if key in Scoring.model_fields.keys() - Recipe.model_fields}
     recipe, scoring = Recipe.of(recipe, options), Scoring.of(scoring, to_score)
     where: dict[str, Any] = {"device": device, "resume": resume, "overwrite": overwrite, "progress": progress}
+    where["origin"] = Origin(revision=revision, subfolder=subfolder)
     return tune(model, task, out, recipe, scoring, distill=distill, verify=verify, **where).document()
 
 
@@ -144,6 +152,7 @@ def tune(
     overwrite: bool = False,
     verify: bool = True,
     progress: Callback | None = None,
+    origin: Origin | None = None,
 ) -> Record:
     """Do the work of `finetune` and return its record as an object.
 
@@ -151,6 +160,8 @@ def tune(
     ----------
     model, task, out, recipe, scoring, distill, device, resume, overwrite, verify, progress
         As for `finetune`.
+    origin : Origin, optional
+        Which version of the model.
 
     Raises
     ------
@@ -160,16 +171,17 @@ def tune(
     began, wanted, target = time.perf_counter(), _one_task(task), Path(out).resolve()
     refuse_unknown(scoring.primary)
     setup = Setup(Workers(device), scoring, progress=Progress.of(progress))
-    workers, state = setup.workers, State.of(target)
-    sources = [model, distill] if distill else [model]
+    workers, state, origin = setup.workers, State.of(target), origin or Origin()
+    place = workers.together(lambda: located(str(model), **origin.given()))  # what is read: `model`, or that version
+    sources = [place, str(distill)] if distill else [place]
     workers.main_alone(lambda: saving.refuse_existing(target, overwrite, sources))
     if recipe.mixed_precision == "fp16" and workers.device.type == "cpu":
         raise LpCompressError("mixed_precision fp16 needs a GPU; bf16 works on a CPU too. This run is on a CPU.")
     with nullcontext() if scoring.data != HUB else hub.asked_once():
         rows = _labelled(load_rows(wanted, recipe.split, scoring.data, recipe.train_limit))
-        exam = Examination(wanted, str(model), setup, head_seed=recipe.seed)
+        exam = Examination(wanted, str(model), setup, head_seed=recipe.seed, origin=origin)
         new_head = exam.classifier.new_head  # loads the model, and with it the report of one from the Hub
-        report = workers.together(lambda: CheckpointReport.read(directory_of(str(model))))
+        report = workers.together(lambda: CheckpointReport.read(directory_of(place)))
         before = None if new_head else exam.plain()
         guide = Examination(wanted, str(distill), setup) if distill else None
         guided = guide.plain() if guide else None
@@ -192,6 +204,7 @@ def tune(
         result = exam.compared(after, before)
         record = Record(
             model=str(model),
+            origin=origin.given(),
             task=wanted.key,
             out=str(out),
             head="new" if classifier.new_head else "kept",
@@ -221,14 +234,15 @@ def _save(
     report: CheckpointReport | None,
     target: Path,
     overwrite: bool,
-    sources: Sequence[str | Path],
+    sources: Sequence[str],
     verify: bool,
 ) -> None:
     """Write the checkpoint, its record and its card."""
     probe = Probe.of(classifier.model) if verify else None
     with saving.new_checkpoint(target, overwrite, sources) as directory:
-        written = saving.write(directory, classifier.model, classifier.tokenizer, source=record.model, probe=probe)
-        write_companions(directory, record, report, classifier.model, written)
+        written = saving.write(directory, classifier.model, classifier.tokenizer, source=sources[0], probe=probe)
+        base = inherited(directory_of(sources[0]))
+        write_companions(directory, record, report, classifier.model, written, base)
 
 
 def _one_task(name: str) -> Task:

@@ -1,6 +1,8 @@
 """Sections for `lpcompress.json`, the report of a compressed checkpoint."""
 
+import re
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from lpcompress.pages import glue
@@ -9,6 +11,7 @@ from lpcompress.pages.sections import Bar, Chart, Document, Section, Table, name
 from lpcompress.presentation import dimensions, points
 
 ERRORS = ("error_calibrated", "error_weighted")  # the first that a layer has is what its fit minimised
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # of a layer, in its name
 
 
 def sections_of(document: Document) -> list[Section]:
@@ -36,7 +39,7 @@ def sections_of(document: Document) -> list[Section]:
         headline=_headline(document["model"], before, after),
         facts=facts,
         charts=[Chart("Bytes of the weight files", [Bar(name, n, sized(n), 0, s) for name, n, s in sizes])],
-        tables=[_layers(document["layers"]), *([_tried(document["tried"])] if document.get("tried") else [])],
+        tables=[_layers(document["layers"]), *_spectra(document["layers"]), *_tried(document.get("tried") or ())],
         notes=notes,
         settings=named({"seed": document["seed"]} | origin | (plan or {})),
         versions={"lpcompress": document["lpcompress_version"]},
@@ -75,7 +78,22 @@ def _layers(layers: Sequence[Document]) -> Table:
     return Table("Layers", headings, rows, [note])
 
 
-def _tried(trials: Sequence[Document]) -> Table:
+def _spectra(layers: Sequence[Document]) -> list[Table]:
+    """Return the table of the spectra, those of layers whose names differ in a number together; none without any."""
+    groups: dict[str, list[Document]] = {}
+    for layer in layers:
+        if layer.get("energy"):
+            groups.setdefault(NUMBER.sub("*", layer["name"]), []).append(layer["energy"])
+    rows = [
+        [name, f"{len(found):,}", *(f"{fmean(each[share] for each in found):.1%}" for share in found[0])]
+        for name, found in groups.items()
+    ]
+    shares = [f"largest {float(share):.0%}" for found in [*groups.values()][:1] for share in found[0]]
+    note = "Share of the sum of squares that is in the largest singular values; mean over the layers of a name."
+    return [Table("Spectra", ["layers", "count", *shares], rows, [note])] if rows else []
+
+
+def _tried(trials: Sequence[Document]) -> list[Table]:
     rows = [
         [
             next(f"{key.replace('_', ' ')} {trial[key]:g}" for key in ("ratio", "target_size") if key in trial),
@@ -87,7 +105,7 @@ def _tried(trials: Sequence[Document]) -> Table:
         for trial in trials
     ]
     note = "In the order of the search for the smallest size that passes. Drop in points, with its standard error."
-    return Table("Sizes tried", ["size", "bytes", "drop", "se", "gates"], rows, [note])
+    return [Table("Sizes tried", ["size", "bytes", "drop", "se", "gates"], rows, [note])] if rows else []
 
 
 def _error(layer: Document, prefix: str) -> str:

@@ -20,6 +20,7 @@ def sections_of(document: Document) -> list[Section]:
     ]
     settings = document["settings"]
     given = {"task": document["task"], "out": document["out"], "distill": document["distill"]}
+    given |= document.get("origin") or {}
     section = Section(
         title=f"{document['out']}: fine-tuned on {document['task']}",
         headline=_headline(document),

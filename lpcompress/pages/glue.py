@@ -17,6 +17,7 @@ def sections_of(document: Document) -> list[Section]:
     plans = [each["settings"].get("compression") for each in methods.values()]
     asked = _asked(plans[0], list(methods)) if plans[0] else {}
     settings = {key: value for key, value in document["settings"].items() if key != "compression"} | asked
+    settings |= document.get("origin") or {}
     limits = {key: gates[key] for key in ("max_drop", "min_recovery") if gates} if gates else {}
     section = Section(
         title=f"GLUE, {document['caption']}: {document['model']}",
@@ -115,4 +116,5 @@ def _command(
     baseline = None if asked else document["baseline"]
     scoring = unusual(document["settings"], Scoring())
     tasks = ",".join(next(iter(methods.values()))["tasks"])
-    return command("eval-glue", document["model"], tasks=tasks, baseline=baseline, **(scoring | asked | limits))
+    given = (document.get("origin") or {}) | scoring | asked | limits
+    return command("eval-glue", document["model"], tasks=tasks, baseline=baseline, **given)

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from lpcompress.cli.terminal import DEBUG, Terminal, _safe_console
+from lpcompress.cli.terminal import DEBUG, IMPORTING, Terminal, _safe_console
 from lpcompress.presentation import as_json, plain_table
 
 
@@ -118,3 +118,27 @@ def test_json_is_not_changed(printed):
     document = {"name": "a\x7f\x1b é\t\n"}
     Terminal().show(as_json(document))
     assert json.loads(printed()[0]) == document
+
+
+@pytest.mark.parametrize(
+    ("terminal", "forced", "columns"),
+    [
+        (Terminal(), "1", "77"),
+        (Terminal(), "", None),
+        (Terminal(quiet=True), "1", None),
+        (Terminal(prints=False), "1", None),
+    ],
+)
+def test_a_drawing_is_for_terminals_only(printed, monkeypatch, terminal, forced, columns):
+    monkeypatch.setenv("FORCE_COLOR", forced)  # makes rich believe in a terminal
+    monkeypatch.setenv("COLUMNS", "77")
+    terminal.sketch(lambda width: f"[bold] {width} ⠒⠒")
+    assert printed() == ("", f"[bold] {columns} ⠒⠒\n" if columns else "")
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(Terminal(), True), (Terminal(quiet=True), False)])
+def test_a_terminal_says_what_the_first_seconds_are_for(printed, monkeypatch, terminal, shown):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with terminal.importing():
+        assert printed() == ("", IMPORTING if shown else "")
+    assert printed()[1].strip() == ""  # nothing stays on the line

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from lpcompress.compression import one_layer
+from lpcompress.compression import measure
 from lpcompress.compression.one_layer import fit_layer
 from lpcompress.compression.priors import RowWeights
 from lpcompress.compression.records import Share, Task
 from lpcompress.errors import LpCompressError, UnsuitableError
+from lpcompress.factor import factorize
 from lpcompress.factor.problem import Settings
+from lpcompress.inspection import spectrum
 from lpcompress.methods import METHODS
 from lpcompress.presentation import as_json
 from lpcompress.surgery.finding import find_layers
@@ -52,14 +54,24 @@ def test_the_weight_of_the_model_is_never_written_to(embedding):
     [("svd", False, True, 0), ("svd", True, True, 1), ("coded", False, True, 1), ("coded", False, False, 0)],
 )
 def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compare, fits):
-    real, calls = one_layer.factorize, []
-    monkeypatch.setattr(one_layer, "factorize", lambda *given: calls.append(given) or real(*given))
+    real, calls = measure.principal_axes, []
+    monkeypatch.setattr(measure, "principal_axes", lambda *given: calls.append(given) or real(*given))
     weights = torch.linspace(1, 2, 203, dtype=torch.float64) if weighted else None
     record = fit_layer(embedding, task(method, weights), Settings(), None, lambda doing: None, compare).record
     assert len(calls) == fits
     assert (record.svd_error_fro is None) == (not compare)
+    assert bool(record.energy) == bool(fits)
     if method == "svd" and not weighted:
         assert record.svd_error_fro == record.error_fro
+
+
+def test_the_comparison_is_what_factorize_gives_and_tells_the_spectrum(embedding):
+    with embedding.lend():
+        matrix = embedding.matrix_to_fit(None)
+    how = measure.Measure(2.0, None, None)
+    found = how.of_svd(matrix, 0.5, lambda doing: None)
+    assert found.errors == how.errors(matrix, factorize(matrix, "svd", 0.5))
+    assert found.energy == pytest.approx(spectrum(matrix).energy)
 
 
 PLAIN = {

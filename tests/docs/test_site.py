@@ -33,6 +33,12 @@ def test_no_page_fetches_anything(site):
     assert not [page.name for page in pages if FETCHED.search(page.read_text())]
 
 
+def test_the_search_works_in_plain_files_too(site):
+    assert (site / "search/search_index.js").read_text().startswith("var __index = {")
+    home = (site / "index.html").read_text()
+    assert '<script src="iframe-worker.js">' in home and (site / "iframe-worker.js").is_file()
+
+
 def test_the_reference_has_every_command_and_name(site):
     commands, names = ((site / f"reference/{page}.html").read_text() for page in ("cli", "python"))
     assert not [command.name for command in COMMANDS if f">{command.name}<" not in commands]

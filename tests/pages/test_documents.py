@@ -137,3 +137,16 @@ def test_the_sizes_that_a_search_tried_are_a_table(documents, write):
         ["ratio 0.9", "5.0 MB", "0.25", "0.50", "passes"],
         ["ratio 0.99", "-", "-", "-", "the codes do not fit."],
     ]
+
+
+def test_the_spectra_of_layers_with_one_name_are_one_row(documents, write):
+    document = documents["compress"]
+    names = ["words", "layer.0.query", "layer.1.query"]
+    energy = [{"0.10": 0.5, "0.50": 0.9}, {"0.10": 0.2, "0.50": 0.6}, {"0.10": 0.4, "0.50": 0.8}]
+    layers = [document["layers"][0] | {"name": name, "energy": e} for name, e in zip(names, energy, strict=True)]
+    section, *_ = read_sections([write(document | {"layers": layers})])
+    table = next(each for each in section.tables if each.title == "Spectra")
+    assert table.headings == ["layers", "count", "largest 10%", "largest 50%"]
+    assert table.rows == [["words", "1", "50.0%", "90.0%"], ["layer.*.query", "2", "30.0%", "70.0%"]]
+    section, *_ = read_sections([write(document)])  # of an older version
+    assert "Spectra" not in [table.title for table in section.tables]

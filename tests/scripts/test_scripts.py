@@ -135,6 +135,13 @@ def test_the_whole_command(run):
     assert re.search(r"compress --ratio 0\.5 --method svd: \d+ s, .* [\d.]+ x the checkpoint; method svd", text)
 
 
+def test_the_first_word_is_timed(run, tmp_path):
+    text = run("bench_startup", "--repeats", 1, "--only", "eval-glue", "--json", tmp_path / "found.json")
+    times = json.loads((tmp_path / "found.json").read_text())["seconds"]["eval-glue"]
+    assert 0 < times["first"] <= times["whole"] and times["cpu"] > 0
+    assert "first word" in text and "eval-glue" in text
+
+
 def test_files_are_tortured(run, tmp_path):
     run("torture_files", "--count", 40, "--methods", "svd", "--out", tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
