@@ -208,7 +208,7 @@ def _digest(encoded: Iterable[Any]) -> str:
     """Return the SHA-256 of the token ids of all texts."""
     digest = sha256()
     for each in encoded:
-        digest.update(each["input_ids"].to(torch.int64).numpy().tobytes())
+        digest.update(each["input_ids"].cpu().to(torch.int64).numpy().tobytes())  # the model may have moved them
     return digest.hexdigest()
 
 
