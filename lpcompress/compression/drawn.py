@@ -24,9 +24,7 @@ TEXTS = 2 * len(LENGTHS) * CANDIDATES * BATCH  # single texts and pairs
 FILLER = "a "  # encoded to see where special tokens stand; every vocabulary has it
 
 
-def draw(
-    tokenizer: Any, prior: RowWeights, rows: int, seed: int, longest: int
-) -> Iterator[list[BatchEncoding]]:
+def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, longest: int) -> Iterator[list[BatchEncoding]]:
     """Draw `TEXTS` texts, as inputs of `BATCH` texts of one length, without padding.
 
     Parameters

@@ -56,7 +56,9 @@ def test_the_second_part_of_a_text_repeats_a_share_of_the_first():
     assert torch.equal(ids[:, :101], before[:, :101]) and torch.equal(ids[:, 199], before[:, 199])
     assert torch.equal(ids[:, 101:199][~repeated], before[:, 101:199][~repeated])
     shares = repeated.float().mean(dim=1)
-    assert float(shares.min()) < 0.1 and float(shares.max()) > 0.9 and float(shares.mean()) == pytest.approx(0.5, abs=0.1)
+    assert (
+        float(shares.min()) < 0.1 and float(shares.max()) > 0.9 and float(shares.mean()) == pytest.approx(0.5, abs=0.1)
+    )
 
 
 @pytest.mark.parametrize("special", [[0, 199], [0, 50, 100, 199], []])
