@@ -1,6 +1,6 @@
 """Second moments of layer inputs, and slopes of the model's output by errors of each layer."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -100,7 +100,7 @@ def slopes_of(
     layer outputs are the second factor in Martens and Grosse, "Optimizing neural networks with Kronecker-factored
     approximate curvature", ICML 2015.
     """
-    changes: Counter[str] = Counter()
+    changes: defaultdict[str, float] = defaultdict(float)
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
         def add_change(gradient: Tensor) -> None:

@@ -12,7 +12,7 @@ from lpcompress.compression import drawn
 from lpcompress.compression.calibration import DRAWN_DOUBT, calibrate
 from lpcompress.compression.card import used_data
 from lpcompress.compression.one_step import EMBEDDING_UNIT, unit_of
-from lpcompress.compression.priors import RowWeights, row_weights
+from lpcompress.compression.priors import RowWeights
 from lpcompress.compression.report import CheckpointReport
 from lpcompress.compression.whole_model import preview
 from lpcompress.config.plan import Plan
