@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lpcompress.compression.records import LayerRecord, Task
 from lpcompress.errors import BudgetError, LpCompressError, UnsuitableError
-from lpcompress.factor import Factorization, factorize
 from lpcompress.factor.choice import Choice, choose
 from lpcompress.factor.methods.coded import at_delta
+from lpcompress.factor.methods.svd import svd_parts
 from lpcompress.factor.norms import Powers, quotients
 from lpcompress.factor.preparation import beyond
 from lpcompress.factor.problem import Settings, refuse_ratio
@@ -79,14 +79,14 @@ class Measure:
     row_weights: Tensor | None
     moment: Tensor | None
 
-    def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
-        """Return the errors of `fitted` as an approximation of `matrix`; it is multiplied out once, part by part."""
+    def errors(self, matrix: Tensor, parts: Iterable[Tensor]) -> Errors:
+        """Return the errors of an approximation of `matrix`, which comes some rows at a time."""
         squares = Powers()
         by_p = squares if self.p == squares.p else Powers(self.p)
         weighted = squares if self.row_weights is None else Powers(row_weights=self.row_weights)
         products = None if self.moment is None else Products(self.moment)
         sums = {each for each in (squares, by_p, weighted, products) if each is not None}
-        found = quotients(matrix, fitted.dense_parts(), sums)
+        found = quotients(matrix, parts, sums)
         return Errors(
             frobenius=found[squares] ** 0.5,
             p=found[by_p] ** (1 / self.p),
@@ -145,7 +145,7 @@ def fit_layer(
             coded = at_delta(matrix, delta, whitener, measure.row_weights, settings)
             choice = Choice(task.share.method, coded, {})
             share = 1 - coded.n_bytes / (matrix.numel() * matrix.element_size())
-        errors = measure.errors(matrix, choice.factorization)
+        errors = measure.errors(matrix, choice.factorization.dense_parts())
         if not errors.finite:
             raise beyond(matrix.dtype)
     except LpCompressError as error:
@@ -154,6 +154,7 @@ def fit_layer(
         baseline: Errors | None = errors  # the fit is plain SVD itself
     else:
         baseline = errors_of_svd(matrix, share, measure, say) if compare else None
+    del matrix  # makes room for the module
     with layer.lend():
         module = from_factorization(choice.factorization, like=layer.module)
     record = record_of(layer, task, settings, module, choice, errors, baseline, time.perf_counter() - began)
@@ -197,7 +198,7 @@ def errors_of_svd(matrix: Tensor, share: float, measure: Measure, say: Say) -> E
     """Return the errors of plain SVD (no row weights, no whitening) at the same size; None if not even rank 1 fits."""
     say("fitting SVD for comparison")
     with suppress(UnsuitableError):
-        errors = measure.errors(matrix, factorize(matrix, "svd", share))
+        errors = measure.errors(matrix, svd_parts(matrix, share))
         return errors if errors.finite else None
     return None
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lpcompress.factor.linalg import gram
+from lpcompress.factor.linalg import gram, gram_of
 from lpcompress.formats.packing import CHUNK
 
 RIDGE = 100  # times eps times the trace: added to the diagonal if rounding made a small eigenvalue negative
@@ -56,10 +56,7 @@ def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float
 
 def _weighted_gram(matrix: Tensor, scale: Tensor) -> Tensor:
     parts = zip(matrix.split(CHUNK), scale.split(CHUNK), strict=True)
-    total = matrix.new_zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64)
-    for rows, factors in parts:
-        total += gram(rows * factors.unsqueeze(1), matrix.dtype)
-    return total
+    return gram_of((rows * factors.unsqueeze(1) for rows, factors in parts), matrix)
 
 
 def _inverse_root(ellipsoid: Tensor, dtype: torch.dtype) -> Tensor:

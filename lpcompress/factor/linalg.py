@@ -1,5 +1,7 @@
 """Dense linear algebra on tall matrices: Gram matrices and principal axes."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,15 @@ def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     dtype : torch.dtype
         Precision of the products. float32 halves the time; sums over chunks of rows are float64 either way.
     """
-    d = matrix.shape[1]
+    return gram_of((rows.to(dtype) for rows in matrix.split(CHUNK)), matrix)
+
+
+def gram_of(parts: Iterable[Tensor], like: Tensor) -> Tensor:
+    """Return the Gram matrix of the rows in `parts`, float64 (d, d); `like` (any, d) gives the width and the device."""
+    d = like.shape[1]
     width = max(1, -(-d // BANDS))
-    total = matrix.new_zeros(d, d, dtype=torch.float64)
-    for start in range(0, matrix.shape[0], CHUNK):
-        rows = matrix[start : start + CHUNK].to(dtype)
+    total = like.new_zeros(d, d, dtype=torch.float64)
+    for rows in parts:
         for left in range(0, d, width):  # the lower triangle follows by symmetry
             total[left : left + width, left:] += rows[:, left : left + width].T @ rows[:, left:]
     total.triu_()

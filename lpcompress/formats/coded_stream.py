@@ -159,7 +159,7 @@ def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) ->
     CheckpointError
         If `pack` cannot have written the stream, for these shapes.
     """
-    decoder = _opened(memoryview(stream.cpu().numpy()))  # of which slices are no copies
+    decoder = _opened(stream.cpu().numpy().data)  # slices of which are no copies
     steps = _exponents(decoder, rows, STEPS, -MOST_STEPS, 2 * MOST_STEPS)
     scales = _exponents(decoder, rows, ROWS, 0)
     of_columns = _exponents(decoder, width, COLUMNS, -128)

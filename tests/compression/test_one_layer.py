@@ -52,8 +52,8 @@ def test_the_weight_of_the_model_is_never_written_to(embedding):
     [("svd", False, True, 0), ("svd", True, True, 1), ("coded", False, True, 1), ("coded", False, False, 0)],
 )
 def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compare, fits):
-    real, calls = one_layer.factorize, []
-    monkeypatch.setattr(one_layer, "factorize", lambda *given: calls.append(given) or real(*given))
+    real, calls = one_layer.svd_parts, []
+    monkeypatch.setattr(one_layer, "svd_parts", lambda *given: calls.append(given) or real(*given))
     weights = torch.linspace(1, 2, 203, dtype=torch.float64) if weighted else None
     record = fit_layer(embedding, task(method, weights), Settings(), None, lambda doing: None, compare).record
     assert len(calls) == fits
