@@ -94,6 +94,10 @@ class Coded(Factorization):
         """
         return unpack(self.stream, self.size[0], self.width, self.size[1] if self.has_basis else None)
 
+    def forget(self) -> None:
+        """Drop the decoded integers: they are decoded again when needed."""
+        self.__dict__.pop("decoded", None)
+
     def to(self, dtype: torch.dtype) -> "Coded":
         """Return a copy whose floating-point tensors have the given dtype; what is decoded stays so."""
         changed = super().to(dtype)
