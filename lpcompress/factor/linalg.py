@@ -68,6 +68,24 @@ def principal_axes_of_wide(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return values.flip(0), fix_signs(axes)
 
 
+def project_rows(rows: Tensor, axes: Tensor, rank: int) -> Tensor:
+    """Project rows (m, d), in place, onto the first `rank` of orthonormal axes (d, k), and return them.
+
+    By products with the axes inside or, if all are known, with those outside, whichever are fewer.
+
+    Examples
+    --------
+    >>> project_rows(torch.tensor([[3.0, 2.0, 1.0]]), torch.eye(3), rank=2)
+    tensor([[3., 2., 0.]])
+    """
+    d, known = axes.shape
+    if known == d and 2 * rank > d:
+        outside = axes[:, rank:]
+        return rows.addmm_(rows @ outside, outside.T, alpha=-1)
+    inside = axes[:, :rank]
+    return torch.mm(rows @ inside, inside.T, out=rows)
+
+
 def fix_signs(vectors: Tensor) -> Tensor:
     """Flip the signs of columns, in place, so that the entry of largest magnitude in each is positive."""
     low, high = vectors.aminmax(dim=0)
