@@ -40,6 +40,7 @@ RUNS = {  # row of the table -> arguments of `factorize`
     "auto p=1": {"method": "auto", "p": 1.0},
 }
 NUMPY = "numpy.linalg.svd"
+GROWING = {"seconds": 0, "memory": 1}  # what exponents are printed of -> 1 if it is measured as a share of the matrix
 PUBLISHED = "MESSI as published, k=5, 5 rounds, one start"
 
 
@@ -129,8 +130,13 @@ def main() -> None:
             show(rows, ratio, medians, args)
         for smaller, larger, rows, more in zip(found, found[1:], args.rows, args.rows[1:], strict=False):
             for name in smaller:
-                growth = math.log(larger[name]["seconds"] / smaller[name]["seconds"]) / math.log(more / rows)
-                Console().print(f"{name}: CPU seconds grow from {rows:,} to {more:,} rows with exponent {growth:.2f}")
+                exponents = {
+                    key: plus + math.log(larger[name][key] / smaller[name][key]) / math.log(more / rows)
+                    for key, plus in GROWING.items()
+                    if key in smaller[name]
+                }
+                text = ", ".join(f"{key} with exponent {each:.2f}" for key, each in exponents.items())
+                Console().print(f"{name}: from {rows:,} to {more:,} rows grow {text}")
 
 
 def measured(rows: int, ratio: float, args: argparse.Namespace) -> dict[str, dict]:

@@ -145,11 +145,12 @@ class Terminal:
         if self.quiet or not self.prints:
             yield Progress()
             return
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         console = _safe_console(stderr=True)
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+        remaining = TimeRemainingColumn(), TextColumn("left")
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), *remaining
         with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             yield Progress(_Steps(self, bars, lines=not console.is_terminal))
 

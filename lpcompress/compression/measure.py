@@ -1,7 +1,7 @@
 """Errors of a fitted layer, and of plain SVD at the same size."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from lpcompress.errors import UnsuitableError
-from lpcompress.factor import Factorization
-from lpcompress.factor.linalg import energy_of, principal_axes
-from lpcompress.factor.low_rank import on_basis
+from lpcompress.factor.linalg import energy_of
+from lpcompress.factor.methods.svd import spectrum_and_parts
 from lpcompress.factor.norms import Powers, quotients
-from lpcompress.factor.preparation import prepare
-from lpcompress.factor.problem import Budget
 from lpcompress.factor.whitening import Products
 
 Say = Callable[[str], None]
@@ -68,14 +65,14 @@ class Measure:
     row_weights: Tensor | None
     moment: Tensor | None
 
-    def errors(self, matrix: Tensor, fitted: Factorization) -> Errors:
-        """Return the errors of `fitted` as an approximation of `matrix`; it is multiplied out once, part by part."""
+    def errors(self, matrix: Tensor, parts: Iterable[Tensor]) -> Errors:
+        """Return the errors of an approximation of `matrix`, which comes some rows at a time."""
         squares = Powers()
         by_p = squares if self.p == squares.p else Powers(self.p)
         weighted = squares if self.row_weights is None else Powers(row_weights=self.row_weights)
         products = None if self.moment is None else Products(self.moment)
         sums = {each for each in (squares, by_p, weighted, products) if each is not None}
-        found = quotients(matrix, fitted.dense_parts(), sums)
+        found = quotients(matrix, parts, sums)
         return Errors(
             frobenius=found[squares] ** 0.5,
             p=found[by_p] ** (1 / self.p),
@@ -89,9 +86,7 @@ class Measure:
         say("fitting SVD for comparison")
         errors, energy = None, {}
         with suppress(UnsuitableError, torch.linalg.LinAlgError):  # an eigenvalue decomposition may not converge
-            plain, scale = prepare(matrix)
-            values, axes = principal_axes(plain)
+            values, parts = spectrum_and_parts(matrix, share)
             energy = energy_of(values)
-            basis = axes[:, : Budget.of(matrix, share).rank(*matrix.shape)]
-            errors = self.errors(matrix, scale.undo(on_basis(plain, basis.to(plain.dtype)), matrix.dtype))
+            errors = self.errors(matrix, parts)
         return Baseline(errors if errors and errors.finite else None, energy)

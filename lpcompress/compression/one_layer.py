@@ -91,7 +91,7 @@ def fit_layer(
             coded = at_delta(matrix, delta, whitener, measure.row_weights, settings)
             choice = Choice(task.share.method, coded, {})
             share = 1 - coded.n_bytes / (matrix.numel() * matrix.element_size())
-        errors = measure.errors(matrix, choice.factorization)
+        errors = measure.errors(matrix, choice.factorization.dense_parts())
         if not errors.finite:
             raise beyond(matrix.dtype)
     except LpCompressError as error:
@@ -100,6 +100,7 @@ def fit_layer(
         baseline = Baseline(errors)  # the fit is plain SVD itself
     else:
         baseline = measure.of_svd(matrix, share, say) if compare else Baseline()
+    del matrix  # makes room for the module
     with layer.lend():
         module = from_factorization(choice.factorization, like=layer.module)
     record = record_of(layer, task, settings, module, choice, errors, baseline, time.perf_counter() - began)

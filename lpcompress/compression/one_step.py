@@ -10,6 +10,7 @@ from functools import partial
 from math import exp, log
 
 import numpy as np
+import torch
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
@@ -19,6 +20,7 @@ from lpcompress.compression.priors import RowWeights
 from lpcompress.compression.records import Share
 from lpcompress.factor.methods.coded import at_delta, sizes_at
 from lpcompress.factor.whitening import Whitener
+from lpcompress.formats.packing import CHUNK
 from lpcompress.processes import spread
 from lpcompress.surgery.layer import Layer
 
@@ -99,7 +101,7 @@ def unit_of(layer: Layer, weights: RowWeights, measured: Calibration | None) -> 
     if measured and slope is not None:
         most = largest if layer.is_word_embedding else 1 / measured.tokens_per_text  # each position once in a text
         return EMBEDDING_UNIT * most * slope or LEAST_UNIT
-    squares = layer.matrix_to_fit().double().square().sum(1).cpu()
+    squares = torch.cat([rows.double().square().sum(1) for rows in layer.matrix_to_fit().split(CHUNK)]).cpu()
     energy = float(squares.mean() if shares is None else squares @ shares)
     sensitivity = EMBEDDING_SENSITIVITY if layer.is_word_embedding else 1.0
     return sensitivity * largest / energy if energy else 1.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.linalg import principal_axes, project_rows
 from lpcompress.factor.problem import Budget
 from lpcompress.factor.robust import project, refit
 from lpcompress.formats.clustered import Clustered
@@ -121,6 +121,5 @@ def _project(like: Clustered, target: Tensor, budget: Budget) -> None:
     for cluster, rank in enumerate(like.ranks):
         members = torch.nonzero(labels == cluster).squeeze(1)
         rows = target[members]
-        _, axes = principal_axes(rows, target.dtype)
-        basis = axes[:, :rank].to(target.dtype)
-        target[members] = rows @ basis @ basis.T
+        axes = principal_axes(rows, target.dtype)[1].to(target.dtype)
+        target[members] = project_rows(rows, axes, rank)

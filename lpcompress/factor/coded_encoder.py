@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lpcompress.factor.coded_frame import Feedback, Frame
 from lpcompress.factor.coded_rounding import ENTROPY, PRICE_OF_BIT, Prices, priced
-from lpcompress.factor.linalg import fix_signs
+from lpcompress.factor.linalg import fix_signs, gram_of
 from lpcompress.factor.problem import Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import LEVELS, Coded, at_levels
@@ -120,11 +120,7 @@ class Encoder:
     @cached_property
     def moment(self) -> Tensor:
         """Gram matrix of the scaled rows, float64 (d, d)."""
-        d = self.matrix.shape[1]
-        total = torch.zeros(d, d, dtype=torch.float64, device=self.matrix.device)
-        for part in self.parts():
-            total += part.T @ part
-        return total
+        return gram_of(self.parts(), self.matrix)
 
     @cached_property
     def axes(self) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lpcompress.factor.linalg import gram
+from lpcompress.factor.linalg import gram, gram_of
 from lpcompress.formats.packing import CHUNK
 
 RIDGE = 100  # times eps times the trace: added to the diagonal if rounding made a small eigenvalue negative
@@ -12,8 +12,9 @@ RIDGE = 100  # times eps times the trace: added to the diagonal if rounding made
 def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float = 1e-2) -> Tensor:
     """Return M (d, d) with ||M^(1/2) x||_2 <= ||A x||_p <= d^(1/p - 1/2) ||M^(1/2) x||_2 for all x.
 
-    Fixed point of w_i <- (a_i^T M^-1 a_i)^(p/2), M = A^T W^(1 - 2/p) A, for p in [1, 2]. In log w the
-    map contracts by |1 - p/2| per round, so that about 8 rounds reach 1 % at p = 1.
+    Fixed point of w_i <- (a_i^T M^-1 a_i)^(p/2), M = A^T W^(1 - 2/p) A, for p in [1, 2]. In log w the map contracts by
+    |1 - p/2| per round, and by less in all directions but that of a common factor. That factor is known, because the
+    weights of the fixed point sum to d, so that a few rounds reach 1 %.
 
     Parameters
     ----------
@@ -47,6 +48,7 @@ def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float
         lengths = torch.cat([torch.linalg.vector_norm(rows @ root, dim=1) for rows in matrix.split(CHUNK)])
         # A row of zeros has weight 0; the floor keeps its negative power finite, and it adds nothing to M.
         updated = lengths.pow(p).clamp_min(torch.finfo(matrix.dtype).tiny ** 0.25)
+        updated *= matrix.shape[1] / float(updated.sum(dtype=torch.float64))
         moved = float((updated / weights).log().abs().max())
         weights = updated
         if moved < tolerance:
@@ -56,10 +58,7 @@ def lewis_ellipsoid(matrix: Tensor, p: float, rounds: int = 30, tolerance: float
 
 def _weighted_gram(matrix: Tensor, scale: Tensor) -> Tensor:
     parts = zip(matrix.split(CHUNK), scale.split(CHUNK), strict=True)
-    total = matrix.new_zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64)
-    for rows, factors in parts:
-        total += gram(rows * factors.unsqueeze(1), matrix.dtype)
-    return total
+    return gram_of((rows * factors.unsqueeze(1) for rows, factors in parts), matrix)
 
 
 def _inverse_root(ellipsoid: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,5 +1,7 @@
 """Dense linear algebra on tall matrices: Gram matrices and principal axes."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -20,11 +22,15 @@ def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     dtype : torch.dtype
         Precision of the products. float32 halves the time; sums over chunks of rows are float64 either way.
     """
-    d = matrix.shape[1]
+    return gram_of((rows.to(dtype) for rows in matrix.split(CHUNK)), matrix)
+
+
+def gram_of(parts: Iterable[Tensor], like: Tensor) -> Tensor:
+    """Return the Gram matrix of the rows in `parts`, float64 (d, d); `like` (any, d) gives the width and the device."""
+    d = like.shape[1]
     width = max(1, -(-d // BANDS))
-    total = matrix.new_zeros(d, d, dtype=torch.float64)
-    for start in range(0, matrix.shape[0], CHUNK):
-        rows = matrix[start : start + CHUNK].to(dtype)
+    total = like.new_zeros(d, d, dtype=torch.float64)
+    for rows in parts:
         for left in range(0, d, width):  # the lower triangle follows by symmetry
             total[left : left + width, left:] += rows[:, left : left + width].T @ rows[:, left:]
     total.triu_()
@@ -62,6 +68,24 @@ def principal_axes_of_wide(matrix: Tensor) -> tuple[Tensor, Tensor]:
     for some, columns in zip(axes.split(CHUNK), matrix.split(CHUNK, dim=1), strict=True):
         torch.matmul(columns.T.double(), vectors, out=some)
     return values.flip(0), fix_signs(axes)
+
+
+def project_rows(rows: Tensor, axes: Tensor, rank: int) -> Tensor:
+    """Project rows (m, d), in place, onto the first `rank` of orthonormal axes (d, k), and return them.
+
+    By products with the axes inside or, if all are known, with those outside, whichever are fewer.
+
+    Examples
+    --------
+    >>> project_rows(torch.tensor([[3.0, 2.0, 1.0]]), torch.eye(3), rank=2)
+    tensor([[3., 2., 0.]])
+    """
+    d, known = axes.shape
+    if known == d and 2 * rank > d:
+        outside = axes[:, rank:]
+        return rows.addmm_(rows @ outside, outside.T, alpha=-1)
+    inside = axes[:, :rank]
+    return torch.mm(rows @ inside, inside.T, out=rows)
 
 
 def fix_signs(vectors: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.linalg import principal_axes, project_rows
 from lpcompress.factor.problem import Budget
 from lpcompress.factor.robust import project, refit
 from lpcompress.formats.low_rank import LowRank
@@ -29,7 +29,6 @@ def _refit(like: LowRank, target: Tensor, budget: Budget) -> LowRank:
 @project.register
 def _project(like: LowRank, target: Tensor, budget: Budget) -> None:
     """Overwrite `target` with the nearest matrix of the same rank; not in float64, as one round of many."""
-    _, axes = principal_axes(target, target.dtype)
-    basis = axes[:, : like.ranks[0]].to(target.dtype)
+    axes = principal_axes(target, target.dtype)[1].to(target.dtype)
     for rows in target.split(CHUNK):
-        rows.copy_(rows @ basis @ basis.T)
+        project_rows(rows, axes, like.ranks[0])

@@ -6,6 +6,7 @@ type of its container, in the module of its mathematics (`low_rank`, `clustered`
 
 from functools import singledispatch
 
+import torch
 from torch import Tensor
 
 from lpcompress.errors import LpCompressError
@@ -88,9 +89,8 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
 
 def _step(matrix: Tensor, target: Tensor, multiplier: Tensor, threshold: float, p: float) -> None:
     """Update E and U; `target` holds X on entry and A - E + U on return."""
-    for start in range(0, matrix.shape[0], CHUNK):
-        rows = slice(start, start + CHUNK)
-        shifted = matrix[rows] - target[rows] + multiplier[rows]
-        error = shrink(shifted, threshold, p)
-        multiplier[rows] = shifted - error
-        target[rows] = matrix[rows] - error + multiplier[rows]
+    for rows, fitted, scaled in zip(*(each.split(CHUNK) for each in (matrix, target, multiplier)), strict=True):
+        scaled += torch.sub(rows, fitted, out=fitted)
+        error = shrink(scaled, threshold, p)
+        scaled -= error
+        torch.sub(rows, error, out=fitted).add_(scaled)

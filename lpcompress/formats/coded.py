@@ -19,7 +19,6 @@ from lpcompress.formats.sizes import Spec, positive_int, size
 
 LEVELS = 3  # numbers that say what codes stand for
 TILE = 1 << 16  # codes multiplied out at a time where there is no basis, so that what is made of them fits in the cache
-DECODED = 8192  # rows multiplied out at a time in a forward pass
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,10 @@ class Coded(Factorization):
         """
         return unpack(self.stream, self.size[0], self.width, self.size[1] if self.has_basis else None)
 
+    def forget(self) -> None:
+        """Drop the decoded integers: they are decoded again when needed."""
+        self.__dict__.pop("decoded", None)
+
     def to(self, dtype: torch.dtype) -> "Coded":
         """Return a copy whose floating-point tensors have the given dtype; what is decoded stays so."""
         changed = super().to(dtype)
@@ -109,7 +112,13 @@ class Coded(Factorization):
 
     def dense(self) -> Tensor:
         """Return the represented matrix, shape (n, d)."""
-        return torch.cat(list(self.dense_parts()))
+        if torch.is_grad_enabled():
+            return torch.cat(list(self.dense_parts()))
+        whole, start = self.scales.new_empty(self.size), 0
+        for part in self.dense_parts():
+            whole[start : start + len(part)] = part
+            start += len(part)
+        return whole
 
     def dense_parts(self) -> Iterator[Tensor]:
         """Yield the represented matrix, some rows at a time."""
@@ -162,6 +171,7 @@ class CodedMatrix(FactoredMatrix):
     fields: ClassVar = {"scales": "scales", "levels": "levels", "stream": "stream"}
     levels: Tensor
     stream: Tensor
+    code_bytes: int | None = None  # of one decoded code; known once they were decoded
     codes: Tensor | None
     steps: Tensor | None
     basis: Tensor | None
@@ -182,16 +192,24 @@ class CodedMatrix(FactoredMatrix):
         self.codes = self.steps = self.basis = None
 
     def bytes_decoded(self) -> int:
-        """Return the bytes of the integers; one each as a rule."""
+        """Return the bytes of the integers; one each as a rule, which is what is taken of a layer kept on disk."""
+        if self.code_bytes is None and not self.is_on_disk and self.device.type != "meta":
+            self.integers()
         (rows, columns), width = self.matrix_shape, self.scales.shape[0]
-        each = 1 if self.codes is None else self.codes.element_size()
-        return rows * width * each + 2 * rows + (width * columns if self.has_basis else 0)
+        return rows * width * (self.code_bytes or 1) + 2 * rows + (width * columns if self.has_basis else 0)
 
     def remember(self, held: Codes) -> None:
         """Keep decoded integers in memory; they are no buffers, because loaders would look for them."""
         device = self.scales.device
         self.codes, self.steps = held.codes.to(device), held.steps.to(device)
         self.basis = None if held.basis is None else held.basis.to(device)
+        self.code_bytes = held.codes.element_size()
+
+    def share_decoded(self, other: Self) -> None:
+        """Decode the integers for this layer and one with the same stream; both keep them until they `forget`."""
+        held = self.decode()
+        for layer in (self, other):
+            layer.remember(held)
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return codes, steps and basis, decoded if they are not in memory; a layer kept on disk does not keep them."""
@@ -256,6 +274,7 @@ class CodedMatrix(FactoredMatrix):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.forget()
+        self.code_bytes = None
 
     @property
     def right(self) -> Tensor | None:
@@ -269,7 +288,7 @@ class CodedMatrix(FactoredMatrix):
         return multiplied_out(*rows, self.levels, self.scales, basis)
 
     def expand(self, coordinates: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map coordinates (..., width) to (..., n), `DECODED` rows of the codes at a time, and add `bias` (n,)."""
+        """Map coordinates (..., width) to (..., n), `CHUNK` rows of the codes at a time, and add `bias` (n,)."""
         codes, steps, basis = self.integers()
         if basis is None:
             coordinates = coordinates * self.scales
@@ -278,7 +297,7 @@ class CodedMatrix(FactoredMatrix):
             return functional.linear(coordinates, at_levels(codes, self.levels).to(coordinates.dtype))
 
         # recomputed, so that the levels are not kept for the backward pass
-        parts = [recomputed(part, some, coordinates) for some in codes.split(DECODED)]
+        parts = [recomputed(part, some, coordinates) for some in codes.split(CHUNK)]
         products = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         products = products * step_sizes(steps, products.dtype)
         return products if bias is None else products + bias

@@ -6,7 +6,7 @@ code's class, and every class has one table of frequencies: codes of a class are
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -29,6 +29,9 @@ FARTHEST = 127  # values beyond are outside the tables; symbol = value + FARTHES
 KEPT_OCTAVES = 3  # a class has a table for its leading bits, down to an eighth of the standard deviation at most
 SHIFTS = np.zeros(TABLES, np.int64)  # bits below those, which are all but uniform
 SHIFTS[:CLASSES] = np.maximum((np.arange(CLASSES) - UNIT) // 2 - KEPT_OCTAVES + 1, 0)
+BYTE = 8  # bits of a plane: lower bits are coded eight at a time
+PLANES = [(UNIFORM + np.clip(SHIFTS - bit, 0, BYTE)).astype(np.uint8) for bit in range(0, int(SHIFTS.max()), BYTE)]
+"""The table of each class's lower bits in each plane; `UNIFORM` itself if it has none there."""
 
 HEADER = struct.Struct("<BI")  # version, lanes
 VERSION = 1
@@ -156,7 +159,7 @@ def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) ->
     CheckpointError
         If `pack` cannot have written the stream, for these shapes.
     """
-    decoder = _opened(stream.cpu().numpy().tobytes())
+    decoder = _opened(stream.cpu().numpy().data)  # slices of which are no copies
     steps = _exponents(decoder, rows, STEPS, -MOST_STEPS, 2 * MOST_STEPS)
     scales = _exponents(decoder, rows, ROWS, 0)
     of_columns = _exponents(decoder, width, COLUMNS, -128)
@@ -166,13 +169,13 @@ def unpack(stream: Tensor, rows: int, width: int, columns: int | None = None) ->
         values = _get(decoder, torch.zeros(columns), vectors)
         if values.dtype != torch.int8:
             raise damaged("its basis is out of range")
-        basis = values
-    codes = _get(decoder, scales, of_columns).T.contiguous()
+        basis = values.T.contiguous()
+    codes = _get(decoder, scales, of_columns)
     decoder.finish()
     return Codes(codes, steps, scales, of_columns, basis, vectors)
 
 
-def _opened(stream: bytes) -> Decoder:
+def _opened(stream: memoryview) -> Decoder:
     """Check the frame of a stream and return the decoder of its sections."""
     body, checksum = stream[: -CHECKSUM.size], stream[-CHECKSUM.size :]
     if len(body) <= HEADER.size or CHECKSUM.unpack(checksum)[0] != zlib.crc32(body):
@@ -216,7 +219,7 @@ def _code_parts(values: Tensor, rows: Tensor, columns: Tensor) -> list[Part]:
         made = (_sections(codes.numpy().ravel(), classes(rows, of).numpy().ravel()) for codes, of in pieces)
         return [section for sections in made for section in sections]
 
-    length = _length(values) * max(1, LINE // values.element_size() // _length(values))
+    length = _slab(values)
     return [partial(part, *each) for each in zip(values.split(length), columns.split(length), strict=True)]
 
 
@@ -232,17 +235,21 @@ def _exponents(decoder: Decoder, length: int, table: int, least: int, most: int 
 
 
 def _get(decoder: Decoder, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the values that `_put` wrote, in the smallest type that holds them: shape (columns, rows).
+    """Return the next codes, in the smallest type that holds them: shape (rows, columns).
 
     Their tables are the classes of `rows` and `columns`, and are made for one part at a time.
     """
-    values = torch.empty(len(columns), len(rows), dtype=torch.int8)
     decoder.require(classes(rows.unique(), columns.unique()).numpy())
-    length = _length(values)
-    for start, some in enumerate(columns.split(length)):
-        part = torch.from_numpy(_get_part(decoder, classes(rows, some).numpy().ravel()))
-        values = widened(values, part)
-        values[start * length :][: len(some)] = part.view(len(some), -1)
+    values, start = torch.empty(len(rows), len(columns), dtype=torch.int8), 0
+    length, slab = _length(values.T), _slab(values.T)
+    for scales in columns.split(slab):
+        parts = []
+        for some in scales.split(length):
+            part = torch.from_numpy(_get_part(decoder, classes(rows, some).numpy().ravel()))
+            values = widened(values, part)
+            parts.append(part.to(values.dtype).view(len(some), -1))
+        values[:, start : start + slab] = torch.cat(parts).T
+        start += slab
     return values
 
 
@@ -273,6 +280,12 @@ def _length(tensor: Tensor) -> int:
     return max(1, PART // max(1, prod(tensor.shape[1:])))
 
 
+def _slab(values: Tensor) -> int:
+    """Return how many columns of codes (columns, rows) are read or written at a time: a cache line of every row."""
+    length = _length(values)
+    return length * max(1, LINE // values.element_size() // length)
+
+
 def _sections(numbers: Array, tables: Array) -> list[tuple[Array, Array]]:
     """Return the sections of one part: leading bits, lower bits, values outside the tables."""
     of = np.broadcast_to(tables, numbers.shape)
@@ -283,9 +296,8 @@ def _sections(numbers: Array, tables: Array) -> list[tuple[Array, Array]]:
         lower = numbers - (leading << shifts) + (1 << shifts >> 1)
         leading += lower >> shifts  # rounded to the nearest
         lower &= (1 << shifts) - 1
-        for bits, plane in _planes(shifts):
-            some = bits > 0
-            sections.append(((UNIFORM + bits[some]).astype(np.uint8), (lower[some] >> plane).astype(np.uint8)))
+        for lowest, of_bits, some in _planes(of):
+            sections.append((of_bits, (lower[some] >> lowest).astype(np.uint8)))
     else:
         leading = numbers
     symbols = (leading + np.int8(FARTHEST)).astype(np.uint8)
@@ -293,30 +305,31 @@ def _sections(numbers: Array, tables: Array) -> list[tuple[Array, Array]]:
     if len(outside):
         symbols[outside] = OUTSIDE
         exact = leading[outside].astype("<i4").view(np.uint8)
-        sections.append((np.full(len(exact), UNIFORM + 8, np.uint8), exact))
+        sections.append((np.full(len(exact), UNIFORM + BYTE, np.uint8), exact))
     return [(of, symbols), *sections]
 
 
 def _get_part(decoder: Decoder, of: Array) -> Array:
     """Return the values of one part, int8 or int64."""
-    symbols = decoder.read(of)
-    shifts = SHIFTS.take(of) if SHIFTS.take(int(of.max(initial=0))) else np.zeros(0, np.int64)
-    large = shifts.nonzero()[0]
-    shifts = shifts[large]
+    symbols, shifts = decoder.read(of), SHIFTS.take(of if SHIFTS[of.max(initial=0)] else 0)
     outside = (symbols == OUTSIDE).nonzero()[0] if symbols.max(initial=0) == OUTSIDE else np.zeros(0, np.int64)
     values: Any = (symbols - np.uint8(FARTHEST)).view(np.int8)
-    if len(large) or len(outside):
-        values = values.astype(np.int64)
-        lower = -(1 << shifts >> 1)
-        for bits, plane in _planes(shifts):
-            some = bits > 0
-            lower[some] += decoder.read((UNIFORM + bits[some]).astype(np.uint8)).astype(np.int64) << plane
+    if len(outside) or shifts.any():
+        values, lower = values.astype(np.int64), -(1 << shifts >> 1)
+        for lowest, of_bits, some in _planes(of):
+            lower[some] += decoder.read(of_bits).astype(np.int64) << lowest
         if len(outside):
-            values[outside] = decoder.read(np.full(4 * len(outside), UNIFORM + 8, np.uint8)).view("<i4")
-        values[large] = (values[large] << shifts) + lower
+            values[outside] = decoder.read(np.full(4 * len(outside), UNIFORM + BYTE, np.uint8)).view("<i4")
+        values <<= shifts
+        values += lower
     return values
 
 
-def _planes(shifts: Array) -> list[tuple[Array, int]]:
-    """Return how many of each value's lower bits are in each plane of 8, and where the plane begins."""
-    return [(np.clip(shifts - plane, 0, 8), plane) for plane in range(0, int(shifts.max(initial=0)), 8)]
+def _planes(of: Array) -> Iterator[tuple[int, Array, Any]]:
+    """Yield, for each plane in which values of the tables `of` have bits: its lowest bit, tables, and which values."""
+    for number, tables in enumerate(PLANES):
+        found = tables.take(of)
+        some: Any = found > UNIFORM
+        some = slice(None) if some.all() else some  # as a rule, and much faster
+        if len(found[some]):
+            yield number * BYTE, found[some], some

@@ -61,7 +61,7 @@ def store(frequencies: Array) -> bytes:
     return bytes(out)
 
 
-def restore(stored: bytes, tables: int) -> tuple[Array, int]:
+def restore(stored: bytes | memoryview, tables: int) -> tuple[Array, int]:
     """Read tables back; return them, shape (tables, SYMBOLS), and the number of bytes that they took.
 
     Raises

@@ -184,6 +184,9 @@ class FactoredMatrix(nn.Module):
         """Return the bytes in memory of what is decoded from the stored tensors."""
         return 0
 
+    def share_decoded(self, other: Self) -> None:
+        """Keep what is decoded from the stored tensors, here and in a layer with equal ones, until both `forget` it."""
+
     def units(self) -> dict[str, float]:
         """Return the typical size of each parameter that a learning rate for weights is far too large for, by name."""
         return {}

@@ -117,7 +117,7 @@ class Decoder:
     def __init__(self, states: Array, words: Array, frequencies: Array) -> None:
         if not len(states) or not ((states >= LEAST) & (states < LEAST << WORD)).all():
             raise damaged("its states are out of range")
-        self._states, self._words, self._next = states.astype(np.uint32), words.astype(np.uint32), 0
+        self._states, self._words, self._next = states.astype(np.uint32), words, 0
         self._steps = 0
         self._known = frequencies.sum(1) == TOTAL
         slots = np.zeros((len(frequencies), TOTAL), np.uint32)  # tables that are not used touch no memory
@@ -136,7 +136,8 @@ class Decoder:
             raise damaged("it has too few states")
         out = np.empty(len(tables), np.uint8)
         places = np.left_shift(tables, PRECISION, dtype=np.uint32)
-        known, words, at = self._slots, self._words, self._next
+        known, at = self._slots, 0
+        words = self._words[self._next :][: len(tables)].astype(np.uint32)  # at most one a symbol
         for begin in range(0, len(tables), lanes):  # each line is a pass over the states: there are few, and in place
             place, x = places[begin : begin + lanes], self._states[: len(tables) - begin]
             place |= x & PLACE_BITS
@@ -156,7 +157,7 @@ class Decoder:
                 refilled |= words[at : at + count]
                 x[empty] = refilled
                 at += count
-        self._next = at
+        self._next += at
         return out
 
     def require(self, tables: Array) -> None:

@@ -148,9 +148,9 @@ class CompressedEmbedding(ResidentMatrix, nn.Embedding):
     def matrix(self) -> Tensor:
         """Return the represented matrix (n, d), with the padding row."""
         matrix = super().matrix()
-        if self.padding_row is None:
-            return matrix
-        return torch.where(self.is_padding(self.row_ids()).unsqueeze(-1), self.padding_row, matrix)
+        if self.padding_row is not None:
+            matrix[self.padding_idx] = self.padding_row
+        return matrix
 
     def plain(self) -> nn.Embedding:
         """Return the plain layer that this one replaces, with the factors multiplied out."""

@@ -73,6 +73,8 @@ class ResidentMatrix(FactoredMatrix):
         if way == FASTER:
             worth = self.worth_multiplying and self.products_as_stored() <= self.worth_multiplying
             way = STORED if worth else DENSE
+        if way == STORED and self.bytes_decoded() >= self.bytes_of_matrix():
+            way = DENSE  # integers would save nothing
         return way
 
     def products_as_stored(self) -> float:
@@ -127,13 +129,18 @@ class ResidentMatrix(FactoredMatrix):
         """Drop the matrix in memory."""
         self.held = self.held_scales = self.held_operator = self.held_state = self.chosen = None
 
+    def bytes_of_matrix(self) -> int:
+        """Return the bytes of the matrix, multiplied out."""
+        rows, columns = self.matrix_shape
+        return rows * columns * self.dtype.itemsize
+
     def bytes_in_memory(self, resident: str | None = None) -> int:
         """Return the bytes that the layer takes in memory in a resident form or its own, whether or not it was used."""
         rows, columns = self.matrix_shape
         stored = sum(t.numel() * t.element_size() for t in self.state_dict().values())
         kept = {
             STORED: self.bytes_decoded(),
-            DENSE: rows * columns * self.dtype.itemsize,
+            DENSE: self.bytes_of_matrix(),
             INT8: rows * (columns + torch.float32.itemsize),
         }
         return stored + kept[self.way(resident)]

@@ -19,7 +19,7 @@ from lpcompress.nn import (
     role_of,
 )
 from lpcompress.surgery.architectures import bare_weights, in_head
-from lpcompress.surgery.offloading import in_memory, is_offloaded
+from lpcompress.surgery.offloading import in_memory, is_offloaded, is_read_anew
 from lpcompress.surgery.sizes import stored
 
 
@@ -124,13 +124,15 @@ class Layer:
         Returns
         -------
         Tensor of shape (n, d)
-            Must not be written to: it is the layer's own weight, unless it was moved or its padding row was zeroed.
+            Must not be written to: it is the layer's own weight, unless it was moved or its padding row was zeroed. If
+            the layer is lent from a file, its padding row is zero until it is lent again, because nothing was copied.
         """
         own = self.matrix()
         matrix = own.to(device or own.device)
         if self.padding_idx is None or not matrix[self.padding_idx].any():
             return matrix
-        matrix = matrix.clone() if matrix is own else matrix
+        if matrix is own and not is_read_anew(self.holder, "weight"):
+            matrix = matrix.clone()
         matrix[self.padding_idx] = 0
         return matrix
 

@@ -155,6 +155,17 @@ def stored_tensor(module: Any, name: str) -> Tensor:
     return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
 
 
+def is_read_anew(module: Any, name: str) -> bool:
+    """Return whether a tensor of `module` is mapped or read from a safetensors file each time that it is lent.
+
+    What is written to it then changes neither the file nor what is lent later, and takes the memory of one page.
+    """
+    tensors = _files_of(module)
+    key, files = f"{getattr(tensors, 'prefix', '')}{name}", getattr(tensors, "dataset", tensors)
+    entry = {} if key in getattr(files, "state_dict", ()) else getattr(files, "index", {}).get(key, {})
+    return "safetensors_file" in entry
+
+
 def change_stored_dtype(module: Any, name: str, dtype: torch.dtype) -> None:
     """Convert a parameter of `module` that is kept on disk whenever it is read from there."""
     tensors = module._hf_hook.weights_map

@@ -11,6 +11,8 @@ from lpcompress.checkpoints import saving
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.verification import Probe, verify
 from lpcompress.errors import CheckpointError
+from lpcompress.formats import coded
+from lpcompress.formats.coded_stream import unpack
 
 ONE = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20}
 TWO = {
@@ -117,6 +119,20 @@ def test_tensors_on_disk_are_compared_too(tmp_path, on_disk):
     save_file(tensors, tmp_path / "small" / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"other values than the model: classifier\.bias"):
         verify(tmp_path / "small", model, probe)
+
+
+def test_an_embedding_on_disk_is_decoded_for_its_check_and_once_for_all_outputs(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    dense = transformers.BertForMaskedLM(transformers.BertConfig(**ONE)).eval()  # its head is tied to the embedding
+    dense.save_pretrained(tmp_path / "dense")
+    model, _ = load(str(tmp_path / "dense"), on_disk=True)
+    probe = Probe.of(model)
+    lpcompress.compress(model, ratio=0.3, method="coded")
+    saving.write(tmp_path / "small", model, None)
+    decoded = []
+    monkeypatch.setattr(coded, "unpack", lambda *given: decoded.append(given) or unpack(*given))
+    assert verify(tmp_path / "small", model, probe).outputs
+    assert len(decoded) == 2 and model.get_input_embeddings().codes is None
 
 
 def test_nothing_is_left_when_the_check_fails(tmp_path, monkeypatch):

@@ -54,8 +54,8 @@ def test_the_weight_of_the_model_is_never_written_to(embedding):
     [("svd", False, True, 0), ("svd", True, True, 1), ("coded", False, True, 1), ("coded", False, False, 0)],
 )
 def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compare, fits):
-    real, calls = measure.principal_axes, []
-    monkeypatch.setattr(measure, "principal_axes", lambda *given: calls.append(given) or real(*given))
+    real, calls = measure.spectrum_and_parts, []
+    monkeypatch.setattr(measure, "spectrum_and_parts", lambda *given: calls.append(given) or real(*given))
     weights = torch.linspace(1, 2, 203, dtype=torch.float64) if weighted else None
     record = fit_layer(embedding, task(method, weights), Settings(), None, lambda doing: None, compare).record
     assert len(calls) == fits
@@ -70,7 +70,7 @@ def test_the_comparison_is_what_factorize_gives_and_tells_the_spectrum(embedding
         matrix = embedding.matrix_to_fit(None)
     how = measure.Measure(2.0, None, None)
     found = how.of_svd(matrix, 0.5, lambda doing: None)
-    assert found.errors == how.errors(matrix, factorize(matrix, "svd", 0.5))
+    assert found.errors == how.errors(matrix, factorize(matrix, "svd", 0.5).dense_parts())
     assert found.energy == pytest.approx(spectrum(matrix).energy)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lpcompress.errors import CheckpointError
-from lpcompress.formats import rans
+from lpcompress.formats import coded_stream, rans
 from lpcompress.formats.coded_stream import CHECKSUM, Codes, classes, pack, scale_exponents, unpack
 from lpcompress.formats.coded_tables import SYMBOLS, frequencies_of, restore, store
 from lpcompress.formats.rans import TOTAL, Decoder, encode
@@ -57,6 +57,14 @@ def assert_equal(found, expected):
 def test_what_goes_in_comes_out(rows, width, deviation, columns, seed):
     held = random_codes(rows, width, deviation, seed, columns)
     assert_equal(unpack(pack(held), rows, width, columns), held)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 3e6])
+def test_many_parts_and_slabs(monkeypatch, deviation):
+    held = random_codes(300, 30, deviation)
+    for part in (64, 1000, 7000):  # numbers: less than a column, some columns, most of them
+        monkeypatch.setattr(coded_stream, "PART", part)
+        assert_equal(unpack(pack(held), 300, 30), held)
 
 
 def test_values_far_outside_their_class():

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lpcompress.errors import LpCompressError
+from lpcompress.factor import factorize
 from lpcompress.nn import FROM_HEADS, INTO_HEADS, BareWeight, TiedHead, build, from_factorization, int8, spec_of
 from lpcompress.nn.residence import DENSE, INT8, RESIDENCES, STORED, residing, wanted
 
@@ -94,6 +95,24 @@ def test_bytes_in_memory(case):
     with torch.no_grad():
         layer(inputs)
     assert layer.codes is None and layer.held.shape == (OUTPUTS, INPUTS)  # the integers are not kept beside it
+
+
+@torch.no_grad()
+def test_integers_as_long_as_the_matrix_become_the_matrix():
+    torch.manual_seed(0)
+    plain = nn.Embedding(200, INPUTS, padding_idx=0).eval()
+    layer = from_factorization(factorize(plain.weight.detach(), "coded", ratio=0.28), plain)
+    assert layer.codes.dtype == torch.int32
+    assert {layer.way(resident) for resident in RESIDENCES} == {DENSE}
+    stored = sum(tensor.numel() * tensor.element_size() for tensor in layer.state_dict().values())
+    copies = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+    rebuilt = build(spec_of(layer), plain).eval()
+    rebuilt.load_state_dict(layer.state_dict())
+    expected = layer.dense()
+    for each in (layer, *copies, rebuilt):
+        assert torch.equal(each(torch.arange(200)), expected)
+        assert each.codes is None and each.held.shape == (200, INPUTS)
+        assert each.bytes_in_memory() == each.bytes_in_memory("codes") == stored + 200 * INPUTS * 4
 
 
 @by_role

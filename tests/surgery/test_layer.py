@@ -55,6 +55,20 @@ def test_the_matrix_to_fit_has_a_zero_padding_row_and_the_weight_is_not_changed(
     assert linear.matrix_to_fit().data_ptr() == linear.module.weight.data_ptr()  # no copy if none is needed
 
 
+def test_the_padding_row_of_a_layer_on_disk_is_zeroed_without_a_copy(tiny_model, tmp_path):
+    dense = tiny_model()
+    torch.nn.init.ones_(dense.bert.embeddings.word_embeddings.weight)
+    dense.save_pretrained(tmp_path)
+    model, _ = loading.load(str(tmp_path), on_disk=True)
+    layer = layers_of(model)["bert.embeddings.word_embeddings"]
+    with layer.lend():
+        fitted = layer.matrix_to_fit()
+        assert fitted.data_ptr() == layer.module.weight.data_ptr() and not fitted[0].any()
+    with layer.lend():
+        assert bool((layer.matrix() == 1).all()) and not fitted[0].any()
+    assert bool((loading.load(str(tmp_path))[0].get_input_embeddings().weight == 1).all())  # the file is as it was
+
+
 def test_bytes_stored_besides_the_factors(tiny_model):
     layers = layers_of(tiny_model())
     assert layers["bert.embeddings.word_embeddings"].bytes_beside() == 20 * 4  # the padding row

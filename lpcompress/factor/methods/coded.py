@@ -81,6 +81,8 @@ def coded(
             break
         margin *= 2 if len(sizes) > 1 else 1  # the first miss is in the estimate, others are its noise
         target = budget.n_bytes * (1 - margin) * like.n_bytes / size
+        found.forget()  # its integers would take a quarter of the matrix while others are made
+        del found
     if best is None:
         raise budget.too_small(min(sizes))
     return best

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.lewis import lewis_ellipsoid
-from lpcompress.factor.linalg import fix_signs, principal_axes
+from lpcompress.factor.linalg import fix_signs, principal_axes, project_rows
 from lpcompress.factor.low_rank import on_basis
 from lpcompress.factor.norms import power_sum
 from lpcompress.factor.problem import Budget, Settings
@@ -52,38 +52,35 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     [1.0, 0.0]
     """
     rank = budget.rank(*matrix.shape)
-    _, axes = principal_axes(matrix)
-    basis = axes[:, :rank].to(matrix.dtype)
-    error = _error_on(matrix, basis, settings.p)
-    if settings.p < 2 and error > 0:
-        provable = lewis_basis(matrix, axes, rank, settings.p)
-        basis = provable if _error_on(matrix, provable, settings.p) < error else basis
-    return on_basis(matrix, basis)
+    axes = principal_axes(matrix)[1].to(matrix.dtype)
+    if settings.p < 2 and (error := _error_on(matrix, axes, rank, settings.p)) > 0:
+        provable = lewis_axes(matrix, axes, settings.p)
+        axes = provable if _error_on(matrix, provable, rank, settings.p) < error else axes
+    return on_basis(matrix, axes[:, :rank])
 
 
-def lewis_basis(matrix: Tensor, axes: Tensor, rank: int, p: float) -> Tensor:
-    """Return the `rank` leading eigenvectors of the ellipsoid of {x : ||A x||_p <= 1}, shape (d, rank).
+def lewis_axes(matrix: Tensor, inside: Tensor, p: float) -> Tensor:
+    """Return the eigenvectors of the ellipsoid of {x : ||A x||_p <= 1}, the largest first: shape (d, k).
 
-    A matrix without full column rank is first restricted to its row space.
+    A matrix without full column rank is first restricted to its row space, of k dimensions.
 
     Parameters
     ----------
-    axes : Tensor of shape (d, m)
+    inside : Tensor of shape (d, m)
         Principal axes of the matrix, by descending eigenvalue.
     """
-    inside = axes.to(matrix.dtype)
     lengths = sum((rows @ inside).square().sum(dim=0, dtype=torch.float64) for rows in matrix.split(CHUNK))
     known = int((lengths > lengths.max() * (100 * torch.finfo(matrix.dtype).eps) ** 2).sum())
     if known == matrix.shape[1]:
-        return _leading(lewis_ellipsoid(matrix, p), rank).to(matrix.dtype)
+        return _descending(lewis_ellipsoid(matrix, p)).to(matrix.dtype)
     inside = inside[:, :known]
-    return inside @ _leading(lewis_ellipsoid(matrix @ inside, p), rank).to(matrix.dtype)
+    return inside @ _descending(lewis_ellipsoid(matrix @ inside, p)).to(matrix.dtype)
 
 
-def _leading(ellipsoid: Tensor, rank: int) -> Tensor:
-    return fix_signs(torch.linalg.eigh(ellipsoid).eigenvectors.flip(1))[:, :rank]
+def _descending(ellipsoid: Tensor) -> Tensor:
+    return fix_signs(torch.linalg.eigh(ellipsoid).eigenvectors.flip(1))
 
 
-def _error_on(matrix: Tensor, basis: Tensor, p: float) -> float:
-    """Return the sum of |residual|^p after projection onto the orthonormal columns of `basis`."""
-    return sum(power_sum(rows - rows @ basis @ basis.T, p) for rows in matrix.split(CHUNK))
+def _error_on(matrix: Tensor, axes: Tensor, rank: int, p: float) -> float:
+    """Return the sum of |residual|^p after projection onto the first `rank` of orthonormal axes."""
+    return sum(power_sum(rows - project_rows(rows.clone(), axes, rank), p) for rows in matrix.split(CHUNK))

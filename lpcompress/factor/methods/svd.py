@@ -1,11 +1,16 @@
 """The l2 baseline: truncated singular value decomposition."""
 
-from torch import Tensor
+from collections.abc import Iterator
 
-from lpcompress.factor.low_rank import low_rank
+from torch import Tensor, no_grad
+
+from lpcompress.factor.linalg import principal_axes
+from lpcompress.factor.low_rank import low_rank, on_basis
+from lpcompress.factor.preparation import prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import whitened
 from lpcompress.formats.low_rank import LowRank
+from lpcompress.formats.packing import CHUNK
 
 
 @whitened
@@ -39,3 +44,32 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     ([1], True)
     """
     return low_rank(matrix, budget.rank(*matrix.shape))
+
+
+@no_grad()
+def spectrum_and_parts(matrix: Tensor, ratio: float) -> tuple[Tensor, Iterator[Tensor]]:
+    """Return squares of singular values, descending, and the matrix that `svd` makes, some rows at a time.
+
+    Its codes, as many as rows, are never in memory.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, d)
+        Any floating dtype, in which the factors are rounded.
+    ratio : float
+        Share of the bytes to remove.
+
+    Raises
+    ------
+    UnsuitableError
+        When rows are asked for, if not even rank 1 fits, or a factor is beyond the range of the dtype.
+    """
+    plain, scale = prepare(matrix)
+    values, axes = principal_axes(plain)
+
+    def parts() -> Iterator[Tensor]:
+        basis = axes[:, : Budget.of(matrix, ratio).rank(*matrix.shape)].to(plain.dtype)
+        for rows in plain.split(CHUNK):
+            yield scale.undo(on_basis(rows, basis), matrix.dtype).dense()
+
+    return values, parts()
