@@ -284,6 +284,7 @@ except CheckpointError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("premade", [False, True])
 def test_of_runs_that_finish_together_one_wins(tmp_path, premade):
     for trial in range(3):

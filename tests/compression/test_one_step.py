@@ -24,8 +24,9 @@ from lpcompress.surgery.sizes import tensor_bytes
 WIDE = {"hidden_size": 64, "intermediate_size": 128}
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "xlnet"])
-@pytest.mark.parametrize("target", [0.1, 0.3])
+@pytest.mark.parametrize(
+    ("architecture", "target"), [("bert", 0.1), ("bert", 0.3), ("roberta", 0.1), ("distilbert", 0.3), ("xlnet", 0.1)]
+)
 def test_a_model_of_the_size_without_data(tiny_model, word_tokenizer, ids, tmp_path, architecture, target):
     names = {
         "xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128},
