@@ -54,13 +54,13 @@ def draw(tokenizer: Any, prior: RowWeights, rows: int, seed: int, longest: int) 
     for length in LENGTHS:
         for pair in (False, True):
             frame = _frame(tokenizer, min(length, longest), pair)
-            yield [fill(tokenizer, frame, shares, BATCH, generator) for _ in range(CANDIDATES)]
+            yield [_filled(*frame, shares, BATCH, generator) for _ in range(CANDIDATES)]
 
 
 def draw_one(tokenizer: Any, prior: RowWeights, rows: int, seed: int, length: int) -> BatchEncoding:
     """Draw a single text of `length` tokens; parameters and errors as for `draw`."""
     generator = torch.Generator().manual_seed(seed)
-    return fill(tokenizer, _frame(tokenizer, length, pair=False), shares_of(tokenizer, prior, rows), 1, generator)
+    return _filled(*_frame(tokenizer, length, pair=False), shares_of(tokenizer, prior, rows), 1, generator)
 
 
 def shares_of(tokenizer: Any, prior: RowWeights, rows: int) -> Tensor:
@@ -73,16 +73,15 @@ def shares_of(tokenizer: Any, prior: RowWeights, rows: int) -> Tensor:
     return shares
 
 
-def fill(
-    tokenizer: Any, frame: dict[str, Tensor], shares: Tensor, count: int, generator: torch.Generator
+def _filled(
+    frame: dict[str, Tensor], ordinary: Tensor, shares: Tensor, count: int, generator: torch.Generator
 ) -> BatchEncoding:
     """Return `count` texts: a frame whose ordinary tokens are drawn."""
-    special = is_special(tokenizer, frame["input_ids"][0])
     wide = {key: tensor.expand(count, -1) for key, tensor in frame.items()}
     ids = wide["input_ids"].clone()
-    drawn = torch.multinomial(shares, count * int((~special).sum()), replacement=True, generator=generator)
-    ids[:, ~special] = drawn.view(count, -1)
-    repeat(ids, ~special, generator)
+    drawn = torch.multinomial(shares, count * int(ordinary.sum()), replacement=True, generator=generator)
+    ids[:, ordinary] = drawn.view(count, -1)
+    repeat(ids, ordinary, generator)
     return BatchEncoding({**wide, "input_ids": ids})
 
 
@@ -139,15 +138,12 @@ def spread_out(outputs: Tensor, count: int) -> Tensor:
     return torch.tensor(sorted(chosen))
 
 
-def _frame(tokenizer: Any, length: int, pair: bool) -> dict[str, Tensor]:
-    """Return the encoding of a text (or of a pair of texts) of `length` tokens."""
+def _frame(tokenizer: Any, length: int, pair: bool) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the encoding of a text (or of a pair of texts) of `length` tokens, and which of them are ordinary."""
     parts = [FILLER * length] * (2 if pair else 1)
     limits: dict[str, Any] = {"truncation": True, "max_length": length, "return_tensors": "pt"}
-    return dict(tokenizer(*parts, **limits))
-
-
-def is_special(tokenizer: Any, ids: Tensor) -> Tensor:
-    """Return which ids are of special tokens; an unknown word is none."""
+    encoded = dict(tokenizer(*parts, **limits))
+    [ids] = encoded["input_ids"]
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, dtype=ids.dtype))
     unknown = tokenizer.unk_token_id
-    return special if unknown is None else special & (ids != unknown)
+    return encoded, ~special if unknown is None else ~special | (ids == unknown)
