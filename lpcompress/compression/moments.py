@@ -1,8 +1,10 @@
-"""Second moments of layer inputs, and slopes of the model's output by errors of each layer."""
+"""Second moments of layer inputs, and derivatives of the model's output by what layers return."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,13 +68,58 @@ def moments_of(
     return moments, outputs
 
 
-def slopes_of(
-    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, tell: Progress
-) -> dict[str, float]:
-    """Measure the slopes of the model's output by errors of each layer, embeddings included.
+@dataclass(frozen=True)
+class Derivatives:
+    """Squared derivatives of a model's output by the outputs of its layers, added up over texts.
 
     The output is that of `run`. Derivatives are those of the sum of its entries with random signs; their squares equal,
     on average, the squared entries of the Jacobian.
+
+    Attributes
+    ----------
+    squares : dict of str to float
+        Mean over the outputs of a layer, sum over its products, by layer name; embeddings included.
+    directions : dict of str to Tensor of shape (d, d)
+        Sums g g^T of the derivatives g by the rows of an embedding: an error e of the rows of all tokens changes the
+        output by e^T G e, to first order.
+    deviations : callable () -> float
+        Sum of squared deviations of the outputs from their mean; raises LpCompressError if they cannot be compared.
+    """
+
+    squares: dict[str, float]
+    directions: dict[str, Tensor]
+    deviations: Callable[[], float]
+
+    def slopes(self, layers: Mapping[str, Layer]) -> dict[str, float]:
+        """Return the slopes of the model's output by errors of each layer.
+
+        Returns
+        -------
+        dict of str to float
+            Squared change of the output, as a share of its variance over texts, per squared error of a layer's products
+            on a text, mean over its outputs: to first order, and for independent errors of the products. An error E of
+            the matrix of a layer with a moment C changes the output by about slope tr(E C E^T); an error e of the rows
+            of all tokens of an embedding by about slope ||e||^2.
+
+        Raises
+        ------
+        LpCompressError
+            If the outputs cannot be compared.
+
+        References
+        ----------
+        LeCun, Denker, Solla, "Optimal brain damage", NIPS 1990, for what squared derivatives say. Derivatives by layer
+        outputs are the second factor in Martens and Grosse, "Optimizing neural networks with Kronecker-factored
+        approximate curvature", ICML 2015.
+        """
+        scale = 1 / (self.deviations() or 1.0)
+        return {name: total * scale * _gain(layers[name]) for name, total in self.squares.items()}
+
+
+def derivatives_of(
+    model: Any, layers: Mapping[str, Layer], encoded: Sequence[Any], seed: int, tell: Progress
+) -> Derivatives:
+    """Take derivatives of the model's output on texts.
 
     Parameters
     ----------
@@ -80,47 +127,33 @@ def slopes_of(
         As for `moments_of`.
     seed : int
         Seed of the random signs.
-
-    Returns
-    -------
-    dict of str to float
-        Squared change of the output, as a share of its variance over texts, per squared error of a layer's products on
-        a text, mean over its outputs: to first order, and for independent errors of the products. An error E of the
-        matrix of a layer with a moment C changes the output by about slope tr(E C E^T); an error e of the rows of all
-        tokens of an embedding by about slope ||e||^2.
-
-    Raises
-    ------
-    LpCompressError
-        If the outputs cannot be compared.
-
-    References
-    ----------
-    LeCun, Denker, Solla, "Optimal brain damage", NIPS 1990, for what squared derivatives say. Derivatives by
-    layer outputs are the second factor in Martens and Grosse, "Optimizing neural networks with Kronecker-factored
-    approximate curvature", ICML 2015.
     """
-    changes: defaultdict[str, float] = defaultdict(float)
+    squares: defaultdict[str, float] = defaultdict(float)
+    directions: dict[str, Tensor] = {}
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
-        def add_change(gradient: Tensor) -> None:
-            by_product = layer.outputs_of(gradient).float().square().mean(dim=1)
-            changes[layer.name] += float(by_product.sum(dtype=torch.float64))
+        def add(gradient: Tensor) -> None:
+            by_product = layer.outputs_of(gradient).float()
+            squares[layer.name] += float(by_product.square().mean(dim=1).sum(dtype=torch.float64))
+            if layer.role == "embedding":
+                found = by_product.double()
+                total = directions.setdefault(layer.name, found.new_zeros(found.shape[1], found.shape[1]))
+                total.addmm_(found.T, found)
 
         if output.requires_grad:
-            output.register_hook(add_change)
+            output.register_hook(add)
 
     generator, outputs = torch.Generator().manual_seed(seed), []
     with observed(layers, observe), _derivatives_by_outputs(model):
         for done, text in enumerate(encoded):
-            tell("measuring slopes", done, len(encoded))
+            tell("taking derivatives", done, len(encoded))
             output = run(model, text)
             outputs.append(output.detach())
             signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             if output.requires_grad:
                 (output * signs).sum().backward()
-    scale = 1 / (_squared_deviations(model, outputs) or 1.0)
-    return {name: total * scale * _gain(layers[name]) for name, total in changes.items()}
+    refuse_not_finite(directions)
+    return Derivatives(squares, directions, partial(_squared_deviations, model, outputs))
 
 
 def _gain(layer: Layer) -> float:
@@ -152,7 +185,7 @@ def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
     for name, moment in moments.items():
         if not bool(torch.isfinite(moment).all()):
             raise LpCompressError(
-                f"{name}: its inputs on the calibration text are not finite, or too large. Convert the model to"
+                f"{name}: its inputs or derivatives on the calibration text are not finite, or too large. Convert the model to"
                 " bfloat16 or float32, or set calibration to none."
             )
 

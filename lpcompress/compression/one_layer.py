@@ -81,13 +81,14 @@ def fit_layer(
         matrix = layer.matrix_to_fit(device)
     delta = task.share.delta
     share = share_of_matrix(layer, task.share.ratio) if delta is None else 0.0
-    measure = Measure(settings.p, task.weights.values, None if task.moment is None else task.moment.to(matrix.device))
+    moment = None if task.moment is None else task.moment.to(matrix.device)
+    whitener = None if moment is None else Whitener.of(moment)
+    measure = Measure(settings.p, task.weights.values, None if layer.role == "embedding" else moment)
     try:
         if delta is None:
-            choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure, say)
+            choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure.row_weights, whitener, say)
         else:
             say(f"fitting {task.share.method}")
-            whitener = None if measure.moment is None else Whitener.of(measure.moment)
             coded = at_delta(matrix, delta, whitener, measure.row_weights, settings)
             choice = Choice(task.share.method, coded, {})
             share = 1 - coded.n_bytes / (matrix.numel() * matrix.element_size())
@@ -96,7 +97,7 @@ def fit_layer(
             raise beyond(matrix.dtype)
     except LpCompressError as error:
         raise type(error)(f"{layer.name}: {error}") from None
-    if choice.method == "svd" and measure.row_weights is None and measure.moment is None:
+    if choice.method == "svd" and measure.row_weights is None and whitener is None:
         baseline = Baseline(errors)  # the fit is plain SVD itself
     else:
         baseline = measure.of_svd(matrix, share, say) if compare else Baseline()
@@ -130,14 +131,20 @@ def share_of_matrix(layer: Layer, ratio: float) -> float:
 
 
 def fit_matrix(
-    layer: Layer, matrix: Tensor, method: str, share: float, settings: Settings, measure: Measure, say: Say
+    layer: Layer,
+    matrix: Tensor,
+    method: str,
+    share: float,
+    settings: Settings,
+    row_weights: Tensor | None,
+    whitener: Whitener | None,
+    say: Say,
 ) -> Choice:
     """Fit the matrix of a layer with the share `share` of its bytes removed."""
     fit = METHODS[method].layer_fit if method in METHODS else ""
     if fit:
         return Choice(method, resolve(fit)(layer.name, layer.module, matrix, share, settings, say), {})
-    whitener = None if measure.moment is None else Whitener.of(measure.moment)
-    return choose(matrix, method, share, settings, measure.row_weights, say, whitener)
+    return choose(matrix, method, share, settings, row_weights, say, whitener)
 
 
 def record_of(

@@ -92,7 +92,7 @@ def unit_of(layer: Layer, weights: RowWeights, measured: Calibration | None) -> 
         Without it, or for a layer that does not run, the sensitivity is guessed.
     """
     slope = measured.slopes.get(layer.name) if measured else None
-    moment = measured.moments.get(layer.name) if measured else None
+    moment = measured.moments.get(layer.name) if measured and layer.role != "embedding" else None
     if slope is not None and moment is not None:
         return slope * float(moment.diagonal().mean()) or LEAST_UNIT
     rows = layer.matrix().shape[0]

@@ -125,7 +125,7 @@ class Task:
     share : Share
     weights : RowWeights
     moment : Tensor of shape (d, d) or None
-        Second moment of the layer's inputs; None if it was not measured.
+        Second moment of the layer's inputs, or of derivatives by an embedding's rows; None if it was not measured.
     """
 
     share: Share

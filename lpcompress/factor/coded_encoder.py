@@ -27,6 +27,7 @@ SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
 ROUNDS = 3  # of rounding and learning prices
 CHUNK = 512  # rows that are rounded at a time
 TALL = 2  # rows per column from which a basis is tried
+VERY_TALL = 16  # rows per column from which a basis takes the place of error feedback: it is small beside the codes
 FINEST = 2.0**-30  # least delta, as a share of the largest coordinate
 ROW_BITS = 3.0  # a row's scale takes, as a rule
 FRAME_BYTES = 60  # header, and tables of the scales
@@ -70,7 +71,8 @@ class Encoder:
         The work is done in float32.
     row_weights : Tensor of shape (n,), optional
     whitener : Whitener, optional
-        Minimise the error of products with inputs of this second moment: entries are rounded with error feedback.
+        Minimise the error of products with inputs of this second moment: entries are rounded with error feedback, or,
+        in a very tall matrix, coordinates in the principal axes of the products.
     settings : Settings, optional
         `p`, and `seed`, which draws the sample.
     item : int, default=4
@@ -95,7 +97,10 @@ class Encoder:
         self.matrix, self.item = matrix.detach().float(), item
         rows, device = matrix.shape[0], matrix.device
         self.steps = step_exponents(row_weights, rows, settings.p).to(device)
-        self.feedback = Feedback.of(whitener, device) if whitener else None
+        very_tall = rows >= VERY_TALL * matrix.shape[1]
+        self.whitener = whitener if very_tall else None
+        self.root = whitener.root.to(device, torch.float32) if whitener and very_tall else None
+        self.feedback = Feedback.of(whitener, device) if whitener and not very_tall else None
         self.chunk = rows if whitener else CHUNK  # with feedback, a step takes as long for a few rows as for all
         lengths = torch.empty(rows, device=device)
         squares = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)
@@ -109,8 +114,9 @@ class Encoder:
         self.entries = Frame.of_entries((squares / rows).float(), self.feedback)
 
     def scaled(self, rows: slice | Tensor) -> Tensor:
-        """Return rows of the matrix divided by 2^(their step / 4)."""
-        return self.matrix[rows] * torch.exp2(self.steps[rows].float() / -4).unsqueeze(1)
+        """Return rows of the matrix, or of the products that count, divided by 2^(their step / 4)."""
+        found = self.matrix[rows] * torch.exp2(self.steps[rows].float() / -4).unsqueeze(1)
+        return found if self.root is None else found @ self.root
 
     def parts(self) -> Iterator[Tensor]:
         """Yield all rows, scaled, `chunk` at a time."""
@@ -169,7 +175,7 @@ class Encoder:
         """
         if like is not None:
             return self._estimate(self.entries if like.width is None else self.turned, delta, like.width)
-        frames = [self.entries, *([self.turned] if self.may_turn else [])]
+        frames = [self.turned] if self.root is not None else [self.entries, *([self.turned] if self.may_turn else [])]
         return min((self._estimate(frame, delta) for frame in frames), key=lambda found: found.cost(delta))
 
     def _estimate(self, frame: Frame, delta: float, width: int | None = None) -> Estimate:
@@ -200,7 +206,7 @@ class Encoder:
         width = (like or self.estimate(delta)).width
         frame = self.entries.at(delta, self.usual)
         if width is not None:
-            frame = Frame.of_axes(self.axes[:width], self.moment, len(self.matrix), delta)
+            frame = Frame.of_axes(self.axes[:width], self.moment, len(self.matrix), delta, self.whitener)
         prices = self._learn(frame, delta, self.usual, ROUNDS)[0]
         codes, scales = self._integers(frame, prices, delta)
         held = Codes(

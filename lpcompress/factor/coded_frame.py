@@ -127,7 +127,9 @@ class Frame:
         return cls(scales, squares, squares, feedback=feedback)
 
     @classmethod
-    def of_axes(cls, axes: Tensor, moment: Tensor, rows: int, delta: float) -> "Frame":
+    def of_axes(
+        cls, axes: Tensor, moment: Tensor, rows: int, delta: float, whitener: Whitener | None = None
+    ) -> "Frame":
         """Round axes (width, d) to integers of a byte and return their frame.
 
         An error in a vector counts once for each row, as much as the row has of it, so that the step of a vector is
@@ -142,12 +144,17 @@ class Frame:
         rows : int
             Number of rows.
         delta : float
+        whitener : Whitener, optional
+            The rows are those of a matrix times its root; the basis is that of the matrix.
         """
         lengths = ((axes @ moment) * axes).sum(1).clamp_min(torch.finfo(axes.dtype).tiny).sqrt()
-        largest = axes.abs().amax(1)
+        wanted = axes if whitener is None else axes @ whitener.inverse
+        largest = wanted.abs().amax(1)
         scales = (delta / lengths).clamp(largest / LARGEST, largest)
-        basis = (axes / scales.unsqueeze(1)).round_()
+        basis = (wanted / scales.unsqueeze(1)).round_()
         vectors = basis * scales.unsqueeze(1)
+        if whitener is not None:
+            vectors = vectors @ whitener.root
         inverse = torch.linalg.solve(vectors @ vectors.T, vectors).T
         squares = ((inverse.T @ moment) * inverse.T).sum(1) / rows
         squares = squares.float()

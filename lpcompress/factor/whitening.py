@@ -13,6 +13,7 @@ from lpcompress.factor.norms import relative_error
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.scaling import excess_of, times_power
 from lpcompress.formats.base import Factorization
+from lpcompress.formats.packing import CHUNK
 
 Fitted = TypeVar("Fitted", bound=Factorization)
 
@@ -22,6 +23,8 @@ DAMPING = 1e-3  # share of its mean that is added to the diagonal: errors in dir
 @dataclass(frozen=True)
 class Whitener:
     """A square root L of a second moment C = E[x x^T] of inputs: ||(W - W') L||_F^2 = E ||(W - W') x||^2.
+
+    An embedding has no inputs: x is then a derivative of the output by a row.
 
     Attributes
     ----------
@@ -63,7 +66,7 @@ class Whitener:
 
     def __call__(self, matrix: Tensor) -> Tensor:
         """Return W L."""
-        return (matrix.double() @ self.root).to(matrix.dtype)
+        return torch.cat([(rows.double() @ self.root).to(matrix.dtype) for rows in matrix.split(CHUNK)])
 
     def relative_error(self, matrix: Tensor, dense: Tensor) -> float:
         """Return the relative error of the products with inputs of the damped moment, which the fit minimises."""

@@ -43,6 +43,26 @@ def test_a_model_that_needs_more_than_text_is_refused(word_tokenizer):
         calibrated(model, word_tokenizer)
 
 
+def test_an_embedding_alone_is_calibrated_by_counts_if_the_model_needs_more_than_text(word_tokenizer, caplog):
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=0, **T5))
+    report = calibrated(model, word_tokenizer, layers=["embedding"])
+    assert report.layers[0].row_weights == "calibration (texts)"
+    assert "Errors of embeddings count alike in all directions: calibration runs texts" in caplog.text
+
+
+def test_directions_of_an_embedding_are_doubted_and_errors_are_told_as_before(tiny_model, word_tokenizer):
+    model = tiny_model()
+    layers = find_layers(model, ["embedding"])
+    [(name, _)] = layers.items()
+    for text in ("drawn", TEXTS):
+        measured = calibration.calibrate(model, layers, text, "hub", word_tokenizer, "zipf", 0, False, silent)
+        values = torch.linalg.eigvalsh(measured.moments[name])
+        assert float(values.mean()) == pytest.approx(1) and float(values[0]) >= 0.499 and float(values[-1]) > 1.5
+        assert measured.slopes == {}
+    [record] = calibrated(model, word_tokenizer, layers=["embedding"], method="coded").layers
+    assert record.error_calibrated is None and record.error_weighted > 0
+
+
 def test_outputs_of_a_shape_of_their_own_have_no_slopes(tiny_model, word_tokenizer):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     made = transformers.BertForQuestionAnswering(transformers.BertConfig(vocab_size=203, **sizes))
@@ -56,7 +76,7 @@ def test_inputs_beyond_the_range_are_refused(tiny_model, ids):
     layers = find_layers(model, ["*.query"])
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(torch.inf)
-    with pytest.raises(LpCompressError, match=r"query: its inputs on the calibration text are not finite"):
+    with pytest.raises(LpCompressError, match=r"query: its inputs or derivatives on the calibration text are not finite"):
         moments_of(model, layers, [transformers.BatchEncoding({"input_ids": ids})], silent)
 
 

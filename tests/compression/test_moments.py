@@ -63,7 +63,7 @@ def moments_of(model, layers, encoded):
 
 
 def slopes_of(model, layers, encoded):
-    return moments.slopes_of(model, layers, encoded, 0, quiet)
+    return moments.derivatives_of(model, layers, encoded, 0, quiet).slopes(layers)
 
 
 def moment_of_change(moment, change):
@@ -174,6 +174,27 @@ def test_a_slope_is_the_change_of_the_output(tiny_model, ids, architecture):
     assert found[name] == pytest.approx(total / len(ids) / spread, rel=1e-2)
     assert {parameter: parameter.requires_grad for parameter in model.parameters()} == wanted
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_directions_tell_what_errors_of_rows_change(tiny_model, ids):
+    """The oracle moves the row of each token in turn along one direction."""
+    model = tiny_model(num_labels=1).double()
+    layers, encoded = finding.find_layers(model, ["embedding"]), [Given(input_ids=row[None]) for row in ids[:2]]
+    [(name, layer)] = layers.items()
+    found = moments.derivatives_of(model, layers, encoded, 0, quiet).directions[name]
+    way = torch.randn(layer.matrix().shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    nudge, total = torch.zeros(()), 0.0
+    hook = layer.module.register_forward_hook(lambda _, given, output: output + nudge)
+    with torch.no_grad():
+        for row in ids[:2]:
+            nudge = torch.zeros(())
+            before = model(row[None]).logits
+            for place in range(len(row)):
+                nudge = torch.zeros(len(row), len(way), dtype=torch.float64)
+                nudge[place] = 1e-4 * way
+                total += float((model(row[None]).logits - before) / 1e-4) ** 2
+    hook.remove()
+    assert float(way @ found @ way) == pytest.approx(total, rel=1e-2)
 
 
 def test_all_layers_have_slopes_and_outputs_are_those_of_the_model(tiny_model, ids):

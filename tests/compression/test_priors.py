@@ -11,6 +11,7 @@ from lpcompress.compression.priors import (
     RARE,
     SPECIAL_SHARE,
     SYMBOL_RANK,
+    SYMBOLS,
     UNUSED,
     exponent_for,
     row_weights,
@@ -20,7 +21,7 @@ from lpcompress.errors import LpCompressError
 
 NAMES = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 WORDPIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "a", "é", "the", "of", "##ing", "zebra"]
-WORDPIECES += ["[unused1]", "##s", "##é", "中"]
+WORDPIECES += ["[unused1]", "##s", "##é", "中", ".", "x", "##x", "7", "##!"]
 
 
 def wordpiece():
@@ -32,7 +33,7 @@ def bpe(order):
     """Return a byte-level BPE with the merges th, Ġth, the, Ġthe, in, ing, whose merged pieces have ids in `order`."""
     merges = [("t", "h"), ("Ġ", "th"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g")]
     merged = ["".join(pair) for pair in merges]
-    pieces = ["<s>", "<pad>", *"thegin", "Ġ", "Ã", *(merged[i] for i in order)]
+    pieces = ["<s>", "<pad>", *"thegin,a", "Ġ", "Ġa", "Ã", *(merged[i] for i in order)]
     model = models.BPE({piece: i for i, piece in enumerate(pieces)}, merges)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), bos_token="<s>", pad_token="<pad>")
     return tokenizer, merged
@@ -59,7 +60,9 @@ def test_wordpiece_goes_by_id():
     of = by_piece(wordpiece(), weights)
     assert {of[name] for name in NAMES.values()} == {SPECIAL_SHARE}
     assert SPECIAL_SHARE > of["the"] > of["of"] > of["##ing"] > of["zebra"]
-    assert of["!"] == of["a"] == of["##s"] == share_of_rank(SYMBOL_RANK)
+    assert {of[it] for it in ("x", "##x")} == {share_of_rank(SYMBOL_RANK)}
+    assert share_of_rank(SYMBOL_RANK) < of["7"] < of["!"] < of["##s"] < of["a"] < of["."] == share_of_rank(0)
+    assert of["##!"] == of["[unused0]"]  # words end at punctuation
     assert of["é"] == of["##é"] == of["中"] == pytest.approx(of["zebra"] * RARE)
     assert of["[unused0]"] == of["[unused1]"] == pytest.approx(of["zebra"] * UNUSED)
     assert torch.equal(weights.values[-3:], torch.full((3,), of["[unused0]"], dtype=torch.float64))  # no such tokens
@@ -85,6 +88,7 @@ def test_bpe_goes_by_merge():
     assert shares == sorted(shares, reverse=True) and len(set(shares)) == 6
     assert of["<s>"] == of["<pad>"] == SPECIAL_SHARE
     assert of["t"] == of["g"] == share_of_rank(SYMBOL_RANK)
+    assert of["Ġa"] == share_of_rank(SYMBOLS["BPE"]["Ġa"]) > of["a"] == of["t"] < of[","]
     assert of["Ã"] == pytest.approx(min(shares) * RARE)  # a byte of other scripts
 
 

@@ -142,6 +142,22 @@ def test_feedback_lowers_the_error_of_products(ratio):
     assert calibrated < 0.85 * plain
 
 
+def test_directions_that_count_are_nearer_in_a_very_tall_matrix_which_has_a_basis_instead_of_feedback():
+    matrix = tall(6000)[0]
+    moment = torch.diag(torch.arange(matrix.shape[1], 0.0, -1).double() ** 2)
+    whitener = Whitener.of(moment)
+    encoder = Encoder(matrix, whitener=whitener)
+    assert encoder.feedback is None and encoder.estimate(0.1).width
+    plain, calibrated = (
+        choose(matrix, "coded", 0.85, Settings(), whitener=each).factorization.dense() for each in (None, whitener)
+    )
+    assert whitener.relative_error(matrix, calibrated) < 0.9 * whitener.relative_error(matrix, plain)
+    expected = encoder.estimate(0.1)
+    found = encoder.encode(0.1, expected)
+    assert expected.n_bytes == pytest.approx(found.n_bytes, rel=0.05)
+    assert expected.loss == pytest.approx(float(whitener(matrix - found.dense()).square().sum()), rel=0.1)
+
+
 @pytest.fixture(scope="module")
 def embedding():
     """The word embedding of MiniLM-L6."""
