@@ -49,7 +49,7 @@ OURS = (
         "ours",
         f"`coded --calibration drawn`: {TEXTS} drawn texts of {LENGTHS[0]} to {LENGTHS[-1]} tokens, no data",
         partial(ours.fit, "coded", DRAWN),
-        scopes=("model",),
+        scopes=SCORED,
     ),
     Rival(
         "coded, text of the task",
