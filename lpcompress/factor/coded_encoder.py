@@ -17,6 +17,7 @@ from lpcompress.formats.coded_stream import (
     BYTES_BESIDE_LANE,
     BYTES_PER_LANE,
     MOST_LANES,
+    MOST_STEPS,
     Codes,
     classes,
     widened,
@@ -266,4 +267,4 @@ def step_exponents(row_weights: Tensor | None, rows: int, p: float = 2.0) -> Ten
     if row_weights is None:
         return torch.zeros(rows, dtype=torch.int16)
     shares = (row_weights.double().cpu() / float(row_weights.max())).clamp_min(LIGHTEST)
-    return (-4 / p * shares.log2()).round_().to(torch.int16)
+    return (-4 / p * shares.log2()).round_().clamp_max_(MOST_STEPS).to(torch.int16)
