@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lpcompress.factor.crew import ALONE, Crew
 from lpcompress.factor.linalg import axes_of, gram, principal_axes
+
+EIGENVECTORS = 60  # times d rows: as long as all rounds' eigenvectors of a cluster take, in products of the first
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class MovingRows:
     labels : int64 Tensor of shape (n,)
         Cluster of each row, in [0, clusters).
     clusters : int
+    crew : Crew, optional
+        Processes that share the clusters.
 
     Examples
     --------
@@ -53,10 +58,12 @@ class MovingRows:
     [4.0, 10.0]
     """
 
-    def __init__(self, matrix: Tensor, labels: Tensor, clusters: int) -> None:
-        self.matrix, self.labels, self.clusters = matrix, labels, clusters
+    def __init__(self, matrix: Tensor, labels: Tensor, clusters: int, crew: Crew = ALONE) -> None:
+        self.matrix, self.labels, self.crew = matrix, labels, crew
+        sizes = torch.bincount(labels, minlength=clusters).tolist()
+        self._costs = [size and size + EIGENVECTORS * matrix.shape[1] for size in sizes]
         self._before, self._moved = labels, labels.new_empty(0)  # the last move: clusters before it, and which rows
-        self._followed: dict[int, _Followed] = {}
+        self._followed: dict[int, _Followed] = {}  # of the clusters that this process was dealt
 
     def move(self, rows: Tensor, labels: Tensor) -> int:
         """Move rows (m,) to the clusters `labels` (m,); return how many were elsewhere."""
@@ -73,18 +80,22 @@ class MovingRows:
             Share of the last move that is added once more. Such spectra are a guess, so that they are computed in the
             precision of the matrix instead of float64.
         """
-        sizes = torch.bincount(self.labels, minlength=self.clusters).tolist()
-        spectra = [self._spectrum(cluster, size, ahead) for cluster, size in enumerate(sizes) if size]
-        self._moved = self._moved[:0]
-        return spectra
+        sizes = torch.bincount(self.labels, minlength=len(self._costs)).tolist()
 
-    def _spectrum(self, cluster: int, size: int, ahead: float | None) -> Spectrum:
-        """Return the spectrum of one cluster, from the smaller of its two Gram matrices."""
+        def work(cluster: int) -> tuple[Tensor, ...]:
+            return self._spectrum(cluster, sizes[cluster], ahead) if sizes[cluster] else ()
+
+        found = self.crew.share(self._costs, work)
+        self._moved = self._moved[:0]
+        return [Spectrum(cluster, float(each[0]), *each[1:]) for cluster, each in enumerate(found) if each]
+
+    def _spectrum(self, cluster: int, size: int, ahead: float | None) -> tuple[Tensor, ...]:
+        """Return size, values and axes of one cluster, from the smaller of its two Gram matrices."""
         members, dtype = self.labels == cluster, self.matrix.dtype
         if size < self.matrix.shape[1]:
             self._followed.pop(cluster, None)
             values, axes = principal_axes(self.matrix[members])
-            return Spectrum(cluster, size, values, axes.to(dtype))
+            return torch.tensor(float(size)), values, axes.to(dtype)
         known = self._followed.get(cluster)
         if known is None:
             known = _Followed(gram(self.matrix[members]))
@@ -94,7 +105,7 @@ class MovingRows:
             known = _Followed(known.gram + change, change, len(came) - len(left))
         self._followed[cluster] = known
         values, axes = axes_of(known.gram if ahead is None else (known.gram + ahead * known.change).to(dtype))
-        return Spectrum(cluster, max(size + (ahead or 0) * known.growth, 1.0), values.double(), axes.to(dtype))
+        return torch.tensor(max(size + (ahead or 0) * known.growth, 1.0)), values.double(), axes.to(dtype)
 
 
 @dataclass(frozen=True)

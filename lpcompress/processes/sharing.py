@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from lpcompress.errors import LpCompressError
 from lpcompress.processes.workers import Workers
 
+Name = TypeVar("Name")
 Result = TypeVar("Result")
 
 
@@ -66,7 +67,7 @@ def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], wo
     return _in_order(sizes, {name: each for part in parts for name, each in part.items()})
 
 
-def deal(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+def deal(sizes: Mapping[Name, int], count: int) -> dict[Name, int]:
     """Assign each name to one of `count` processes: the largest first, each to the process with the smallest load.
 
     Examples

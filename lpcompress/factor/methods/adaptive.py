@@ -10,7 +10,7 @@ from lpcompress.factor.moving_rows import MovingRows
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import whitened
 from lpcompress.formats.clustered import Clustered
-from lpcompress.formats.packing import index_dtype
+from lpcompress.formats.packing import CHUNK, index_dtype
 
 DIRECTIONS = 4  # largest number of direction groups in the start
 SWEEPS, LIGHT = 3, 2  # most rounds with all rows, and rounds after each with rows near a border only
@@ -68,7 +68,9 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     if numbers < n + d:
         raise budget.too_small(budget.item * (n + d) + table)
     generator = torch.Generator().manual_seed(settings.seed)
-    rows = MovingRows(matrix, _first_labels(matrix, clusters, generator), clusters)
+    # one process draws the start: a different rounding on another machine would lead the processes apart
+    (labels,) = settings.crew.share([1], lambda _: (_first_labels(matrix, clusters, generator),))[0]
+    rows = MovingRows(matrix, labels, clusters, settings.crew)
     best = _fit(rows, numbers)
     for _ in range(SWEEPS if clusters > 1 else 0):
         _sweep(rows, best, numbers)
@@ -116,24 +118,29 @@ def _cut_by_length(matrix: Tensor, parts: int) -> Tensor:
 
 def _sweep(rows: MovingRows, model: _Model, numbers: float) -> None:
     """Assign all rows, then a few times those that are nearest to a border between clusters."""
-    matrix = rows.matrix
-    labels, gaps = _nearest(matrix, model)
-    moved = rows.move(torch.arange(len(matrix), device=matrix.device), labels)
+    every = torch.arange(len(rows.matrix), device=rows.matrix.device)
+    labels, gaps = _nearest(rows, every, model)
+    moved = rows.move(every, labels)
     for _ in range(LIGHT):
         model = _fit(rows, numbers, AHEAD)
-        near = gaps.topk(min(NEAR * moved, len(matrix)), largest=False).indices.sort().values
-        labels, gaps[near] = _nearest(matrix[near], model)
+        near = gaps.topk(min(NEAR * moved, len(gaps)), largest=False).indices.sort().values
+        labels, gaps[near] = _nearest(rows, near, model)
         moved = rows.move(near, labels)
 
 
-def _nearest(matrix: Tensor, model: _Model) -> tuple[Tensor, Tensor]:
-    """Return each row's cluster of least dist^2 + mu rank, and how much more the next one costs, over length^2."""
-    costs = squared_distances(matrix, model.subspaces)
-    costs += model.price * costs.new_tensor([subspace.rank for subspace in model.subspaces])
-    least, places = costs.topk(min(2, costs.shape[1]), largest=False)
-    lengths = torch.linalg.vector_norm(matrix, dim=1).clamp_min(torch.finfo(matrix.dtype).tiny ** 0.5)
-    clusters = torch.tensor(model.clusters, device=matrix.device)
-    return clusters[places[:, 0]], (least[:, -1] - least[:, 0]) / lengths.square()
+def _nearest(rows: MovingRows, some: Tensor, model: _Model) -> tuple[Tensor, Tensor]:
+    """Return some rows' clusters of least dist^2 + mu rank, and how much more the next ones cost, over length^2."""
+    parts = some.split(CHUNK)
+    prices = model.price * rows.matrix.new_tensor([subspace.rank for subspace in model.subspaces])
+
+    def work(number: int) -> tuple[Tensor, ...]:
+        part = rows.matrix[parts[number]]
+        least, places = (squared_distances(part, model.subspaces) + prices).topk(min(2, len(prices)), largest=False)
+        lengths = torch.linalg.vector_norm(part, dim=1).clamp_min(torch.finfo(part.dtype).tiny ** 0.5)
+        return places[:, 0], (least[:, -1] - least[:, 0]) / lengths.square()
+
+    places, gaps = (torch.cat(each) for each in zip(*rows.crew.share([len(part) for part in parts], work), strict=True))
+    return torch.tensor(model.clusters, device=places.device)[places], gaps
 
 
 def _fit(rows: MovingRows, numbers: float, ahead: float | None = None) -> _Model:

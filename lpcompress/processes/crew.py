@@ -1,0 +1,45 @@
+"""Several processes that share one fit: the `Crew` that `factor/` asks for."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from lpcompress.processes.sharing import deal
+from lpcompress.processes.workers import Workers
+
+
+class SharedFit:
+    """Shares items of work out among the processes of a run.
+
+    Parameters
+    ----------
+    workers : Workers
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def share(self, costs: Sequence[int], work: Callable[[int], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        """Return the results of all items, in their order, in every process.
+
+        An exception of `work` is raised in every process: of several, that of the first item.
+        """
+        dealer = deal(dict(enumerate(costs)), self._workers.count)
+        mine = {number: _done(work, number) for number in range(len(costs)) if dealer[number] == self._workers.rank}
+        parts = self._workers.gather(mine)
+        found = {number: each for part in parts for number, each in part.items()}
+        results = []
+        for number in range(len(costs)):
+            each = found[number]
+            if isinstance(each, Exception):
+                raise each
+            results.append(tuple(tensor.to(self._workers.device) for tensor in each))
+        return results
+
+
+def _done(work: Callable[[int], tuple[Tensor, ...]], number: int) -> tuple[Tensor, ...] | Exception:
+    """Return the result of an item on the CPU, from where any process can read it, or its exception."""
+    try:
+        return tuple(tensor.cpu() for tensor in work(number))
+    except Exception as error:  # any error: the others must not wait for this process
+        return error
