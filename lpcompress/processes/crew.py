@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from lpcompress.processes.sharing import deal
@@ -14,10 +15,12 @@ class SharedFit:
     Parameters
     ----------
     workers : Workers
+    device : torch.device
+        Where this process wants the results.
     """
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+    def __init__(self, workers: Workers, device: torch.device) -> None:
+        self._workers, self._device = workers, device
 
     def share(self, costs: Sequence[int], work: Callable[[int], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """Return the results of all items, in their order, in every process.
@@ -33,7 +36,7 @@ class SharedFit:
             each = found[number]
             if isinstance(each, Exception):
                 raise each
-            results.append(tuple(tensor.to(self._workers.device) for tensor in each))
+            results.append(tuple(tensor.to(self._device) for tensor in each))
         return results
 
 
