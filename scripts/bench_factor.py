@@ -4,7 +4,7 @@
     python scripts/bench_factor.py --rows 250002 --methods adaptive coded   # XLM-R's size
     python scripts/bench_factor.py --minilm --published  # real weights, and MESSI as its authors published it
     python scripts/bench_factor.py --methods coded --rows 30000 100000 250002 --ratio 0.9  # growth with the rows
-    python scripts/bench_factor.py --minilm --methods adaptive --processes 2  # beside those of one: two that share a fit
+    python scripts/bench_factor.py --minilm --methods adaptive --processes 2  # one, and two that share a fit
 
 Each fit runs in its own process, in turn with the others, `--repeats` times; medians are printed. Times are CPU
 seconds, because a crowded machine lengthens all others; of several processes, those of the busiest. Seconds on the

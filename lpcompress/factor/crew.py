@@ -1,6 +1,6 @@
 """The processes that share one fit. What they are and how they exchange results is known above this room."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -16,8 +16,8 @@ class Crew(Protocol):
     Every process must share the same items out in the same order.
     """
 
-    def share(self, costs: Sequence[int], work: Work) -> list[tuple[Tensor, ...]]:
-        """Return the results of all items, in their order, in every process.
+    def share(self, costs: Sequence[int], work: Work) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the results of all items, in their order, in every process; all of them must be taken.
 
         Parameters
         ----------
@@ -30,18 +30,18 @@ class Crew(Protocol):
 
 
 class Alone:
-    """A single process, which does everything.
+    """A single process, which does everything: an item when its result is asked for, so that memory holds one.
 
     Examples
     --------
     >>> import torch
-    >>> Alone().share([1, 1], lambda number: (torch.tensor(number),))
+    >>> list(Alone().share([1, 1], lambda number: (torch.tensor(number),)))
     [(tensor(0),), (tensor(1),)]
     """
 
-    def share(self, costs: Sequence[int], work: Work) -> list[tuple[Tensor, ...]]:
-        """Return the results of all items; see `Crew`."""
-        return [work(number) for number in range(len(costs))]
+    def share(self, costs: Sequence[int], work: Work) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the results of all items; see `Crew`."""
+        return map(work, range(len(costs)))
 
 
 ALONE = Alone()

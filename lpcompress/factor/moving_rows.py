@@ -85,7 +85,7 @@ class MovingRows:
         def work(cluster: int) -> tuple[Tensor, ...]:
             return self._spectrum(cluster, sizes[cluster], ahead) if sizes[cluster] else ()
 
-        found = self.crew.share(self._costs, work)
+        found = list(self.crew.share(self._costs, work))
         self._moved = self._moved[:0]
         return [Spectrum(cluster, float(each[0]), *each[1:]) for cluster, each in enumerate(found) if each]
 

@@ -1,6 +1,6 @@
 """Several processes that share one fit: the `Crew` that `factor/` asks for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,8 +26,8 @@ class SharedFit:
     def __init__(self, workers: Workers, device: torch.device) -> None:
         self._workers, self._device = workers, device
 
-    def share(self, costs: Sequence[int], work: Callable[[int], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """Return the results of all items, in their order, in every process.
+    def share(self, costs: Sequence[int], work: Callable[[int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the results of all items, in their order, in every process.
 
         An exception of `work` is raised in every process: of several, that of the first item.
         """
@@ -35,13 +35,11 @@ class SharedFit:
         mine = {number: _done(work, number) for number in range(len(costs)) if dealer[number] == self._workers.rank}
         parts = self._workers.gather(mine)
         found = {number: each for part in parts for number, each in part.items()}
-        results = []
         for number in range(len(costs)):
-            each = found[number]
+            each = found.pop(number)
             if isinstance(each, Exception):
                 raise each
-            results.append(tuple(torch.from_numpy(array).to(self._device) for array in each))
-        return results
+            yield tuple(torch.from_numpy(array).to(self._device) for array in each)
 
 
 def _done(work: Callable[[int], tuple[Tensor, ...]], number: int) -> tuple[Array, ...] | Exception:

@@ -55,14 +55,15 @@ def together():
 
     results = [[float(each) for each in pair] for pair in crew.share([1, 9, 5], halve)]
     try:
-        crew.share([1, 1, 1, 1, 1], halve)
+        list(crew.share([1, 1, 1, 1, 1], halve))
     except torch.linalg.LinAlgError as error:
         return calls, results, str(error)
 
 
 with joined_processes():
     workers = Workers("cpu")
-    found = [outcome(lambda name, *_: f"{name} by {workers.rank}"), outcome(warn), outcome(fail), outcome(break_down), together()]
+    found = [outcome(lambda name, *_: f"{name} by {workers.rank}"), outcome(warn), outcome(fail), outcome(break_down)]
+    found.append(together())
     open(f"{sys.argv[1]}/{workers.rank}.json", "w").write(json.dumps(found))
 """
 

@@ -69,7 +69,7 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
         raise budget.too_small(budget.item * (n + d) + table)
     generator = torch.Generator().manual_seed(settings.seed)
     # one process draws the start: a different rounding on another machine would lead the processes apart
-    (labels,) = settings.crew.share([1], lambda _: (_first_labels(matrix, clusters, generator),))[0]
+    ((labels,),) = settings.crew.share([1], lambda _: (_first_labels(matrix, clusters, generator),))
     rows = MovingRows(matrix, labels, clusters, settings.crew)
     best = _fit(rows, numbers)
     for _ in range(SWEEPS if clusters > 1 else 0):
