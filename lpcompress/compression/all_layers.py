@@ -135,7 +135,7 @@ def _fit_into(
 ) -> tuple[LayerRecord, Spec] | UnsuitableError:
     """Fit one layer, and write its tensors to a file named after it; if it is shared, the main process writes it."""
     if name in shared:
-        crew = SharedFit(workers, torch.device(job.device or job.layers[name].matrix().device))
+        crew = SharedFit(workers, torch.device(job.device or workers.device))
         job = replace(job, settings=replace(job.settings, crew=crew))
     outcome = _fit(job, name, done, total)
     if isinstance(outcome, UnsuitableError):
