@@ -1,8 +1,11 @@
-"""Fit the layers of a model, in one process or in several that exchange the factors through files."""
+"""Fit the layers of a model, in one process or in several that exchange the factors through files.
+
+A layer so large that others would wait for its process is fitted by all of them together.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from lpcompress.errors import LpCompressError, UnsuitableError
 from lpcompress.factor.problem import Settings
 from lpcompress.formats.sizes import Spec
 from lpcompress.nn import build, spec_of
-from lpcompress.processes import Workers, spread
+from lpcompress.processes import SharedFit, Workers, spread, too_large
 from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.offloading import offload, save_tensors
@@ -59,7 +62,8 @@ def fit_layers(job: Job, workers: Workers) -> dict[str, Replacement | Unsuitable
     job : Job
         Must be the same in every process.
     workers : Workers
-        Processes among which the layers are distributed, balanced by the number of matrix entries.
+        Processes among which the layers are distributed, balanced by the number of matrix entries. They share the
+        fit of a layer that has more entries than a process gets.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def fit_layers(job: Job, workers: Workers) -> dict[str, Replacement | Unsuitable
     if workers.count == 1:
         return spread(entries, partial(_fit_here, job), workers)
     with common_folder(workers) as folder:
-        found = spread(entries, partial(_fit_into, folder, job), workers)
+        shared = too_large(entries, workers.count)
+        found = spread(entries, partial(_fit_into, folder, workers, shared, job), workers, shared)
         return workers.together(lambda: {name: _received(folder, job.layers[name], it) for name, it in found.items()})
 
 
@@ -125,12 +130,18 @@ def _fit_here(job: Job, name: str, done: int, total: int) -> Replacement | Unsui
     return outcome
 
 
-def _fit_into(folder: Path, job: Job, name: str, done: int, total: int) -> tuple[LayerRecord, Spec] | UnsuitableError:
-    """Fit one layer, and write its tensors to a file named after it."""
+def _fit_into(
+    folder: Path, workers: Workers, shared: list[str], job: Job, name: str, done: int, total: int
+) -> tuple[LayerRecord, Spec] | UnsuitableError:
+    """Fit one layer, and write its tensors to a file named after it; if it is shared, the main process writes it."""
+    if name in shared:
+        crew = SharedFit(workers, torch.device(job.device or workers.device))
+        job = replace(job, settings=replace(job.settings, crew=crew))
     outcome = _fit(job, name, done, total)
     if isinstance(outcome, UnsuitableError):
         return outcome
-    save_tensors(outcome.module.state_dict(), folder / name)
+    if name not in shared or workers.is_main:
+        save_tensors(outcome.module.state_dict(), folder / name)
     return outcome.record, spec_of(outcome.module)
 
 

@@ -17,6 +17,7 @@ from lpcompress.formats.coded_stream import (
     BYTES_BESIDE_LANE,
     BYTES_PER_LANE,
     MOST_LANES,
+    MOST_STEPS,
     Codes,
     classes,
     widened,
@@ -24,6 +25,7 @@ from lpcompress.formats.coded_stream import (
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
+MOMENTS = 8  # blocks of rows whose Gram matrices are computed apart, whatever the number of processes
 ROUNDS = 3  # of rounding and learning prices
 CHUNK = 512  # rows that are rounded at a time
 TALL = 2  # rows per column from which a basis is tried
@@ -74,7 +76,7 @@ class Encoder:
         Minimise the error of products with inputs of this second moment: entries are rounded with error feedback, or,
         in a very tall matrix, coordinates in the principal axes of the products.
     settings : Settings, optional
-        `p`, and `seed`, which draws the sample.
+        `p`; `seed`, which draws the sample; and `crew`.
     item : int, default=4
         Bytes of a stored floating-point number.
 
@@ -94,14 +96,13 @@ class Encoder:
         settings: Settings = DEFAULTS,
         item: int = 4,
     ) -> None:
-        self.matrix, self.item = matrix.detach().float(), item
+        self.matrix, self.item, self.crew = matrix.detach().float(), item, settings.crew
         rows, device = matrix.shape[0], matrix.device
         self.steps = step_exponents(row_weights, rows, settings.p).to(device)
-        very_tall = rows >= VERY_TALL * matrix.shape[1]
-        self.whitener = whitener if very_tall else None
-        self.root = whitener.root.to(device, torch.float32) if whitener and very_tall else None
-        self.feedback = Feedback.of(whitener, device) if whitener and not very_tall else None
-        self.chunk = rows if whitener else CHUNK  # with feedback, a step takes as long for a few rows as for all
+        self.whitener = whitener if rows >= VERY_TALL * matrix.shape[1] else None
+        self.root = self.whitener.root.to(device, torch.float32) if self.whitener else None
+        self.feedback = Feedback.of(whitener, device) if whitener and not self.whitener else None
+        self.chunk = rows if self.feedback else CHUNK  # with feedback, a step takes as long for a few rows as for all
         lengths = torch.empty(rows, device=device)
         squares = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)
         for start, part in zip(range(0, rows, self.chunk), self.parts(), strict=True):
@@ -118,15 +119,25 @@ class Encoder:
         found = self.matrix[rows] * torch.exp2(self.steps[rows].float() / -4).unsqueeze(1)
         return found if self.root is None else found @ self.root
 
-    def parts(self) -> Iterator[Tensor]:
-        """Yield all rows, scaled, `chunk` at a time."""
-        for start in range(0, len(self.matrix), self.chunk):
-            yield self.scaled(slice(start, start + self.chunk))
+    def parts(self, first: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+        """Yield all rows, or those from `first` up to `stop`, scaled, `chunk` at a time."""
+        stop = len(self.matrix) if stop is None else min(stop, len(self.matrix))
+        for start in range(first, stop, self.chunk):
+            yield self.scaled(slice(start, min(start + self.chunk, stop)))
 
     @cached_property
     def moment(self) -> Tensor:
         """Gram matrix of the scaled rows, float64 (d, d)."""
-        return gram_of(self.parts(), self.matrix)
+        length = -(-len(self.matrix) // MOMENTS)
+
+        def work(number: int) -> tuple[Tensor, ...]:
+            rows = self.parts(number * length, (number + 1) * length)
+            return (gram_of(rows, self.matrix),)
+
+        total = self.matrix.new_zeros(self.matrix.shape[1], self.matrix.shape[1], dtype=torch.float64)
+        for (part,) in self.crew.share([1] * MOMENTS, work):
+            total += part
+        return total
 
     @cached_property
     def axes(self) -> Tensor:
@@ -176,7 +187,14 @@ class Encoder:
         if like is not None:
             return self._estimate(self.entries if like.width is None else self.turned, delta, like.width)
         frames = [self.turned] if self.root is not None else [self.entries, *([self.turned] if self.may_turn else [])]
-        return min((self._estimate(frame, delta) for frame in frames), key=lambda found: found.cost(delta))
+
+        def work(number: int) -> tuple[Tensor, ...]:
+            found = self._estimate(frames[number], delta)
+            return (torch.tensor([found.n_bytes, found.loss, found.width or 0], dtype=torch.float64),)
+
+        found = [part.tolist() for (part,) in self.crew.share([1] * len(frames), work)]
+        estimates = [Estimate(n_bytes, loss, int(width) or None) for n_bytes, loss, width in found]
+        return min(estimates, key=lambda each: each.cost(delta))
 
     def _estimate(self, frame: Frame, delta: float, width: int | None = None) -> Estimate:
         prices, numbers, kinds, codes = self._learn(frame.at(delta, self.usual), delta, self.usual)
@@ -226,10 +244,16 @@ class Encoder:
         """
         rows, width = len(self.matrix), len(frame.scales)
         codes, scales = torch.empty(rows, width, dtype=torch.int8), torch.empty(rows, dtype=torch.int16)
-        for start, part in zip(range(0, rows, self.chunk), self.parts(), strict=True):
+
+        def work(number: int) -> tuple[Tensor, ...]:
+            part = self.scaled(slice(starts[number], starts[number] + self.chunk))
             numbers, kinds, of_rows = self._in_steps(frame, part, delta)
             feedback = frame.feedback
             rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
+            return rounded.to(widened(codes[:0], rounded).dtype), of_rows
+
+        starts = range(0, rows, self.chunk)
+        for start, (rounded, of_rows) in zip(starts, self.crew.share([1] * len(starts), work), strict=True):
             codes = widened(codes, rounded)
             codes[start : start + self.chunk], scales[start : start + self.chunk] = rounded, of_rows
         return codes, scales
@@ -272,4 +296,4 @@ def step_exponents(row_weights: Tensor | None, rows: int, p: float = 2.0) -> Ten
     if row_weights is None:
         return torch.zeros(rows, dtype=torch.int16)
     shares = (row_weights.double().cpu() / float(row_weights.max())).clamp_min(LIGHTEST)
-    return (-4 / p * shares.log2()).round_().to(torch.int16)
+    return (-4 / p * shares.log2()).round_().clamp_max_(MOST_STEPS).to(torch.int16)

@@ -53,7 +53,12 @@ def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[
     """
     if matrix.shape[0] < matrix.shape[1]:
         return principal_axes_of_wide(matrix)
-    values, vectors = torch.linalg.eigh(gram(matrix, dtype))
+    return axes_of(gram(matrix, dtype))
+
+
+def axes_of(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (d,), descending, and eigenvectors (d, d) of a Gram matrix, with signs as `principal_axes`."""
+    values, vectors = torch.linalg.eigh(gram)
     return values.flip(0).clamp_min(0), fix_signs(vectors.flip(1))
 
 

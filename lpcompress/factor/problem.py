@@ -1,12 +1,13 @@
 """The arguments of every fit besides the matrix: the budget of bytes, and the settings that all methods share."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
 
 from lpcompress.errors import BudgetError, LpCompressError, as_per_cent
+from lpcompress.factor.crew import ALONE, Crew
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class Settings:
         Number of starts of `messi`.
     distance_power : float, default=2.0
         `messi` minimises the sum of row distances to this power q.
+    crew : Crew
+        Processes that share the fit, with the same arguments in each; by default this process alone.
 
     Raises
     ------
@@ -133,10 +136,11 @@ class Settings:
     seed: int = 0
     starts: int = 3
     distance_power: float = 2.0
+    crew: Crew = ALONE
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            BOUNDS[field.name].refuse(field.name, getattr(self, field.name))
+        for name, bound in BOUNDS.items():
+            bound.refuse(name, getattr(self, name))
 
 
 def refuse_ratio(ratio: Any) -> None:

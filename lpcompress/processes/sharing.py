@@ -1,13 +1,14 @@
 """Distribute work among processes, with the results, warnings and errors that a single process would give."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from lpcompress.errors import LpCompressError
 from lpcompress.processes.workers import Workers
 
+Name = TypeVar("Name")
 Result = TypeVar("Result")
 
 
@@ -20,7 +21,12 @@ class Finished(Generic[Result]):
     warnings: list[warnings.WarningMessage]
 
 
-def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], workers: Workers) -> dict[str, Result]:
+def spread(
+    sizes: Mapping[str, int],
+    work: Callable[[str, int, int], Result],
+    workers: Workers,
+    shared: Collection[str] = (),
+) -> dict[str, Result]:
     """Call `work` for every name, each in one process; return all results in every process.
 
     Results, warnings and errors are those of a single process that handles the names in order.
@@ -32,6 +38,8 @@ def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], wo
     work : callable (name, done, total) -> result
         `done` of the `total` names of this process are finished. With several processes the result must be picklable.
     workers : Workers
+    shared : collection of str
+        Names whose work all processes do together, before the others: `work` is called for them in every process.
 
     Returns
     -------
@@ -51,14 +59,15 @@ def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], wo
     """
     if workers.count == 1:
         return {name: work(name, done, len(sizes)) for done, name in enumerate(sizes)}
-    dealer = deal(sizes, workers.count)
-    mine = [name for name in sizes if dealer[name] == workers.rank]
+    dealer = deal({name: size for name, size in sizes.items() if name not in shared}, workers.count)
+    together = [name for name in sizes if name in shared]
+    mine = [*together, *(name for name in sizes if dealer.get(name) == workers.rank)]
 
     def do_mine() -> dict[str, Finished[Result]]:
         finished: dict[str, Finished[Result]] = {}
         for done, name in enumerate(mine):
             finished[name] = _finish(work, name, done, len(mine))
-            if finished[name].error:
+            if finished[name].error and name not in shared:  # names before a shared one may be yet to come
                 break
         return finished
 
@@ -66,7 +75,7 @@ def spread(sizes: Mapping[str, int], work: Callable[[str, int, int], Result], wo
     return _in_order(sizes, {name: each for part in parts for name, each in part.items()})
 
 
-def deal(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+def deal(sizes: Mapping[Name, int], count: int) -> dict[Name, int]:
     """Assign each name to one of `count` processes: the largest first, each to the process with the smallest load.
 
     Examples
@@ -79,6 +88,24 @@ def deal(sizes: Mapping[str, int], count: int) -> dict[str, int]:
         ranks[name] = loads.index(min(loads))
         loads[ranks[name]] += sizes[name]
     return ranks
+
+
+def too_large(sizes: Mapping[str, int], count: int) -> list[str]:
+    """Return the names for which one of `count` processes would work while others have nothing left to do.
+
+    Examples
+    --------
+    >>> too_large({"a": 1, "b": 9, "c": 3, "d": 2}, 2)  # c, d and a are one half each
+    ['b']
+    >>> too_large({"a": 4, "b": 3}, 3)
+    ['a', 'b']
+    """
+    found: list[str] = []
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if sizes[name] * count <= sum(sizes[each] for each in sizes if each not in found):
+            break
+        found.append(name)
+    return found
 
 
 def _finish(work: Callable[[str, int, int], Result], name: str, done: int, total: int) -> Finished[Result]:

@@ -11,6 +11,8 @@ from lpcompress.processes import Alone
 CASES = {
     "svd": {"method": "svd"},
     "adaptive": {"method": "adaptive", "p": 1.5},
+    "shared": {"method": "adaptive", "layers": ["*word_embeddings"]},  # a single layer, which both processes fit
+    "shared-coded": {"method": "coded", "layers": ["*word_embeddings"]},
     "messi": {"method": "messi", "clusters": 2},
     "coded": {"method": "coded"},
     "sketch": {"method": "sketch"},  # the embedding is skipped, and a warning is given
@@ -82,7 +84,7 @@ def test_two_processes_give_the_bytes_records_warnings_and_errors_of_one(
     expected, found = json.loads(alone.stdout), json.loads(shared.stdout)
     assert found == expected
     written = files(tmp_path / "one")
-    assert len({path.split("/")[0] for path in written if path.endswith("safetensors")}) == 12
+    assert len({path.split("/")[0] for path in written if path.endswith("safetensors")}) == 16
     assert files(tmp_path / "two") == written
     assert found["sketch-disk"]["warnings"][0].startswith("NeedsTrainingWarning: the 12 sketched layers")
     embeddings = [f"bert.embeddings.{kind}_embeddings" for kind in ("word", "position")]

@@ -10,9 +10,9 @@ from lpcompress.processes import Alone, deal, spread
 
 SCRIPT = """
 import json, sys, warnings
+import torch
 from lpcompress.errors import BudgetError, LpCompressError, NeedsTrainingWarning
-from lpcompress.processes import spread
-from lpcompress.processes import Workers, joined_processes
+from lpcompress.processes import SharedFit, Workers, joined_processes, spread
 
 SIZES = {"a": 1, "b": 5, "c": 3, "d": 2}  # b and a go to the first process, c and d to the second
 
@@ -44,9 +44,26 @@ def break_down(name, *_):
         raise ZeroDivisionError("a bug")
 
 
+def together():
+    crew, calls = SharedFit(workers, torch.device("cpu")), []
+
+    def halve(number):
+        calls.append(number)
+        if number > 2:
+            raise torch.linalg.LinAlgError(f"number {number}")
+        return torch.tensor(number), torch.tensor(number / 2)
+
+    results = [[float(each) for each in pair] for pair in crew.share([1, 9, 5], halve)]
+    try:
+        list(crew.share([1, 1, 1, 1, 1], halve))
+    except torch.linalg.LinAlgError as error:
+        return calls, results, str(error)
+
+
 with joined_processes():
     workers = Workers("cpu")
     found = [outcome(lambda name, *_: f"{name} by {workers.rank}"), outcome(warn), outcome(fail), outcome(break_down)]
+    found.append(together())
     open(f"{sys.argv[1]}/{workers.rank}.json", "w").write(json.dumps(found))
 """
 
@@ -87,7 +104,7 @@ def test_two_processes_give_the_results_warnings_and_errors_of_one(tmp_path, two
     done = two_processes(tmp_path / "script.py", tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    results, warned, failed, broken = first
+    results, warned, failed, broken, (calls, halves, error) = first
     assert list(results["result"].items()) == [("a", "a by 0"), ("b", "b by 0"), ("c", "c by 1"), ("d", "d by 1")]
     assert results["calls"] == [["a", 0, 2], ["b", 1, 2]]
     assert second[0]["result"] == results["result"] and second[0]["calls"] == [["c", 0, 2], ["d", 1, 2]]
@@ -105,3 +122,6 @@ def test_two_processes_give_the_results_warnings_and_errors_of_one(tmp_path, two
     assert failed["result"] == second[2]["result"] == "BudgetError: b is too large"
     assert broken["result"] == f"{LpCompressError.__name__}: process 1 of 2 failed. ZeroDivisionError: a bug"
     assert second[3]["result"] == "ZeroDivisionError: a bug"
+    assert [calls, second[4][0]] == [[1, 0, 2, 4], [0, 2, 1, 3]]
+    assert halves == second[4][1] == [[0, 0], [1, 0.5], [2, 1]]
+    assert error == second[4][2] == "number 3"

@@ -118,10 +118,18 @@ def test_a_mild_ratio_uses_its_bytes_whatever_the_row_weights(p):
     assert relative_error(matrix, found.dense()) < 1e-5
 
 
+def test_a_row_of_weight_zero_can_be_decoded_in_the_l1_norm():
+    matrix = tall(600)[0]
+    found = factorize(matrix, "coded", 0.8, 1.0, row_weights=(torch.arange(600) != 3).float())
+    expected = found.dense()
+    found.forget()
+    assert torch.equal(found.dense(), expected)
+
+
 def test_steps_follow_row_weights():
     weights = torch.tensor([1.0, 0.25, 1 / 16, 0.0])
     assert step_exponents(weights, 4).tolist() == [0, 4, 8, 53]  # 1 / sqrt(w) in quarter octaves
-    assert step_exponents(weights, 4, p=1.0).tolist() == [0, 8, 16, 106]  # 1 / w
+    assert step_exponents(weights, 4, p=1.0).tolist() == [0, 8, 16, 63]  # 1 / w, up to the largest step of a stream
     assert step_exponents(None, 3).tolist() == [0, 0, 0]
     matrix, _ = tall(2000)
     weights = torch.where(torch.arange(2000) < 200, 1.0, 1 / 64)
