@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, Wav2Vec2Config, Wav2Vec2ForCTC
 
-from lpcompress.checkpoints import files, loading, saving
+from lpcompress.checkpoints import densifying, files, loading, saving
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import CheckpointError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
@@ -196,7 +196,7 @@ def test_what_only_training_reads_may_be_missing(tmp_path):
 def test_densify_writes_no_random_weights(compressed, tmp_path):
     save_without(compressed(), tmp_path / "a", "bert.encoder.layer.0.output.dense.weight")
     with pytest.raises(CheckpointError, match=r"It lacks bert\.encoder\.layer\.0\.output\.dense\.weight"):
-        saving.densify(tmp_path / "a", tmp_path / "b")
+        densifying.densify(tmp_path / "a", tmp_path / "b")
     assert os.listdir(tmp_path) == ["a"]
 
 

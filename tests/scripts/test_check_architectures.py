@@ -69,6 +69,14 @@ def test_what_is_written_is_what_was_meant(attempt, model_type):
     assert (outcome, reason) == (script.RUNS, "")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_rounding_is_told_from_other_outputs(attempt):
+    """The norms of this tiny model have a single value, so that rounding errors grow ten thousandfold."""
+    outcome, reason = attempt("mm-grounding-dino", "MMGroundingDinoModel", layers=["all"], method="svd")
+    assert (outcome, reason) == (script.RUNS, "")
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_an_embedding_that_does_something_else_is_refused(attempt):
     outcome, reason = attempt(ODD_EMBEDDING, "InklingModel", layers=["embedding"], method="svd")
