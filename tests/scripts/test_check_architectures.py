@@ -38,6 +38,7 @@ SAMPLE = {
     "llama": "LlamaForCausalLM",
     "llama4_text": "Llama4ForCausalLM",
     "mixtral": "MixtralForCausalLM",
+    "inkling2_text": "Inkling2ForCausalLM",  # its file calls a weight by the name of its layer
     "blip": "BlipForConditionalGeneration",
     "clip": "CLIPModel",
     "vit": "ViTForImageClassification",
