@@ -98,8 +98,8 @@ def renaming(model: Any) -> CodesRenaming:
 def misnamed(model: Any) -> dict[str, str]:
     """Return the names that transformers gives to tensors of compressed layers in vain -> their names in the model.
 
-    Its renamings know the tensors of plain layers. Inkling's file calls `weight_proj.weight` just `weight_proj`, so that
-    `weight_proj.basis` would be loaded as `weight_proj.weight.basis`.
+    Its renamings know the tensors of plain layers. Inkling's file calls `weight_proj.weight` just `weight_proj`, so
+    that `weight_proj.basis` would be loaded as `weight_proj.weight.basis`.
     """
     saving = [each.reverse_transform() for each in reversed(default_conversions(model))]
     loading = get_model_conversion_mapping(model)
