@@ -163,7 +163,7 @@ class Weights:
         places = {file: places_in(file, content) for file, content in self._contents.items()}
 
         def differing(share: list[str]) -> list[str]:
-            found = []
+            found: list[tuple[str, str]] = []
             for file, group in groupby(share, self._places.__getitem__):
                 names = list(group)
                 found += zip(names, of_places(file, [places[file][name] for name in names]), strict=True)
