@@ -21,7 +21,7 @@ from lpcompress.progress import silent
 from lpcompress.surgery import finding
 from lpcompress.surgery.sizes import tensor_bytes
 
-WIDE = {"hidden_size": 64, "intermediate_size": 128}
+WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128}
 )
 def test_a_model_of_the_size_without_data(tiny_model, word_tokenizer, ids, tmp_path, architecture, target):
     names = {
-        "xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128},
-        "distilbert": {"dim": 64, "hidden_dim": 128, "max_position_embeddings": 40},
+        "xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128, "n_layer": 1},
+        "distilbert": {"dim": 64, "hidden_dim": 128, "n_layers": 1, "max_position_embeddings": 40},
     }
     sizes = names.get(architecture, WIDE)
     dense = tiny_model(architecture, vocab_size=2000, **sizes).eval()
