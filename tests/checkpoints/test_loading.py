@@ -50,7 +50,7 @@ def test_logits_are_equal_to_the_bit_in_a_fresh_process(compressed, ids, tmp_pat
 
 
 def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_path, fresh_python):
-    for architecture in ARCHITECTURES:
+    for architecture in ("bert", "xlnet"):  # all kinds of layers: bare weights are XLNet's
         for method in METHODS:
             model = tiny_model(architecture, "lm" if method == "messi" else "classifier")
             head = "lm" if method == "messi" else "classifier"
@@ -66,7 +66,7 @@ def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_pat
         torch.save(expected, tmp_path / f"{architecture}-classifier-sketch" / "expected.pt")
     done = fresh_python(RELOAD, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 4 * (len(METHODS) + 1)
+    assert len(done.stdout.split()) == 2 * (len(METHODS) + 1)
 
 
 def test_without_the_package_no_layer_is_random(tiny_model, tmp_path, fresh_python):

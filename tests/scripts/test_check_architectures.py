@@ -64,7 +64,9 @@ def attempt(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("model_type", SAMPLE)
+@pytest.mark.parametrize(
+    "model_type", [pytest.param(each, marks=pytest.mark.slow) if each == "detr" else each for each in SAMPLE]
+)
 def test_what_is_written_is_what_was_meant(attempt, model_type):
     outcome, reason = attempt(model_type, SAMPLE[model_type], layers=["all"], method="svd")
     assert (outcome, reason) == (script.RUNS, "")
