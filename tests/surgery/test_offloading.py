@@ -63,8 +63,8 @@ def assert_same(first, second):
     ("architecture", "head", "method", "dtype", "shard_size"),
     [
         ("bert", "lm", "adaptive", torch.float32, SMALL),
-        ("bert", "base", "sparse", torch.bfloat16, "1GB"),
-        ("roberta", "classifier", "sparse", torch.float16, SMALL),
+        ("bert", "base", "svd", torch.bfloat16, "1GB"),
+        ("roberta", "classifier", "svd", torch.float16, SMALL),
         ("roberta", "lm", "svd", torch.float32, "1GB"),
         ("xlnet", "lm", "coded", torch.float32, SMALL),
         ("roberta", "lm", "coded", torch.float16, SMALL),
