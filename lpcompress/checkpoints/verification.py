@@ -154,7 +154,7 @@ def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None
         fault = disagreement(model, rebuilt, inputs)
         if fault and keeps_on_disk(model):
             # some architectures do not run, or run wrongly, while tensors are kept on disk
-            with all_in_memory(model), all_in_memory(rebuilt):
+            with quiet_offloading(), all_in_memory(model), all_in_memory(rebuilt):
                 fault = disagreement(model, rebuilt, inputs)
     if fault:
         raise CheckpointError(f"{fault} {WAY_OUT}")
