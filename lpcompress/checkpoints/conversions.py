@@ -102,6 +102,8 @@ def misnamed(model: Any) -> dict[str, str]:
     that `weight_proj.basis` would be loaded as `weight_proj.weight.basis`.
     """
     saving = [each.reverse_transform() for each in reversed(default_conversions(model))]
+    if not saving:
+        return {}  # tensors are stored under the names that they have in the model
     loading = get_model_conversion_mapping(model)
     stored = stored_names(model)
     found = {}
