@@ -91,8 +91,39 @@ class CodesRenaming(WeightRenaming):
 
 
 def renaming(model: Any) -> CodesRenaming:
-    """Return the renaming with which transformers loads the codes of the compressed layers of `model`."""
-    return CodesRenaming(names_in_model(model), model.base_model_prefix)
+    """Return the renaming with which transformers loads the tensors of the compressed layers of `model`."""
+    return CodesRenaming(names_in_model(model) | misnamed(model), model.base_model_prefix)
+
+
+def misnamed(model: Any) -> dict[str, str]:
+    """Return the names that transformers gives to tensors of compressed layers in vain -> their names in the model.
+
+    Its renamings know the tensors of plain layers. Inkling's file calls `weight_proj.weight` just `weight_proj`, so
+    that `weight_proj.basis` would be loaded as `weight_proj.weight.basis`.
+    """
+    saving = [each.reverse_transform() for each in reversed(default_conversions(model))]
+    if not saving:
+        return {}  # tensors are stored under the names that they have in the model
+    loading = get_model_conversion_mapping(model)
+    stored = stored_names(model)
+    found = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, FactoredMatrix):
+            continue
+        for key in (f"{name}.{leaf}" for leaf in module.state_dict()):
+            meant = stored.get(key, key)
+            loaded = renamed(renamed(meant, saving), loading)
+            if loaded != meant:
+                found[loaded] = key
+    return found
+
+
+def renamed(name: str, conversions: list[Any]) -> str:
+    """Return the name that `conversions` give to a tensor, those that join or split tensors left out."""
+    for each in conversions:
+        if isinstance(each, WeightRenaming):
+            name, _ = each.rename_source_key(name)
+    return name
 
 
 def keep_layout(model: Any) -> None:

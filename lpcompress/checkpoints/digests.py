@@ -8,7 +8,7 @@ they have no key. `docs/signing.md` shows how to sign a checkpoint.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,29 +70,62 @@ def of_tensor(tensor: Tensor) -> str:
     ('a95e6243f5ca640c', '5237741f8b999277')
     """
     tensor = tensor.detach().cpu().contiguous()
-    digest = _begun(tensor)
+    digest = _begun(tensor.dtype, tensor.shape)
     digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return str(digest.hexdigest())
 
 
-def of_stored(tensor: Tensor, file: Path, start: int) -> str:
-    """Return the digest of a tensor, the first byte of which is at position `start` of a file.
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is in a weight file, and what it is.
 
-    The bytes are read in pieces. `tensor`, memory-mapped from that file, gives dtype and shape only: what is read
-    through a mapping counts as memory of the process until the mapping is dropped.
+    Attributes
+    ----------
+    start, length : int
+        Bytes of the file.
+    dtype : torch.dtype
+    shape : list of int
     """
-    digest, left = _begun(tensor), tensor.numel() * tensor.element_size()
-    piece = memoryview(bytearray(min(left, PIECE)))
+
+    start: int
+    length: int
+    dtype: torch.dtype
+    shape: list[int]
+
+
+def places_in(file: Path, opened: Any) -> dict[str, Place]:
+    """Return the place of each tensor in a weight file, which safetensors has `opened` as well."""
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(LENGTH), "little")
+        header = json.loads(content.read(length))
+    header.pop("__metadata__", None)
+    examples = {entry["dtype"]: name for name, entry in header.items()}
+    dtypes = {word: opened.get_tensor(name).dtype for word, name in examples.items()}
+    places = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        places[name] = Place(LENGTH + length + start, end - start, dtypes[entry["dtype"]], entry["shape"])
+    return places
+
+
+def of_places(file: Path, places: Iterable[Place]) -> Iterator[str]:
+    """Yield the digests of tensors of a file, of which a piece is read at a time.
+
+    What is read through a mapping, as safetensors does, counts as memory of the process until the mapping is dropped.
+    """
+    piece = memoryview(bytearray(PIECE))  # one for all, because the system has to clear a new one
     with file.open("rb", buffering=0) as content:
-        content.seek(start)
-        while left and (count := content.readinto(piece[:left])):
-            digest.update(piece[:count])
-            left -= count
-    return str(digest.hexdigest())
+        for place in places:
+            digest, left = _begun(place.dtype, place.shape), place.length
+            content.seek(place.start)
+            while left and (count := content.readinto(piece[:left])):
+                digest.update(piece[:count])
+                left -= count
+            yield str(digest.hexdigest())
 
 
-def _begun(tensor: Tensor) -> xxh3_64:
-    return xxh3_64(f"{tensor.dtype} {list(tensor.shape)}".encode())
+def _begun(dtype: torch.dtype, shape: Iterable[int]) -> xxh3_64:
+    return xxh3_64(f"{dtype} {list(shape)}".encode())
 
 
 def of_layers(layers: Mapping[str, Any]) -> str:
@@ -156,15 +189,6 @@ def of_file(path: Path) -> str:
         while piece := file.read(PIECE):
             digest.update(piece)
     return str(digest.hexdigest())
-
-
-def places_in(file: Path) -> dict[str, int]:
-    """Return where in a weight file the bytes of each tensor begin."""
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(LENGTH), "little")
-        header = json.loads(content.read(length))
-    header.pop("__metadata__", None)
-    return {name: LENGTH + length + entry["data_offsets"][0] for name, entry in header.items()}
 
 
 def sort_metadata(file: Path) -> None:

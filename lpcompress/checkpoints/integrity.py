@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from lpcompress.checkpoints.digests import KEY, REMEDY, Table, of_layers, of_stored, of_tensor, places_in
+from lpcompress.checkpoints.digests import KEY, REMEDY, Table, of_layers, of_places, of_tensor, places_in
 from lpcompress.checkpoints.indexes import read_index
 from lpcompress.errors import CheckpointError
 from lpcompress.presentation import short_list
@@ -159,14 +160,14 @@ class Weights:
         """
         expected = table.nearest(self._places)
         names = [name for name in self._places if name in expected]
-        starts = {file: places_in(file) for file in self.files}
-
-        def differs(name: str) -> bool:
-            file = self._places[name]
-            return of_stored(self._contents[file].get_tensor(name), file, starts[file][name]) != expected[name]
+        places = {file: places_in(file, content) for file, content in self._contents.items()}
 
         def differing(share: list[str]) -> list[str]:
-            return [name for name in share if differs(name)]
+            found: list[tuple[str, str]] = []
+            for file, group in groupby(share, self._places.__getitem__):
+                names = list(group)
+                found += zip(names, of_places(file, [places[file][name] for name in names]), strict=True)
+            return [name for name, digest in found if digest != expected[name]]
 
         pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="lpcompress")
         found = [pool.submit(differing, names[start::THREADS]) for start in range(THREADS)]

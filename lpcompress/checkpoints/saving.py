@@ -13,8 +13,7 @@ from lpcompress.atomic import atomic_directory, entries, refuse_unwritable_direc
 from lpcompress.checkpoints import companions, verification
 from lpcompress.checkpoints.contents import foreign, has_weights
 from lpcompress.checkpoints.digests import sort_metadata
-from lpcompress.checkpoints.files import STUB, directory_of, is_compressed
-from lpcompress.checkpoints.loading import load
+from lpcompress.checkpoints.files import STUB, directory_of
 from lpcompress.checkpoints.tokenizers import has_vocabulary
 from lpcompress.checkpoints.verification import Probe, Verification
 from lpcompress.errors import CheckpointError
@@ -269,33 +268,3 @@ def auto_classes(model: Any) -> list[str]:
         if type(model) in (chosen if isinstance(chosen, tuple) else (chosen,)):
             found.append(name)
     return found
-
-
-def densify(source: str | Path, out: str | Path, overwrite: bool = False, verify: bool = True) -> None:
-    """Write a plain checkpoint in which compressed layers are multiplied out; it loads without lpcompress.
-
-    Small files beside the weights are copied; see `write`.
-
-    Parameters
-    ----------
-    source : str or Path
-        A compressed checkpoint.
-    out : str or Path
-        Directory of the plain checkpoint.
-    overwrite : bool, default=False
-        See `new_checkpoint`.
-    verify : bool, default=True
-        Load the new checkpoint and compare it with the model in memory before it is put in place.
-
-    Raises
-    ------
-    CheckpointError
-        If `source` cannot be loaded or is not compressed, or if `out` exists or cannot be written.
-    """
-    refuse_existing(out, overwrite, [source])
-    model, tokenizer = load(str(source))
-    if not is_compressed(model.config):
-        raise CheckpointError(f"{source} must be a checkpoint compressed by lpcompress. It is already dense.")
-    probe = Probe.of(model) if verify else None
-    model.dequantize()
-    save(model, tokenizer, out, overwrite, str(source), probe=probe)

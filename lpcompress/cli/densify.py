@@ -23,8 +23,8 @@ def densify(
     Example: lpcompress densify roberta-base-lpcompress roberta-base-dense
     """
     with terminal.importing():
-        from lpcompress.checkpoints import files, saving
+        from lpcompress.checkpoints import densifying, files
         from lpcompress.checkpoints.origins import located
 
-    saving.densify(located(source, **origin.given()), out, overwrite, verify=not no_verify)
+    densifying.densify(located(source, **origin.given()), out, overwrite, verify=not no_verify)
     terminal.show(f"{out}: {files.file_bytes(out) / 1e6:,.1f} MB, loads without lpcompress.")

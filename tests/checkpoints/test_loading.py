@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, Wav2Vec2Config, Wav2Vec2ForCTC
 
-from lpcompress.checkpoints import files, loading, saving
+from lpcompress.checkpoints import densifying, files, loading, saving
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import CheckpointError, NeedsTrainingWarning
 from lpcompress.factor import METHODS
@@ -50,7 +50,7 @@ def test_logits_are_equal_to_the_bit_in_a_fresh_process(compressed, ids, tmp_pat
 
 
 def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_path, fresh_python):
-    for architecture in ARCHITECTURES:
+    for architecture in ("bert", "xlnet"):  # all kinds of layers: bare weights are XLNet's
         for method in METHODS:
             model = tiny_model(architecture, "lm" if method == "messi" else "classifier")
             head = "lm" if method == "messi" else "classifier"
@@ -66,7 +66,7 @@ def test_every_layer_by_every_method_in_a_fresh_process(tiny_model, ids, tmp_pat
         torch.save(expected, tmp_path / f"{architecture}-classifier-sketch" / "expected.pt")
     done = fresh_python(RELOAD, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 4 * (len(METHODS) + 1)
+    assert len(done.stdout.split()) == 2 * (len(METHODS) + 1)
 
 
 def test_without_the_package_no_layer_is_random(tiny_model, tmp_path, fresh_python):
@@ -196,7 +196,7 @@ def test_what_only_training_reads_may_be_missing(tmp_path):
 def test_densify_writes_no_random_weights(compressed, tmp_path):
     save_without(compressed(), tmp_path / "a", "bert.encoder.layer.0.output.dense.weight")
     with pytest.raises(CheckpointError, match=r"It lacks bert\.encoder\.layer\.0\.output\.dense\.weight"):
-        saving.densify(tmp_path / "a", tmp_path / "b")
+        densifying.densify(tmp_path / "a", tmp_path / "b")
     assert os.listdir(tmp_path) == ["a"]
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import BertForSequenceClassification
 
 from lpcompress.atomic import directories
-from lpcompress.checkpoints import files, loading, saving
+from lpcompress.checkpoints import densifying, files, loading, saving
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import CheckpointError
 
@@ -40,7 +40,7 @@ def test_densify_every_layer(tiny_model, ids, tmp_path):
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         compress(model, layers=["all"], method="adaptive", ratio=0.3, clusters=2)
         saving.save(model, None, tmp_path / architecture)
-        saving.densify(tmp_path / architecture, tmp_path / f"{architecture}-dense")
+        densifying.densify(tmp_path / architecture, tmp_path / f"{architecture}-dense")
         dense, _ = loading.load(str(tmp_path / f"{architecture}-dense"))
         assert {name: tensor.shape for name, tensor in dense.state_dict().items()} == shapes
         torch.testing.assert_close(dense(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-4)
@@ -189,7 +189,7 @@ def test_densify_keeps_its_source(compressed, tmp_path):
     saving.save(compressed(), None, tmp_path / "a")
     before = files_of(tmp_path / "a")
     with pytest.raises(CheckpointError, match="is the directory of"):
-        saving.densify(tmp_path / "a", tmp_path / "a", overwrite=True)
+        densifying.densify(tmp_path / "a", tmp_path / "a", overwrite=True)
     assert files_of(tmp_path / "a") == before
 
 
@@ -340,7 +340,7 @@ def test_densified_checkpoints_load_without_the_package(compressed, tokenizer, i
     for kind in KINDS:
         model = compressed("bert", "lm", kind)
         saving.save(model, tokenizer, tmp_path / kind, stub=True)
-        saving.densify(tmp_path / kind, tmp_path / "dense" / kind)
+        densifying.densify(tmp_path / kind, tmp_path / "dense" / kind)
         torch.save({"ids": ids, "logits": model(ids).logits.detach()}, tmp_path / "dense" / kind / "expected.pt")
         assert not list((tmp_path / "dense" / kind).glob("*.py"))
         assert "auto_map" not in (tmp_path / "dense" / kind / "config.json").read_text()
@@ -358,7 +358,7 @@ assert "lpcompress" not in sys.modules
     done = fresh_python(script, tmp_path / "dense")
     assert done.returncode == 0, done.stderr
     with pytest.raises(CheckpointError, match="It is already dense"):
-        saving.densify(tmp_path / "dense" / "sparse", tmp_path / "again")
+        densifying.densify(tmp_path / "dense" / "sparse", tmp_path / "again")
 
 
 def test_with_the_stub_the_user_need_not_import_the_package(compressed, tokenizer, tmp_path, fresh_python):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lpcompress.checkpoints import loading, saving
+from lpcompress.checkpoints import densifying, loading, saving
 from lpcompress.compression.whole_model import compress
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
@@ -73,7 +73,7 @@ def test_pooling_norm_and_length_are_kept(source, tmp_path, fresh_python):
     model, tokenizer = loading.load(str(source))
     compress(model, method="coded", ratio=0.28, tokenizer=tokenizer)
     saving.save(model, tokenizer, tmp_path / "small", source=str(source), stub=True)
-    saving.densify(tmp_path / "small", tmp_path / "dense")
+    densifying.densify(tmp_path / "small", tmp_path / "dense")
     small = checked(tmp_path / "small", dense, 0.999)
     torch.testing.assert_close(checked(tmp_path / "dense", dense, 0.999), small, atol=1e-6, rtol=1e-5)
     torch.save((TEXTS, small), tmp_path / "expected.pt")

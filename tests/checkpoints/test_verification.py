@@ -121,6 +121,17 @@ def test_tensors_on_disk_are_compared_too(tmp_path, on_disk):
         verify(tmp_path / "small", model, probe)
 
 
+def test_a_model_that_runs_in_memory_only_is_compared_without_a_word(tmp_path, caplog):
+    torch.manual_seed(0)
+    config = transformers.XLNetConfig(vocab_size=60, d_model=16, n_layer=1, n_head=2, d_inner=20)
+    transformers.XLNetForSequenceClassification(config).half().save_pretrained(tmp_path / "dense")
+    model, _ = load(str(tmp_path / "dense"), on_disk=True)
+    probe = Probe.of(model)
+    lpcompress.compress(model, ratio=0.3, method="svd")
+    assert saving.write(tmp_path / "small", model, None, probe=probe).verification.outputs
+    assert "accelerate hooks" not in caplog.text
+
+
 def test_an_embedding_on_disk_is_decoded_for_its_check_and_once_for_all_outputs(tmp_path, monkeypatch):
     torch.manual_seed(0)
     dense = transformers.BertForMaskedLM(transformers.BertConfig(**ONE)).eval()  # its head is tied to the embedding

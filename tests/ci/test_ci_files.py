@@ -146,6 +146,7 @@ def test_the_workflow_gives_inputs_that_the_action_has():
     assert given.keys() <= yaml.safe_load((ROOT / "action.yml").read_text())["inputs"].keys()
 
 
+@pytest.mark.slow  # a new interpreter, as the action above
 def test_the_job_of_gitlab_scores_and_fails_on_a_gate(shell, tiny_classifier, glue_dir, tmp_path):
     job = yaml.safe_load((ROOT / GITLAB).read_text())[".lpcompress-gate"]
     model = str(tiny_classifier("mrpc"))

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from lpcompress.checkpoints import files, saving
+from lpcompress.checkpoints import densifying, files
 from lpcompress.cli import app
 from lpcompress.cli.terminal import DEBUG
 from lpcompress.errors import LpCompressError, PlanError
@@ -25,13 +25,13 @@ def test_exit_codes(run, monkeypatch, raised, code, line):
     def fail(*_, **__):
         raise raised
 
-    monkeypatch.setattr(saving, "densify", fail)
+    monkeypatch.setattr(densifying, "densify", fail)
     got, out, err = run("densify", "a", "b")
     assert (got, out, err.strip()) == (code, "", line)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(saving, "densify", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(densifying, "densify", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["lpcompress", "densify", "a", "b"])
     with pytest.raises(ZeroDivisionError):
         app.main()
@@ -47,21 +47,21 @@ def test_debug_shows_the_traceback_of_a_known_error(monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_kill_and_a_closed_terminal_end_like_ctrl_c(run, monkeypatch, number):
     signal.signal(number, signal.SIG_DFL)  # in case the tests run under nohup
-    monkeypatch.setattr(saving, "densify", lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr(densifying, "densify", lambda *_, **__: signal.raise_signal(number))
     code, _, err = run("densify", "a", "b")
     assert (code, "Interrupted" in err) == (130, True)
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing(run, monkeypatch):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    monkeypatch.setattr(saving, "densify", lambda *_, **__: signal.raise_signal(signal.SIGHUP))
+    monkeypatch.setattr(densifying, "densify", lambda *_, **__: signal.raise_signal(signal.SIGHUP))
     code, _, err = run("densify", "a", "b")
     assert (code, "Interrupted" in err) == (0, False)
 
 
 def test_a_warning_is_one_line(run, monkeypatch):
     monkeypatch.setattr(files, "file_bytes", lambda _: 1_000_000)
-    monkeypatch.setattr(saving, "densify", lambda *_, **__: warnings.warn("mind\nthis", UserWarning, stacklevel=1))
+    monkeypatch.setattr(densifying, "densify", lambda *_, **__: warnings.warn("mind\nthis", UserWarning, stacklevel=1))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         code, _, err = run("densify", "a", "b")
@@ -76,7 +76,7 @@ def test_the_environment_shows_the_traceback_too(monkeypatch):
 
 
 def test_debug_does_not_change_the_environment(run, monkeypatch):
-    monkeypatch.setattr(saving, "densify", lambda *_, **__: None)
+    monkeypatch.setattr(densifying, "densify", lambda *_, **__: None)
     monkeypatch.setattr(files, "file_bytes", lambda _: 1)
     assert run("--debug", "densify", "a", "b")[0] == 0
     assert run("compress", "x", "--ratio", "28")[0] == 2

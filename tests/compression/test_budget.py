@@ -96,7 +96,7 @@ def test_a_saved_plan_gives_the_same_bytes(tiny_model, tmp_path, word_tokenizer,
         text = tmp_path / "text.txt"
         text.write_text("word1 word2\nword3 word4 word5\n")
         options["calibration"] = str(text)
-    first, second, third = (tiny_model(**WIDE) for _ in range(3))
+    first, second, third = (tiny_model(**WIDE, num_hidden_layers=1) for _ in range(3))
     plan = preview(first, Plan(**options), tokenizer=word_tokenizer).plan
     file = tmp_path / "plan.yaml"
     file.write_text(plan.to_yaml())

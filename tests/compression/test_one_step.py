@@ -21,7 +21,7 @@ from lpcompress.progress import silent
 from lpcompress.surgery import finding
 from lpcompress.surgery.sizes import tensor_bytes
 
-WIDE = {"hidden_size": 64, "intermediate_size": 128}
+WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128}
 )
 def test_a_model_of_the_size_without_data(tiny_model, word_tokenizer, ids, tmp_path, architecture, target):
     names = {
-        "xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128},
-        "distilbert": {"dim": 64, "hidden_dim": 128, "max_position_embeddings": 40},
+        "xlnet": {"d_model": 64, "d_head": 32, "d_inner": 128, "n_layer": 1},
+        "distilbert": {"dim": 64, "hidden_dim": 128, "n_layers": 1, "max_position_embeddings": 40},
     }
     sizes = names.get(architecture, WIDE)
-    dense = tiny_model(architecture, vocab_size=2000, **sizes).eval()
+    dense = tiny_model(architecture, vocab_size=600, **sizes).eval()
     before = tensor_bytes(dense)
     report = compress(dense, target_size=target, layers=["all"], tokenizer=word_tokenizer)
     assert tensor_bytes(dense) <= target * before
@@ -87,7 +87,7 @@ def test_other_architectures_at_a_tenth(word_tokenizer, tmp_path, caplog, archit
 
 
 def test_a_saved_plan_repeats_the_bytes_and_refuses_other_text(tiny_model, word_tokenizer, tmp_path):
-    first, second = (tiny_model(vocab_size=2000, **WIDE) for _ in range(2))
+    first, second = (tiny_model(vocab_size=600, **WIDE) for _ in range(2))
     options = {"target_size": 0.2, "layers": ["all"]}
     compress(first, tokenizer=word_tokenizer, **options)
     plan = preview(second, tokenizer=word_tokenizer, **options).plan
@@ -97,12 +97,12 @@ def test_a_saved_plan_repeats_the_bytes_and_refuses_other_text(tiny_model, word_
     compress(second, read, tokenizer=word_tokenizer)
     assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
     with pytest.raises(LpCompressError, match=f"made with other calibration text: its digest is {plan.digest}"):
-        compress(tiny_model(vocab_size=2000, **WIDE), read, seed=1, tokenizer=word_tokenizer)
+        compress(tiny_model(vocab_size=600, **WIDE), read, seed=1, tokenizer=word_tokenizer)
 
 
 def test_without_calibration_or_where_text_cannot_be_drawn(tiny_model, caplog):
     for options in ({"calibration": "none"}, {}):  # the second: there is no tokenizer
-        dense = tiny_model(vocab_size=2000, **WIDE)
+        dense = tiny_model(vocab_size=600, **WIDE)
         before = tensor_bytes(dense)
         with caplog.at_level(logging.WARNING):
             report = compress(dense, target_size=0.2, layers=["all"], **options)
@@ -113,7 +113,7 @@ def test_without_calibration_or_where_text_cannot_be_drawn(tiny_model, caplog):
 
 
 def test_position_embedding_and_pooler_are_coded_under_a_size_and_sized_like_words(tiny_model, word_tokenizer):
-    model = tiny_model(vocab_size=2000, max_position_embeddings=512, **WIDE)
+    model = tiny_model(vocab_size=2000, max_position_embeddings=256, **WIDE)
     layers = finding.find_layers(model, ["all"])
     [words], [positions] = ([n for n in layers if n.endswith(f"{it}_embeddings")] for it in ("word", "position"))
     measured = calibrate(model, layers, "drawn", "hub", word_tokenizer, "zipf", 0, True, silent)

@@ -19,7 +19,8 @@ SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 RERANKER = "BAAI/bge-reranker-base"
 MODULES = {"Transformer": "", "Pooling": "1_Pooling"}
 POOLING = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True}
-WIDE = {"hidden_size": 64, "intermediate_size": 128}  # wide enough to be kept at a tenth of its bytes
+WIDE = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+"""Wide enough to be kept at a tenth of its bytes; one layer, because coding takes most of the time."""
 
 
 @pytest.fixture
@@ -59,9 +60,9 @@ def pool(directory):
 
 
 def reranker():
-    """A cross-encoder with the vocabulary of XLM-RoBERTa, and one layer of 16 numbers."""
+    """A cross-encoder with many tokens, and one layer of 16 numbers."""
     config = transformers.XLMRobertaConfig(
-        vocab_size=250_002,
+        vocab_size=2_000,
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,

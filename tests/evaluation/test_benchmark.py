@@ -26,7 +26,6 @@ TASK_CONTRACT = {
     "recovery",
     "seconds",
 }
-ARCHITECTURES = ("bert", "distilbert", "roberta", "xlnet")
 METRICS = {
     "accuracy": accuracy_score,
     "f1": f1_score,
@@ -61,7 +60,7 @@ def expected_metrics(directory, task, rows):
     return {name: 100 * METRICS[name]([row["label"] for row in rows], values) for name in task.metrics}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["bert", "xlnet"])  # logits of all of them: test_classifier.py
 def test_all_nine_tasks_before_and_after(architecture, models, glue_dir, rows_of):
     document = lpcompress.eval_glue(models(architecture), data=glue_dir, ratio=0.3, method="svd")
     assert set(document) >= CONTRACT

@@ -17,7 +17,7 @@ def sweep(run, tiny_classifier, glue_dir, tmp_path, monkeypatch):
     """A function (*options, tasks) that runs the command on tiny classifiers; it returns exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     for task in ("mrpc", "rte"):
-        tiny_classifier(task, directory=f"models/{task}")
+        tiny_classifier(task, directory=f"models/{task}", num_hidden_layers=1)
 
     def call(*options, tasks="mrpc,rte"):
         scored = ("--tasks", tasks, "--data", glue_dir, "--limit", "8") if tasks else ()

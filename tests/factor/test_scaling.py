@@ -53,7 +53,7 @@ def test_a_power_of_two_changes_exponents_only(method, p):
 
 
 @pytest.mark.parametrize("method", [*FITTED, "auto"])
-@pytest.mark.parametrize("scale", [1e-38, 1e-24, 1e20, 1e30, 3e38])
+@pytest.mark.parametrize("scale", [1e-38, 1e20, 3e38])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_error_does_not_depend_on_the_size_of_the_matrix(method, scale, weighted):
     matrix = unit_matrix()

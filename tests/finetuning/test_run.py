@@ -29,10 +29,10 @@ LEARNING = QUICK | {"max_steps": 150, "batch_size": 8, "learning_rate": 1e-2}
 
 @pytest.fixture
 def compressed_classifier(tiny_classifier, tmp_path):
-    """A function (task, architecture, method, layers) -> the directories of a compressed and of its dense model."""
+    """A function (task, architecture, method, layers, config) -> directories of a compressed and of its dense model."""
 
-    def make(task="mrpc", architecture="bert", method="svd", layers=("embedding",)):
-        dense, small = tiny_classifier(task, architecture), tmp_path / f"small-{architecture}-{task}"
+    def make(task="mrpc", architecture="bert", method="svd", layers=("embedding",), **config):
+        dense, small = tiny_classifier(task, architecture, **config), tmp_path / f"small-{architecture}-{task}"
         model, tokenizer = loading.load(str(dense))
         done = compress(model, ratio=0.3, method=method, layers=layers, tokenizer=tokenizer)
         done = replace(done, warnings=["not trained yet"])
@@ -195,7 +195,7 @@ def test_frozen_layers_do_not_change(compressed_classifier, glue_dir, tmp_path, 
 
 
 def test_coded_layers_are_trained_alike_in_every_resident_form(compressed_classifier, glue_dir, tmp_path, monkeypatch):
-    small, dense = compressed_classifier(method="coded", layers=("all",))
+    small, dense = compressed_classifier(method="coded", layers=("all",), num_hidden_layers=1)
     before, found, scores = weights(small), {}, {}
     for resident in RESIDENCES:
         monkeypatch.setenv("LPCOMPRESS_RESIDENT", resident)
@@ -226,7 +226,7 @@ def test_a_half_precision_model_is_saved_in_half_precision(tiny_classifier, glue
 
 @pytest.mark.parametrize("method", ["svd", "coded"])
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(compressed_classifier, glue_dir, tmp_path, method):
-    small, dense = compressed_classifier(architecture="xlnet", method=method, layers=("all",))
+    small, dense = compressed_classifier(architecture="xlnet", method=method, layers=("all",), n_layer=1)
     settings = {"data": glue_dir, "distill": dense, **QUICK, "max_steps": 10}
     whole = finetune(small, "mrpc", tmp_path / "whole", **settings)
 

@@ -38,6 +38,7 @@ SAMPLE = {
     "llama": "LlamaForCausalLM",
     "llama4_text": "Llama4ForCausalLM",
     "mixtral": "MixtralForCausalLM",
+    "inkling2_text": "Inkling2ForCausalLM",  # its file calls a weight by the name of its layer
     "blip": "BlipForConditionalGeneration",
     "clip": "CLIPModel",
     "vit": "ViTForImageClassification",
@@ -63,9 +64,19 @@ def attempt(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("model_type", SAMPLE)
+@pytest.mark.parametrize(
+    "model_type", [pytest.param(each, marks=pytest.mark.slow) if each == "detr" else each for each in SAMPLE]
+)
 def test_what_is_written_is_what_was_meant(attempt, model_type):
     outcome, reason = attempt(model_type, SAMPLE[model_type], layers=["all"], method="svd")
+    assert (outcome, reason) == (script.RUNS, "")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_rounding_is_told_from_other_outputs(attempt):
+    """The norms of this tiny model have a single value, so that rounding errors grow ten thousandfold."""
+    outcome, reason = attempt("mm-grounding-dino", "MMGroundingDinoModel", layers=["all"], method="svd")
     assert (outcome, reason) == (script.RUNS, "")
 
 

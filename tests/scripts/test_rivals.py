@@ -217,7 +217,7 @@ def test_cells_survive_a_run_and_can_be_forgotten(tmp_path):
 def run(monkeypatch, tmp_path, tiny_classifier, glue_dir, capsys):
     """A function (*options) -> the parsed rivals.json and what was printed; results are in `tmp_path / "out"`."""
     for task in ("mrpc", "sst2", "stsb"):
-        tiny_classifier(task, directory=tmp_path / "models" / "bert" / task)
+        tiny_classifier(task, directory=tmp_path / "models" / "bert" / task, num_hidden_layers=1)
         (tmp_path / "glue" / task).mkdir(parents=True)
         for split in ("train", "validation"):  # the training texts are those of the development set
             shutil.copy(glue_dir / task / "validation.jsonl", tmp_path / "glue" / task / f"{split}.jsonl")

@@ -92,7 +92,8 @@ def glue(tmp_path, rows_of):
 def models(tmp_path, tiny_classifier):
     """Directory with one classifier per task."""
     for task in ("mrpc", "qqp"):
-        tiny_classifier(task, directory=tmp_path / "models" / task, max_position_embeddings=128)
+        sizes = {"max_position_embeddings": 128, "num_hidden_layers": 1}
+        tiny_classifier(task, directory=tmp_path / "models" / task, **sizes)
     return tmp_path / "models"
 
 
@@ -235,12 +236,13 @@ def test_paper_1_needs_models_and_data_together(run, tmp_path):
 def test_paper_2(run, glue, models, tmp_path):
     out = tmp_path / "tuned.json"
     options = ("--max-steps", 1, "--train-limit", 4, "--limit", 8, "--clusters", 1, 2, "--out", out)
-    text = run("reproduce_paper2", "--data", glue, "--models", models, "--methods", "svd", "messi", *options)
+    options += ("--tasks", "mrpc", "--methods", "svd", "messi")
+    text = run("reproduce_paper2", "--data", glue, "--models", models, *options)
     lines = table(text)
     assert list(lines) == ["dense", "svd", "messi"]
-    assert all(len(numbers) == 5 for numbers in lines.values())
+    assert all(len(numbers) == 3 for numbers in lines.values())
     found = json.loads(out.read_text())
-    assert [(each["task"], each["method"]) for each in found] == [(t, m) for t in ("mrpc", "qqp") for m in lines]
+    assert [(each["task"], each["method"]) for each in found] == [("mrpc", m) for m in lines]
     assert all(each["drop"] == each["base"] - each["score"] and each["split"] == "train" for each in found)
     assert set(found[2]["tried"]) == {"1", "2"}
     assert "messi 0.5, SVD 2.8" in text
@@ -279,6 +281,7 @@ def test_kills(interpreters, glue_dir, tmp_path):
     assert len({each["run"] for each in found}) == 5 and all(each["faults"] == [] for each in found)
 
 
+@pytest.mark.slow
 def test_memory(interpreters, glue_dir, tmp_path):
     options = ("--data", glue_dir, "--compressions", 3, "--finetunes", 1, "--out", tmp_path / "memory.json")
     interpreters.run("", SCRIPTS / "torture_memory.py", *options)  # so few runs have no slope worth a verdict
