@@ -64,22 +64,28 @@ def main() -> None:
         folders = checkpoints(Path(scratch), args)
         models = sides(folders)
         everything = models | (in_onnx_runtime(folders["dense"], Path(scratch), args.threads) if args.onnx else {})
-        found = {
+        found: dict[str, Any] = {
             "threads": args.threads,
             "load_average": os.getloadavg(),
             "torch": torch.__version__,
             "model": {key: getattr(args, key) for key in ("layers", "width", "heads", "vocabulary", "ratio")},
             "file_bytes": {name: (folder / "model.safetensors").stat().st_size for name, folder in folders.items()},
-            "loading": loading(folders, args) if args.loads else None,
-            "latency": {f"{texts} x {tokens}": latency(everything, texts, tokens, args) for texts, tokens in SHAPES},
         }
+        note(found, args.json, "latency", latencies(everything, args))
+        if args.loads:
+            note(found, args.json, "loading", loading(folders, args))
     if args.compile:
         torch._dynamo.config.cache_size_limit = 64
         compiled = {name: torch.compile(model) for name, model in models.items() if name != "torch dynamic int8"}
-        found["compiled"] = {f"{texts} x {tokens}": latency(compiled, texts, tokens, args) for texts, tokens in SHAPES}
+        note(found, args.json, "compiled", latencies(compiled, args))
     show(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def note(found: dict[str, Any], file: Path | None, name: str, numbers: dict[str, Any]) -> None:
+    """Add numbers to those found, and write them: a run takes long."""
+    found[name] = numbers
+    if file:
+        file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -144,6 +150,11 @@ def in_onnx_runtime(dense: Path, scratch: Path, threads: int) -> dict[str, Any]:
         return lambda input_ids: graph(input_ids, torch.ones_like(input_ids), torch.zeros_like(input_ids))
 
     return {name: call(graph) for name, graph in graphs.items()}
+
+
+def latencies(models: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Return what `latency` does for each shape."""
+    return {f"{texts} x {tokens}": latency(models, texts, tokens, args) for texts, tokens in SHAPES}
 
 
 def latency(models: Mapping[str, Any], texts: int, tokens: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -230,7 +241,7 @@ def show(found: Mapping[str, Any]) -> None:
             for name, each in sides.items():
                 table.add_row(name, *(f"{1e3 * each[key]:.1f}" for key in ("least", "median")), ratio(each))
             console.print(table)
-    if found["loading"] is None:
+    if "loading" not in found:
         return
     table = Table("model", "file, MB", "process, s", "ratio", "load, s", "resident, MB", "peak, MB", title="loading")
     for name, each in found["loading"]["fresh_process"].items():
