@@ -26,16 +26,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import torch
+from bench_points import compressed, lost, moved, score_of
 from rich.console import Console
 from rich.table import Table
 
-import lpcompress
-from lpcompress.checkpoints import loading, saving
+from lpcompress.checkpoints import loading
 from lpcompress.checkpoints.files import file_bytes
 from lpcompress.evaluation.prediction import encode, logits
 from lpcompress.exporting.export import FILE, export
-from lpcompress.glue import metrics
-from lpcompress.glue import statistics as errors
 from lpcompress.glue.data import load_rows
 from lpcompress.glue.tasks import TASKS
 from lpcompress.processes import Workers
@@ -91,11 +89,7 @@ def files_of(task: str, args: argparse.Namespace, place: Path) -> tuple[dict[str
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     dense, tokenizer = loading.load(str(args.models / task))
-    source = args.compressed / task if args.compressed else place / "small"
-    if not args.compressed:
-        small, _ = loading.load(str(args.models / task))
-        lpcompress.compress(small, method="coded", target_size=args.size, layers=["all"], tokenizer=tokenizer)
-        saving.save(small, tokenizer, source, source=str(args.models / task))
+    source = args.compressed / task if args.compressed else compressed(args.models / task, args.size, place / "small")
     small, _ = loading.load(str(source))
     export(args.models / task, place / "dense-onnx")
     export(source, place / "small-onnx")
@@ -143,35 +137,18 @@ def memory_of(file: Path, threads: int) -> tuple[float, float]:
     return float(taken), float(seconds)
 
 
-def scores(task: str, files: dict[str, Path], models: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+def scores(name: str, files: dict[str, Path], models: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """Return the largest difference and the drop of each file on a task's development set."""
-    which, workers = TASKS[task], Workers("cpu")
-    rows = load_rows(which, which.splits[0], args.data, args.limit)
+    task, workers = TASKS[name], Workers("cpu")
+    rows = load_rows(task, task.splits[0], args.data, args.limit)
     encoded = encode(models["tokenizer"], rows)
-    torch_logits = {name: logits(models[name], encoded, workers) for name in ("dense", "compressed")}
-    answers = {name: predictions(which, values) for name, values in torch_logits.items()}
-    base = metrics.score(metrics.compute(which, answers["dense"], rows.labels))
-    found = {}
-    for name, file in files.items():
+    in_torch = {each: logits(models[each], encoded, workers) for each in ("dense", "compressed")}
+    found: dict[str, Any] = {"dense_score": score_of(task, rows, in_torch["dense"]), "rows": len(rows)}
+    found["torch, compressed"] = lost(task, rows, in_torch["dense"], in_torch["compressed"])
+    for each, file in files.items():
         values = logits(Graph(file, models["dense"].config, args.threads), encoded, workers)
-        mine = predictions(which, values)
-        pair = errors.Paired(
-            rows.labels, answers["dense"], mine, tuple(metrics.statistic(which, key) for key in which.metrics)
-        )
-        drop = base - metrics.score(metrics.compute(which, mine, rows.labels))
-        source = torch_logits[name.split(",")[0]]
-        found[name] = {
-            "difference": float(np.abs(values - source).max()),
-            "moved": float(np.square(values - source).mean() / source.var()),
-            "drop": drop,
-            "drop_se": errors.drop_se([pair]),
-        }
-    return {"dense_score": base, "rows": len(rows), **found}
-
-
-def predictions(task: Any, values: np.ndarray) -> np.ndarray:
-    """Return the class of largest logit, or the number itself for a regression."""
-    return values.argmax(axis=1) if task.classes else values[:, 0]
+        found[each] = moved(in_torch[each.split(",")[0]], values) | lost(task, rows, in_torch["dense"], values)
+    return found
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
     python scripts/bench_latency.py --threads 1 --json latency.json
 
 The model is a BERT classifier of random weights, dense, with a coded embedding, and coded as a whole, beside the dense
-model with torch's dynamic int8. Latencies are those of interleaved rounds: a round runs every side once. On a crowded
-machine the smallest time says more than the median; both are printed. Each loading is a process of its own, which
-imports, loads and runs one batch; these are interleaved too. Loading inside one process is measured beside it.
+model with torch's dynamic int8 and, with --onnx, in ONNX Runtime, in float32 and with its own dynamic int8. Latencies
+are those of interleaved rounds: a round runs every side once. With one thread they are processor time, so that other
+processes count less. On a crowded machine the smallest time says more than the median; both are printed. Each loading
+is a process of its own, which imports, loads and runs one batch; these are interleaved too. Loading inside one process
+is measured beside it.
 """
 
 import argparse
@@ -22,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_export import Graph
 from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification
 
 import lpcompress
+from lpcompress.exporting.export import FILE, export
 from lpcompress.nn.residence import RESIDENCES
 
 SHAPES = ((1, 32), (32, 64))  # texts, tokens
@@ -59,21 +63,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folders = checkpoints(Path(scratch), args)
         models = sides(folders)
-        found = {
+        everything = models | (in_onnx_runtime(folders["dense"], Path(scratch), args.threads) if args.onnx else {})
+        found: dict[str, Any] = {
             "threads": args.threads,
+            "load_average": os.getloadavg(),
             "torch": torch.__version__,
-            "model": {key: getattr(args, key) for key in ("layers", "width", "vocabulary", "ratio")},
+            "model": {key: getattr(args, key) for key in ("layers", "width", "heads", "vocabulary", "ratio")},
             "file_bytes": {name: (folder / "model.safetensors").stat().st_size for name, folder in folders.items()},
-            "loading": loading(folders, args) if args.loads else None,
-            "latency": {f"{texts} x {tokens}": latency(models, texts, tokens, args) for texts, tokens in SHAPES},
         }
+        note(found, args.json, "latency", latencies(everything, args))
+        if args.loads:
+            note(found, args.json, "loading", loading(folders, args))
     if args.compile:
         torch._dynamo.config.cache_size_limit = 64
         compiled = {name: torch.compile(model) for name, model in models.items() if name != "torch dynamic int8"}
-        found["compiled"] = {f"{texts} x {tokens}": latency(compiled, texts, tokens, args) for texts, tokens in SHAPES}
+        note(found, args.json, "compiled", latencies(compiled, args))
     show(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def note(found: dict[str, Any], file: Path | None, name: str, numbers: dict[str, Any]) -> None:
+    """Add numbers to those found, and write them: a run takes long."""
+    found[name] = numbers
+    if file:
+        file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -82,6 +94,7 @@ def arguments() -> argparse.Namespace:
     sizes = {
         "layers": 12,
         "width": 768,
+        "heads": 12,
         "vocabulary": 30522,
         "threads": 1,
         "rounds": 11,
@@ -90,6 +103,7 @@ def arguments() -> argparse.Namespace:
     for option, default in sizes.items():
         parser.add_argument(f"--{option}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--ratio", type=float, default=0.9, help="share removed, default: %(default)s")
+    parser.add_argument("--onnx", action="store_true", help="run the dense model in ONNX Runtime too")
     parser.add_argument("--compile", action="store_true", help="measure latencies with torch.compile too")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     return parser.parse_args()
@@ -99,7 +113,7 @@ def checkpoints(scratch: Path, args: argparse.Namespace) -> dict[str, Path]:
     """Write the dense model and its compressed selves; return their directories."""
     torch.manual_seed(0)
     sizes = {"hidden_size": args.width, "num_hidden_layers": args.layers, "vocab_size": args.vocabulary}
-    heads = {"num_attention_heads": max(1, args.width // 64), "intermediate_size": 4 * args.width}
+    heads = {"num_attention_heads": args.heads, "intermediate_size": 4 * args.width}
     config = BertConfig(**sizes, **heads)
     folders = {}
     for name, layers in {"dense": [], **LAYERS}.items():
@@ -123,6 +137,26 @@ def sides(folders: Mapping[str, Path]) -> dict[str, Any]:
     return models
 
 
+def in_onnx_runtime(dense: Path, scratch: Path, threads: int) -> dict[str, Any]:
+    """Return the dense model in ONNX Runtime, in float32 and with its own dynamic int8, by name."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    export(dense, scratch / "onnx")
+    quantize_dynamic(scratch / "onnx" / FILE, scratch / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    files = {"ONNX Runtime": scratch / "onnx" / FILE, "ONNX Runtime int8": scratch / "int8.onnx"}
+    graphs = {name: Graph(file, None, threads) for name, file in files.items()}
+
+    def call(graph: Graph) -> Callable[..., Any]:
+        return lambda input_ids: graph(input_ids, torch.ones_like(input_ids), torch.zeros_like(input_ids))
+
+    return {name: call(graph) for name, graph in graphs.items()}
+
+
+def latencies(models: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Return what `latency` does for each shape."""
+    return {f"{texts} x {tokens}": latency(models, texts, tokens, args) for texts, tokens in SHAPES}
+
+
 def latency(models: Mapping[str, Any], texts: int, tokens: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return the seconds that each model takes for a batch, and their ratios to the dense model's."""
     ids = torch.randint(args.vocabulary, (texts, tokens), generator=torch.Generator().manual_seed(0))
@@ -130,19 +164,22 @@ def latency(models: Mapping[str, Any], texts: int, tokens: int, args: argparse.N
     def run(model: Any) -> Callable[[], Any]:
         return lambda: model(input_ids=ids)
 
-    return in_rounds({name: run(model) for name, model in models.items()}, args.rounds)
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+    return in_rounds({name: run(model) for name, model in models.items()}, args.rounds, clock)
 
 
-def in_rounds(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
+def in_rounds(
+    sides: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
     """Run every side once a round; return medians and least times, and both over those of the first side."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     with torch.inference_mode():
         for number in range(rounds + 1):
             for name, side in sides.items():
-                began = time.perf_counter()
+                began = clock()
                 side()
                 if number:  # the first round warms up
-                    times[name].append(time.perf_counter() - began)
+                    times[name].append(clock() - began)
     return ratios(times)
 
 
@@ -196,14 +233,15 @@ def in_a_process(folder: Path, resident: str, threads: int) -> dict[str, float]:
 def show(found: Mapping[str, Any]) -> None:
     """Print the tables."""
     console = Console(width=120)
-    console.print(f"threads: {found['threads']}; ratios: median (least) over the dense model's")
+    console.print(f"threads: {found['threads']}; load average: {found['load_average'][0]:.1f}")
+    console.print("ratios: median (least) over the dense model's")
     for title in ("latency", "compiled"):
         for shape, sides in found.get(title, {}).items():
             table = Table("model", "least, ms", "median, ms", "ratio", title=f"{title}, {shape}")
             for name, each in sides.items():
                 table.add_row(name, *(f"{1e3 * each[key]:.1f}" for key in ("least", "median")), ratio(each))
             console.print(table)
-    if found["loading"] is None:
+    if "loading" not in found:
         return
     table = Table("model", "file, MB", "process, s", "ratio", "load, s", "resident, MB", "peak, MB", title="loading")
     for name, each in found["loading"]["fresh_process"].items():

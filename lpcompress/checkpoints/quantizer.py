@@ -237,6 +237,7 @@ def make_ready(layers: Mapping[str, ResidentMatrix]) -> None:
             module.settle()
 
 
+@torch.no_grad()  # of the threads' own: they do not inherit inference mode, whose tensors allow nothing else
 def require_loaded(name: str, module: Any) -> None:
     """Raise CheckpointError unless the checkpoint held every tensor of a compressed layer, undamaged.
 

@@ -30,8 +30,7 @@ class Operator:
     pack : callable (Tensor) -> Tensor
         Prepare the int8 matrix (n, d) for `multiply`.
     multiply : callable (Tensor, Tensor, Tensor) -> Tensor
-        Map whole numbers from -127 to 127, float32 (m, d), which it may overwrite, the packed matrix and its scales
-        (n,) to float32 (m, n).
+        Map int8 inputs (m, d), the packed matrix and its scales (n,) to float32 (m, n).
     """
 
     name: str
@@ -40,14 +39,27 @@ class Operator:
 
 
 def _by_onednn(numbers: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return _not_compiled(numbers, packed, scales)
+    shifted = numbers.view(torch.uint8) + ZERO  # modulo 256; a cast to int8 before is faster than one to uint8 after
     zeros = torch.zeros_like(scales, dtype=torch.int32)
-    shifted = numbers.add_(ZERO).to(torch.uint8)
     rest: Any = (None, 1.0, 0, torch.float32, "none", [], "")  # no bias, float32 outputs, nothing after the product
     return torch.ops.onednn.qlinear_pointwise(shifted, 1.0, ZERO, packed, scales, zeros, *rest)
 
 
+@torch.library.custom_op("lpcompress::by_onednn", mutates_args=())
+def _not_compiled(numbers: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
+    """Hide the operator from inductor, which fails unless `packed` is a constant of the graph."""
+    return _by_onednn(numbers, packed, scales)
+
+
+@_not_compiled.register_fake
+def _(numbers: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
+    return scales.new_empty(len(numbers), len(scales))
+
+
 def _by_int_mm(numbers: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
-    return torch._int_mm(numbers.to(torch.int8), packed.T).float().mul_(scales)
+    return torch._int_mm(numbers, packed.T).float().mul_(scales)
 
 
 OPERATORS = (
@@ -82,14 +94,16 @@ def rounded(matrix: Tensor, operator: Operator) -> Rounded:
             [  0,   0]], dtype=torch.int8)
     """
     numbers, scales = whole(matrix)
-    return Rounded(operator.pack(numbers.to(torch.int8)), scales.squeeze(-1))
+    return Rounded(operator.pack(numbers), scales.squeeze(-1))
 
 
 def whole(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whole numbers from -127 to 127, float32 (m, d), and the scales (m, 1) of the vectors (m, d)."""
+    """Return the int8 numbers (m, d), from -127 to 127, and the scales (m, 1) of the vectors (m, d)."""
     vectors = vectors.float()
-    scales = torch.linalg.vector_norm(vectors, torch.inf, -1, keepdim=True).clamp_min_(TINY).div_(MOST)
-    return (vectors / scales).round_(), scales
+    # two passes, as `abs` would make a copy, and `vector_norm` and `aminmax` take ten times as long
+    largest = torch.maximum(vectors.amax(-1, keepdim=True), vectors.amin(-1, keepdim=True).neg_())
+    scales = largest.div_(MOST).clamp_min_(TINY)
+    return (vectors / scales).round_().to(torch.int8), scales
 
 
 def multiply(hidden: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None, operator: Operator) -> Tensor:
@@ -98,7 +112,7 @@ def multiply(hidden: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None
     products = operator.multiply(numbers, packed, scales).mul_(own)  # each pass over the memory counts
     if bias is not None:
         products += bias
-    return products.to(hidden.dtype).view(*hidden.shape[:-1], -1)
+    return products.to(hidden.dtype).view(*hidden.shape[:-1], len(scales))
 
 
 @cache

@@ -87,6 +87,14 @@ def test_the_environment_decides_for_from_pretrained(coded, monkeypatch):
 
 
 @by_form
+def test_loading_in_inference_mode(coded, ids, resident):
+    directory, model = coded()
+    with torch.inference_mode():
+        loaded, _ = loading.load(str(directory), resident=resident)
+        torch.testing.assert_close(loaded(ids).logits, model(ids).logits, atol=KEPT[resident], rtol=0)
+
+
+@by_form
 @torch.no_grad()
 def test_layers_kept_on_disk_keep_nothing(coded, ids, resident):
     directory, model = coded()

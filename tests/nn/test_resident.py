@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import shutil
 import warnings
 
 import pytest
@@ -300,6 +301,39 @@ def test_operators_give_the_exact_product_of_what_is_rounded(operator):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     alone = int8.multiply(inputs[:, :1], held.packed, held.scales, bias, operator)
     torch.testing.assert_close(alone, found[:, :1], atol=1e-6, rtol=1e-6)  # whatever else is in the batch
+
+
+@pytest.mark.parametrize("operator", int8.OPERATORS, ids=lambda each: each.name)
+def test_operators_take_odd_inputs(operator):
+    if not int8._works(operator, "cpu"):
+        pytest.skip("not on this machine")
+    held = int8.rounded(torch.randn(40, 70), operator)
+
+    def run(inputs):
+        return int8.multiply(inputs, held.packed, held.scales, None, operator)
+
+    assert run(torch.zeros(0, 5, 70)).shape == (0, 5, 40)
+    assert torch.equal(run(torch.zeros(3, 70)), torch.zeros(3, 40))
+    turned = torch.randn(70, 20).T
+    assert torch.equal(run(turned), run(turned.contiguous()))
+    rows = torch.randn(4, 70)
+    alone = run(rows)
+    rows[1], rows[2] = torch.nan, 1e-40
+    found = run(rows)
+    assert found[1].isnan().all() and found[2].abs().max() < 1e-30  # and the neighbours do not see it
+    assert torch.equal(found[[0, 3]], alone[[0, 3]])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("resident", RESIDENCES)
+@torch.no_grad()
+def test_compiled_by_inductor(case, resident):
+    layer, inputs = case("linear", "coded", resident)
+    expected = layer(inputs)
+    torch.compiler.reset()
+    torch.testing.assert_close(torch.compile(layer, fullgraph=True)(inputs), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_without_an_operator_int8_is_dense_and_says_so_once(case, monkeypatch):
