@@ -242,7 +242,7 @@ def run(monkeypatch, tmp_path, tiny_classifier, glue_dir, capsys):
 
 def test_rows_for_every_rival_and_scope(run, tmp_path):
     rows, _ = run("--only", "ours,rounding,gobo", "--scopes", "embedding,matrix", "--tasks", "mrpc,stsb")
-    assert len(rows) == 2 + 4 + 3 + 1 + 4 + 3  # ours, rounding, GOBO; no calibrated row in `matrix`
+    assert len(rows) == 3 + 4 + 3 + 1 + 4 + 3  # ours, rounding, GOBO; no calibrated row in `matrix`
     for row in rows:
         assert set(row["tasks"]) == ({"mrpc", "stsb"} if row["scope"] == "embedding" else {"mrpc"}), row
         assert 0 < row["mean"]["share"] <= 0.5 and 0 <= row["mean"]["error"] < 1
@@ -258,7 +258,7 @@ def test_a_second_run_measures_nothing_but_what_is_asked_again(run):
     same, said = run(*options, "--only", "ours,rounding")
     assert same == first and said.count(" of ") == 0
     rows, said = run(*options, "--only", "ours", "--again")
-    assert said.count("1 of 2: ") == 1 and "int8" not in said and len(rows) == len(first)
+    assert said.count("1 of 3: ") == 1 and "int8" not in said and len(rows) == len(first)
 
 
 def test_a_size_that_cannot_be_had_is_a_line_with_the_reason(run, tmp_path):
