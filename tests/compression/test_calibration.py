@@ -76,7 +76,9 @@ def test_inputs_beyond_the_range_are_refused(tiny_model, ids):
     layers = find_layers(model, ["*.query"])
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(torch.inf)
-    with pytest.raises(LpCompressError, match=r"query: its inputs or derivatives on the calibration text are not finite"):
+    with pytest.raises(
+        LpCompressError, match=r"query: its inputs or derivatives on the calibration text are not finite"
+    ):
         moments_of(model, layers, [transformers.BatchEncoding({"input_ids": ids})], silent)
 
 

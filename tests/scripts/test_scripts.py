@@ -107,7 +107,9 @@ def test_every_factorization_is_timed_relative_to_numpy(run):
     assert lines.pop("numpy.linalg.svd")[1] == 1
     assert {"svd", "coded", "adaptive", "lp p=1", "auto p=1"} < set(lines) and len(lines) == 11
     for name, (seconds, relative, clock, memory, l2, l1, *ranks) in lines.items():
-        assert seconds >= 0 and relative >= 0 and clock >= 0 and memory >= 1 and 0 <= l2 < 1 and 0 <= l1 < 1 and ranks, name
+        assert (
+            seconds >= 0 and relative >= 0 and clock >= 0 and memory >= 1 and 0 <= l2 < 1 and 0 <= l1 < 1 and ranks
+        ), name
     assert lines["coded"][4] < lines["svd"][4] and lines["lp p=1"][5] < lines["svd"][5]
 
 
