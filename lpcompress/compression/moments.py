@@ -185,8 +185,8 @@ def refuse_not_finite(moments: Mapping[str, Tensor]) -> None:
     for name, moment in moments.items():
         if not bool(torch.isfinite(moment).all()):
             raise LpCompressError(
-                f"{name}: its inputs or derivatives on the calibration text are not finite, or too large. Convert the model to"
-                " bfloat16 or float32, or set calibration to none."
+                f"{name}: its inputs or derivatives on the calibration text are not finite, or too large. Convert the"
+                " model to bfloat16 or float32, or set calibration to none."
             )
 
 
