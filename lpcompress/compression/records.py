@@ -76,7 +76,8 @@ class LayerRecord:
     error_weighted : float
         As `error_fro`, with each row's square multiplied by its row weight.
     error_calibrated : float or None
-        Relative error of the products with the layer's inputs on the calibration text; None without calibration.
+        Relative error of the products with the layer's inputs on the calibration text; None without calibration, and
+        for embeddings, which have no products.
     svd_error_fro, svd_error_weighted, svd_error_calibrated : float or None
         The same errors of plain SVD (no row weights, no whitening) at the same size; None if not even rank 1 fits.
     candidates : dict of str to float
