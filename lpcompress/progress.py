@@ -7,6 +7,25 @@ from typing import Self
 Callback = Callable[[str, float | None, float | None], None]
 """Progress callback type: (description, done, total), where None means unknown."""
 
+Told = Callable[[float], None]
+"""Takes the share of some work that is done, from 0 to 1."""
+
+
+def unheard(share: float) -> None:
+    """Tell nobody."""
+
+
+def stretch(told: Told, first: float, last: float) -> Told:
+    """Return what takes the share of a part of the work that begins and ends at these shares of the whole.
+
+    Examples
+    --------
+    >>> half = stretch(print, 0.5, 1.0)
+    >>> half(0.5)
+    0.75
+    """
+    return lambda share: told(first + (last - first) * share)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -44,6 +63,26 @@ class Progress:
     def under(self, prefix: str) -> Self:
         """Return a `Progress` that also puts `prefix` before every description."""
         return type(self)(self.tell, self.prefix + prefix)
+
+    def about(self, description: str) -> Told:
+        """Begin the step `description`; return what takes the share of it that is done."""
+        told: Told = lambda share: self(description, share, 1)  # noqa: E731
+        told(0)
+        return told
+
+    def within(self, first: float, last: float) -> Self:
+        """Return a `Progress` that reports a part of the work that begins and ends at these shares of the whole.
+
+        Examples
+        --------
+        >>> Progress(print).within(0.5, 1)("fitting", 1, 4)
+        fitting 0.625 1
+        """
+
+        def tell(description: str, done: float | None, total: float | None) -> None:
+            self(description, first + (last - first) * ((done or 0) / total if total else 0), 1)
+
+        return type(self)(tell)
 
 
 silent = Progress()

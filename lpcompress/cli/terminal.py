@@ -186,9 +186,12 @@ class _Steps:
 
     def __init__(self, terminal: Terminal, bars: "Bars", lines: bool) -> None:
         self._terminal, self._bars, self._lines = terminal, bars, lines
-        self._bar, self._seen = bars.add_task("", total=None), set[str]()
+        self._bar, self._seen, self._last = bars.add_task("", total=None), set[str](), 0.0
 
     def __call__(self, description: str, done: float | None, total: float | None) -> None:
+        if (done or 0) < self._last:  # another piece of work: its time left does not follow from the speed of the last
+            self._bars.reset(self._bar, total=total)
+        self._last = done or 0
         self._bars.update(self._bar, description=description, completed=done or 0, total=total)
         if self._lines and description not in self._seen:
             self._terminal.note(description)

@@ -108,36 +108,33 @@ def common_folder(workers: Workers) -> Iterator[Path]:
     yield folder
 
 
-def _fit(job: Job, name: str, done: int, total: int) -> Replacement | UnsuitableError:
+def _fit(job: Job, name: str, done: float, end: float) -> Replacement | UnsuitableError:
     """Fit one layer; if it is optional and cannot be fitted, return the error."""
-
-    def say(doing: str) -> None:
-        job.tell(f"{name}: {doing}", done, total)
-
+    progress = job.tell.under(f"{name}: ").within(done, end)
     try:
-        return fit_layer(job.layers[name], job.tasks[name], job.settings, job.device, say, job.compare)
+        return fit_layer(job.layers[name], job.tasks[name], job.settings, job.device, progress, job.compare)
     except UnsuitableError as error:
         if name not in job.optional:
             raise
         return type(error)(str(error))  # without its traceback, which references matrices
 
 
-def _fit_here(job: Job, name: str, done: int, total: int) -> Replacement | UnsuitableError:
+def _fit_here(job: Job, name: str, done: float, end: float) -> Replacement | UnsuitableError:
     """Fit one layer; keep the result on disk if the layer is kept there."""
-    outcome = _fit(job, name, done, total)
+    outcome = _fit(job, name, done, end)
     if isinstance(outcome, Replacement) and job.layers[name].is_offloaded:
         offload(outcome.module, outcome.module.state_dict())
     return outcome
 
 
 def _fit_into(
-    folder: Path, workers: Workers, shared: list[str], job: Job, name: str, done: int, total: int
+    folder: Path, workers: Workers, shared: list[str], job: Job, name: str, done: float, end: float
 ) -> tuple[LayerRecord, Spec] | UnsuitableError:
     """Fit one layer, and write its tensors to a file named after it; if it is shared, the main process writes it."""
     if name in shared:
         crew = SharedFit(workers, torch.device(job.device or workers.device))
         job = replace(job, settings=replace(job.settings, crew=crew))
-    outcome = _fit(job, name, done, total)
+    outcome = _fit(job, name, done, end)
     if isinstance(outcome, UnsuitableError):
         return outcome
     if name not in shared or workers.is_main:

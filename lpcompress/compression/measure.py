@@ -1,7 +1,7 @@
 """Errors of a fitted layer, and of plain SVD at the same size."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -13,9 +13,7 @@ from lpcompress.factor.linalg import energy_of
 from lpcompress.factor.methods.svd import spectrum_and_parts
 from lpcompress.factor.norms import Powers, quotients
 from lpcompress.factor.whitening import Products
-
-Say = Callable[[str], None]
-"""Status callback type: takes a short description of the step that begins."""
+from lpcompress.progress import Told, unheard
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,14 @@ class Measure:
         )
 
     @torch.no_grad()
-    def of_svd(self, matrix: Tensor, share: float, say: Say) -> Baseline:
-        """Fit plain SVD with the share `share` of the bytes removed; its axes tell the spectrum besides."""
-        say("fitting SVD for comparison")
+    def of_svd(self, matrix: Tensor, share: float, told: Told = unheard) -> Baseline:
+        """Fit plain SVD with the share `share` of the bytes removed; its axes tell the spectrum besides.
+
+        `told` takes the share of the work that is done.
+        """
         errors, energy = None, {}
         with suppress(UnsuitableError, torch.linalg.LinAlgError):  # an eigenvalue decomposition may not converge
-            values, parts = spectrum_and_parts(matrix, share)
+            values, parts = spectrum_and_parts(matrix, share, told)
             energy = energy_of(values)
             errors = self.errors(matrix, parts)
         return Baseline(errors if errors and errors.finite else None, energy)

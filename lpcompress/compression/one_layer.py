@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpcompress.compression.measure import Baseline, Errors, Measure, Say
+from lpcompress.compression.measure import Baseline, Errors, Measure
 from lpcompress.compression.records import LayerRecord, Task
 from lpcompress.errors import BudgetError, LpCompressError
 from lpcompress.factor.choice import Choice, choose
@@ -18,8 +18,11 @@ from lpcompress.factor.whitening import Whitener
 from lpcompress.methods import METHODS, resolve
 from lpcompress.nn import ResidentMatrix, from_factorization
 from lpcompress.nn.residence import DEFAULT, DENSE
+from lpcompress.progress import Progress
 from lpcompress.surgery.layer import Layer
 from lpcompress.surgery.sizes import stored
+
+FITTED = 0.85  # share of the work on a layer that its fit takes, as a rule; the rest is comparing with SVD
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def fit_layer(
     task: Task,
     settings: Settings,
     device: str | torch.device | None,
-    say: Say,
+    progress: Progress,
     compare: bool = True,
 ) -> Replacement:
     """Fit the factors of one layer, without changing the model.
@@ -62,8 +65,8 @@ def fit_layer(
     settings : Settings
     device : str, torch.device or None
         Where to fit; None means the layer's device.
-    say : callable (str)
-        Called with a short description of each step as it begins.
+    progress : Progress
+        Told a few words about each step, and the share of the layer that is done.
     compare : bool, default=True
         Whether to also fit plain SVD at the same size and record its errors. Without it `svd_error_*` are None.
 
@@ -86,10 +89,13 @@ def fit_layer(
     measure = Measure(settings.p, task.weights.values, None if layer.role == "embedding" else moment)
     try:
         if delta is None:
-            choice = fit_matrix(layer, matrix, task.share.method, share, settings, measure.row_weights, whitener, say)
+            fitting = progress.within(0, FITTED)
+            choice = fit_matrix(
+                layer, matrix, task.share.method, share, settings, measure.row_weights, whitener, fitting
+            )
         else:
-            say(f"fitting {task.share.method}")
-            coded = at_delta(matrix, delta, whitener, measure.row_weights, settings)
+            told = progress.within(0, FITTED).about(f"fitting {task.share.method}")
+            coded = at_delta(matrix, delta, whitener, measure.row_weights, replace(settings, told=told))
             choice = Choice(task.share.method, coded, {})
             share = 1 - coded.n_bytes / (matrix.numel() * matrix.element_size())
         errors = measure.errors(matrix, choice.factorization.dense_parts())
@@ -99,8 +105,11 @@ def fit_layer(
         raise type(error)(f"{layer.name}: {error}") from None
     if choice.method == "svd" and measure.row_weights is None and whitener is None:
         baseline = Baseline(errors)  # the fit is plain SVD itself
+    elif compare:
+        told = progress.within(FITTED, 1).about("fitting SVD for comparison")
+        baseline = measure.of_svd(matrix, share, told)
     else:
-        baseline = measure.of_svd(matrix, share, say) if compare else Baseline()
+        baseline = Baseline()
     del matrix  # makes room for the module
     with layer.lend():
         module = from_factorization(choice.factorization, like=layer.module)
@@ -138,13 +147,13 @@ def fit_matrix(
     settings: Settings,
     row_weights: Tensor | None,
     whitener: Whitener | None,
-    say: Say,
+    progress: Progress,
 ) -> Choice:
     """Fit the matrix of a layer with the share `share` of its bytes removed."""
     fit = METHODS[method].layer_fit if method in METHODS else ""
     if fit:
-        return Choice(method, resolve(fit)(layer.name, layer.module, matrix, share, settings, say), {})
-    return choose(matrix, method, share, settings, row_weights, say, whitener)
+        return Choice(method, resolve(fit)(layer.name, layer.module, matrix, share, settings, progress), {})
+    return choose(matrix, method, share, settings, row_weights, progress, whitener)
 
 
 def record_of(

@@ -160,17 +160,18 @@ class OneStep(ModelSize):
         step = low if excess(low) <= 0 else high if excess(high) >= 0 else float(brentq(excess, low, high, xtol=1e-4))
         return {name: delta for name, delta in at(step).items() if takes(name, delta) < before[name]}
 
-    def _sizes(self, name: str, done: int, total: int) -> Sizes:
-        self.tell(f"{name}: estimating sizes", done, total)
+    def _sizes(self, name: str, done: float, end: float) -> Sizes:
+        self.tell(f"{name}: estimating sizes", done, 1)
         with self.layers[name].lend() as layer:
             found = sizes_at(layer.matrix_to_fit(), self._whitener(name), self.weights[name].values, self.settings)
         return Sizes(*found)
 
-    def _exact(self, deltas: Mapping[str, float], name: str, done: int, total: int) -> int:
-        self.tell(f"{name}: encoding", done, total)
+    def _exact(self, deltas: Mapping[str, float], name: str, done: float, end: float) -> int:
+        told = self.tell.within(done, end).about(f"{name}: encoding")
         with self.layers[name].lend() as layer:
             matrix = layer.matrix_to_fit()
-        return at_delta(matrix, deltas[name], self._whitener(name), self.weights[name].values, self.settings).n_bytes
+        settings = replace(self.settings, told=told)
+        return at_delta(matrix, deltas[name], self._whitener(name), self.weights[name].values, settings).n_bytes
 
     def _whitener(self, name: str) -> Whitener | None:
         return Whitener.of(self.moments[name]) if name in self.moments else None

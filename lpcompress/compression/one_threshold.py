@@ -106,7 +106,7 @@ class OneThreshold(ModelSize):
         shares = {name: each.share(self.method, each.size(threshold), few) for name, each in spectra.items()}
         return {name: share for name, share in shares.items() if share}
 
-    def _spectrum(self, name: str, done: int, total: int) -> Spectrum:
-        self.tell(f"{name}: computing its spectrum", done, total)
+    def _spectrum(self, name: str, done: float, end: float) -> Spectrum:
+        self.tell(f"{name}: computing its spectrum", done, 1)
         with self.layers[name].lend() as layer:
             return spectrum_of(layer, self.weights[name], self.moments.get(name), self.units[name])

@@ -1,7 +1,6 @@
 """Make sketched layers from dense ones, for training."""
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from lpcompress.formats.module import FactoredMatrix, window_of
 from lpcompress.formats.signs import LARGEST_SEED
 from lpcompress.formats.sketched import Sketched
 from lpcompress.nn.registry import from_factorization, role_of
+from lpcompress.progress import Progress
 
 STARTS = {"nearest": nearest_sketch, "unbiased": unbiased_sketch}
 
@@ -84,7 +84,7 @@ def sketched_like(
 
 
 def fit_layer(
-    name: str, module: nn.Module, matrix: Tensor, share: float, settings: Settings, progress: Callable[[str], None]
+    name: str, module: nn.Module, matrix: Tensor, share: float, settings: Settings, progress: Progress
 ) -> Sketched:
     """Sketch a layer of a model: the method `sketch` of `compress`.
 
@@ -102,8 +102,7 @@ def fit_layer(
     share : float
         Share of the matrix's bytes to remove.
     settings : Settings
-    progress : callable (str)
-        Called with a short description of each step as it begins.
+    progress : Progress
     """
     sketchable_matrix(module)
     progress("sketching")

@@ -1,7 +1,6 @@
 """The public `factorize`, and the choice among methods behind it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,7 +16,10 @@ from lpcompress.factor.scaling import largest_of
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.base import Factorization
 from lpcompress.methods import AUTO, DEFAULT_RATIO, METHODS, candidates, current_name, resolve
+from lpcompress.progress import Progress, Told, silent
 
+ROBUST_FROM = 0.3, 0.9  # share of the work at which lowering the l_p error begins: of one method, of several
+FIRST = 0.6  # share of the fits of several methods that the first one takes: as a rule it is good enough
 ROBUST_GAIN = 1.5
 """Largest factor by which the l_p loop has been seen to lower an error. Candidates whose least-squares fit is farther
 behind than this are dropped."""
@@ -127,7 +129,7 @@ def choose(
     ratio: float,
     settings: Settings,
     row_weights: Tensor | None = None,
-    progress: Callable[[str], None] = lambda doing: None,
+    progress: Progress = silent,
     whitener: Whitener | None = None,
 ) -> Choice:
     """Fit a method, or all candidates of "auto", and keep the one with the least weighted error.
@@ -137,8 +139,8 @@ def choose(
 
     Parameters
     ----------
-    progress : callable
-        Called with a few words at the start of each step.
+    progress : Progress
+        Told a few words about each step, and the share of the whole that is done.
     whitener : Whitener, optional
         Measure the error of products with inputs of this second moment instead of that of entries; p must be 2.
     others
@@ -157,11 +159,13 @@ def choose(
     p = settings.p if any(METHODS[name].honours_p for name in names) else 2.0
     trial = _Trial(matrix, row_weights, Budget.of(matrix, ratio), settings, whitener, p)
     with torch.no_grad():
-        fitted, errors = _fit_all(trial, names, progress)
+        to_lower = {name for name in names if p < 2 and METHODS[name].honours_p and not METHODS[name].weighs_rows}
+        begin = ROBUST_FROM[len(names) > 1] if to_lower else 1.0
+        fitted, errors = _fit_all(trial, names, progress.within(0, begin))
         for name in fitted:
-            if p < 2 and METHODS[name].honours_p and not METHODS[name].weighs_rows:
-                progress(f"lowering the l_{p:g} error of {name}")
-                fitted[name] = robust(trial.plain, fitted[name], trial.budget, p)
+            if name in to_lower:
+                told = progress.within(begin, 1).about(f"lowering the l_{p:g} error of {name}")
+                fitted[name] = robust(trial.plain, fitted[name], trial.budget, p, told)
                 if len(names) > 1:
                     errors[name] = trial.error(name, fitted[name])
         best = min(fitted, key=lambda name: errors.get(name, 0.0))
@@ -199,21 +203,27 @@ class _Trial:
     def scale(self) -> Scale:
         return self.prepared[1]
 
-    def fit(self, name: str) -> Factorization:
+    def fit(self, name: str, told: Told) -> Factorization:
         """Return the fit of one method: of the matrix if it weighs rows itself, else the least-squares fit of `plain`.
+
+        Parameters
+        ----------
+        name : str
+        told : callable (share)
+            Takes the share of the fit that is done.
 
         Raises
         ------
         UnsuitableError
             If the method cannot reach the size or cannot factor this matrix.
         """
-        fit = resolve(METHODS[name].fit)
+        fit, settings = resolve(METHODS[name].fit), replace(self.settings, told=told)
         try:
             if METHODS[name].weighs_rows:
                 unweighted, scale = prepare(self.matrix)
-                coded = fit(unweighted, self.budget, self.settings, self.whitener, self.row_weights)
+                coded = fit(unweighted, self.budget, settings, self.whitener, self.row_weights)
                 return scale.undo(coded, self.matrix.dtype)
-            fitted: Factorization = fit(self.plain, self.budget, self.settings, self.whitener)
+            fitted: Factorization = fit(self.plain, self.budget, settings, self.whitener)
         except torch.linalg.LinAlgError as error:  # an eigenvalue decomposition that does not converge
             raise UnsuitableError(
                 f"method {name} cannot factor this matrix: {error}. Choose another method."
@@ -233,15 +243,16 @@ class _Trial:
 
 
 def _fit_all(
-    trial: _Trial, names: tuple[str, ...], progress: Callable[[str], None]
+    trial: _Trial, names: tuple[str, ...], progress: Progress
 ) -> tuple[dict[str, Factorization], dict[str, float]]:
     """Return the fits worth refining and, if there are several candidates, the errors of all."""
     fitted: dict[str, Factorization] = {}
     errors: dict[str, float] = {}
-    for name in names:
-        progress(f"fitting {name}")
+    for tried, name in enumerate(names):
+        left = (1 - FIRST) ** tried
+        told = progress.within(1 - left, 1 - (1 - FIRST) * left if len(names) > 1 else 1).about(f"fitting {name}")
         try:
-            fitted[name] = trial.fit(name)
+            fitted[name] = trial.fit(name, told)
         except UnsuitableError:  # other errors are faults of the input, which no other candidate mends
             if name == names[-1] and not fitted:
                 raise

@@ -22,6 +22,7 @@ from lpcompress.formats.coded_stream import (
     classes,
     widened,
 )
+from lpcompress.progress import Told, stretch, unheard
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 SAMPLE = 1 << 19  # numbers on which prices and sizes are estimated
@@ -36,6 +37,8 @@ FRAME_BYTES = 60  # header, and tables of the scales
 TABLE_BYTES = 12  # of one class
 DEFAULTS = Settings()
 ROUNDED = 1.0005  # of frequencies
+MOMENT, ESTIMATES = 0.25, 0.4  # shares of the work at whose end the moment and the estimates are known, as a rule
+ROUNDING = 0.4  # share of rounding in the work of encoding; the rest is the coder's
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Encoder:
         Minimise the error of products with inputs of this second moment: entries are rounded with error feedback, or,
         in a very tall matrix, coordinates in the principal axes of the products.
     settings : Settings, optional
-        `p`; `seed`, which draws the sample; and `crew`.
+        `p`; `seed`, which draws the sample; `crew`; and `told`.
     item : int, default=4
         Bytes of a stored floating-point number.
 
@@ -99,6 +102,7 @@ class Encoder:
         self.matrix, self.item, self.crew = matrix.detach().float(), item, settings.crew
         rows, device = matrix.shape[0], matrix.device
         self.steps = step_exponents(row_weights, rows, settings.p).to(device)
+        self.told = settings.told
         self.whitener = whitener if rows >= VERY_TALL * matrix.shape[1] else None
         self.root = self.whitener.root.to(device, torch.float32) if self.whitener else None
         self.feedback = Feedback.of(whitener, device) if whitener and not self.whitener else None
@@ -131,6 +135,7 @@ class Encoder:
         length = -(-len(self.matrix) // MOMENTS)
 
         def work(number: int) -> tuple[Tensor, ...]:
+            self.told(MOMENT * number / MOMENTS)
             rows = self.parts(number * length, (number + 1) * length)
             return (gram_of(rows, self.matrix),)
 
@@ -216,17 +221,22 @@ class Encoder:
         stream += BYTES_BESIDE_LANE * min(stream / BYTES_PER_LANE, MOST_LANES)
         return Estimate(stream + (len(kept) + LEVELS) * self.item, float(errors.sum()) * delta**2, width)
 
-    def encode(self, delta: float, like: Estimate | None = None) -> Coded:
-        """Encode all rows at a step size; the parameters are those of `estimate`.
+    def encode(self, delta: float, like: Estimate | None = None, told: Told = unheard) -> Coded:
+        """Encode all rows at a step size: the same gives the same bytes.
 
-        The same delta gives the same bytes.
+        Parameters
+        ----------
+        delta, like
+            As for `estimate`.
+        told : callable (share), optional
+            Takes the share of this that is done.
         """
         width = (like or self.estimate(delta)).width
         frame = self.entries.at(delta, self.usual)
         if width is not None:
             frame = Frame.of_axes(self.axes[:width], self.moment, len(self.matrix), delta, self.whitener)
         prices = self._learn(frame, delta, self.usual, ROUNDS)[0]
-        codes, scales = self._integers(frame, prices, delta)
+        codes, scales = self._integers(frame, prices, delta, stretch(told, 0, ROUNDING))
         held = Codes(
             codes,
             self.steps.cpu(),
@@ -235,9 +245,9 @@ class Encoder:
             None if frame.basis is None else frame.basis.cpu(),
             None if frame.vectors is None else frame.vectors.cpu(),
         )
-        return Coded.of(held, frame.scales, prices.levels * delta)
+        return Coded.of(held, frame.scales, prices.levels * delta, stretch(told, ROUNDING, 1))
 
-    def _integers(self, frame: Frame, prices: Prices, delta: float) -> tuple[Tensor, Tensor]:
+    def _integers(self, frame: Frame, prices: Prices, delta: float, told: Told) -> tuple[Tensor, Tensor]:
         """Return the codes of all rows, and the scales of the rows, on the CPU.
 
         Both are written in place: many small tensors between large temporary ones would leave holes in the memory.
@@ -246,8 +256,9 @@ class Encoder:
         codes, scales = torch.empty(rows, width, dtype=torch.int8), torch.empty(rows, dtype=torch.int16)
 
         def work(number: int) -> tuple[Tensor, ...]:
-            part = self.scaled(slice(starts[number], starts[number] + self.chunk))
-            numbers, kinds, of_rows = self._in_steps(frame, part, delta)
+            told(number / len(starts))
+            some = self.scaled(slice(starts[number], starts[number] + self.chunk))
+            numbers, kinds, of_rows = self._in_steps(frame, some, delta)
             feedback = frame.feedback
             rounded = feedback.rounded(numbers, kinds, prices) if feedback else prices.rounded(numbers, kinds)
             return rounded.to(widened(codes[:0], rounded).dtype), of_rows

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lpcompress.formats.packing import CHUNK
+from lpcompress.progress import Told, unheard
 
 TINY = torch.finfo(torch.float64).tiny
 SHARES = (0.10, 0.25, 0.50, 0.75)  # of the singular values, largest first
@@ -13,7 +14,7 @@ BANDS = 4  # column bands, so that only the upper triangle of a Gram matrix is c
 DEPENDENT = 1e-10  # share of the largest eigenvalue; below it, the A^T u / s are not orthogonal to single precision
 
 
-def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+def gram(matrix: Tensor, dtype: torch.dtype = torch.float64, told: Told = unheard) -> Tensor:
     """Return matrix.T @ matrix in float64, shape (d, d).
 
     Parameters
@@ -21,8 +22,15 @@ def gram(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     matrix : Tensor of shape (n, d)
     dtype : torch.dtype
         Precision of the products. float32 halves the time; sums over chunks of rows are float64 either way.
+    told : callable (share), optional
+        Takes the share of the rows that are done.
     """
-    return gram_of((rows.to(dtype) for rows in matrix.split(CHUNK)), matrix)
+
+    def rows_of(done: int) -> Tensor:
+        told(done / len(matrix))
+        return matrix[done : done + CHUNK].to(dtype)
+
+    return gram_of(map(rows_of, range(0, len(matrix), CHUNK)), matrix)
 
 
 def gram_of(parts: Iterable[Tensor], like: Tensor) -> Tensor:
@@ -38,12 +46,12 @@ def gram_of(parts: Iterable[Tensor], like: Tensor) -> Tensor:
     return total
 
 
-def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64, told: Told = unheard) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (m,), descending, and eigenvectors (d, m) of the Gram matrix, both float64.
 
     Tall matrices use the d x d Gram matrix, m = d. Wide ones use the n x n Gram matrix, m = n, or an SVD of the matrix
     itself if their rows are linearly dependent. Signs are fixed: the entry of largest magnitude in each vector is
-    positive.
+    positive. `told` takes the share of the work that is done, if it is known.
 
     Examples
     --------
@@ -53,7 +61,7 @@ def principal_axes(matrix: Tensor, dtype: torch.dtype = torch.float64) -> tuple[
     """
     if matrix.shape[0] < matrix.shape[1]:
         return principal_axes_of_wide(matrix)
-    return axes_of(gram(matrix, dtype))
+    return axes_of(gram(matrix, dtype, told))
 
 
 def axes_of(gram: Tensor) -> tuple[Tensor, Tensor]:

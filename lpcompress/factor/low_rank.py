@@ -7,11 +7,12 @@ from lpcompress.factor.problem import Budget
 from lpcompress.factor.robust import project, refit
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import CHUNK
+from lpcompress.progress import Told, unheard
 
 
-def low_rank(matrix: Tensor, rank: int) -> LowRank:
+def low_rank(matrix: Tensor, rank: int, told: Told = unheard) -> LowRank:
     """Project the rows onto their first `rank` principal axes: the nearest matrix of this rank."""
-    _, axes = principal_axes(matrix)
+    _, axes = principal_axes(matrix, told=told)
     return on_basis(matrix, axes[:, :rank].to(matrix.dtype))
 
 

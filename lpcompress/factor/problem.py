@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lpcompress.errors import BudgetError, LpCompressError, as_per_cent
 from lpcompress.factor.crew import ALONE, Crew
+from lpcompress.progress import Told, unheard
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Settings:
         `messi` minimises the sum of row distances to this power q.
     crew : Crew
         Processes that share the fit, with the same arguments in each; by default this process alone.
+    told : callable (share)
+        Takes the share of the fit that is done, a guess that only rises; by default nobody is told.
 
     Raises
     ------
@@ -137,6 +140,7 @@ class Settings:
     starts: int = 3
     distance_power: float = 2.0
     crew: Crew = ALONE
+    told: Told = unheard
 
     def __post_init__(self) -> None:
         for name, bound in BOUNDS.items():

@@ -14,6 +14,7 @@ from lpcompress.factor.norms import power_sum_of_difference, shrink
 from lpcompress.factor.problem import Budget
 from lpcompress.formats.base import Factorization
 from lpcompress.formats.packing import CHUNK
+from lpcompress.progress import Told, unheard
 
 ROUNDS = 24
 GROWTH = 1.05  # of the penalty parameter, per round
@@ -45,7 +46,7 @@ def project(like: Factorization, target: Tensor, budget: Budget) -> None:
     target.copy_(refit(like, target, budget).dense())
 
 
-def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Factorization:
+def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float, told: Told = unheard) -> Factorization:
     """Lower the entrywise l_p error of `start` without changing its structure.
 
     Minimises sum |E|^p subject to A = X + E, X in the set onto which `project` projects (matrices of one rank, rows in
@@ -59,6 +60,8 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
     budget : Budget
     p : float
         In [1, 2).
+    told : callable (share), optional
+        Takes the share of the rounds that are done.
 
     Returns
     -------
@@ -76,7 +79,8 @@ def robust(matrix: Tensor, start: Factorization, budget: Budget, p: float) -> Fa
         return start
     size = (least / matrix.numel()) ** (1 / p)  # a typical residual, which sets the first threshold
     multiplier, threshold = matrix.new_zeros(matrix.shape), size ** (2 - p) / p
-    for _ in range(ROUNDS):
+    for done in range(ROUNDS):
+        told(done / ROUNDS)
         _step(matrix, target, multiplier, threshold, p)
         project(start, target, budget)
         threshold /= GROWTH

@@ -16,6 +16,7 @@ from lpcompress.formats.coded_stream import MOST_STEPS, Codes, pack, scale_expon
 from lpcompress.formats.module import FactoredMatrix, recomputed
 from lpcompress.formats.packing import CHUNK
 from lpcompress.formats.sizes import Spec, positive_int, size
+from lpcompress.progress import Told, unheard
 
 LEVELS = 3  # numbers that say what codes stand for
 TILE = 1 << 16  # codes multiplied out at a time where there is no basis, so that what is made of them fits in the cache
@@ -56,10 +57,11 @@ class Coded(Factorization):
     has_basis: bool
 
     @classmethod
-    def of(cls, codes: Codes, scales: Tensor, levels: Tensor) -> "Coded":
-        """Encode `codes`; the other parameters are those of the class."""
+    def of(cls, codes: Codes, scales: Tensor, levels: Tensor, told: Told = unheard) -> "Coded":
+        """Encode `codes`; `told` takes the share that is done, the other parameters are those of the class."""
         columns = codes.codes.shape[1] if codes.basis is None else codes.basis.shape[1]
-        made = cls(scales, levels, pack(codes).to(scales.device), (len(codes.steps), columns), codes.basis is not None)
+        stream, size = pack(codes, told).to(scales.device), (len(codes.steps), columns)
+        made = cls(scales, levels, stream, size, codes.basis is not None)
         made.__dict__["decoded"] = codes
         return made
 

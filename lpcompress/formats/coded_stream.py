@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lpcompress.formats.coded_tables import OUTSIDE, SYMBOLS, frequencies_of, restore, store
 from lpcompress.formats.rans import LONGEST, STATE_BYTES, TOTAL, Array, Decoder, capacity, damaged, encode
+from lpcompress.progress import Told, unheard
 
 CLASSES = 64  # class k: standard deviation 2^((k - UNIT) / 2)
 UNIT = 10
@@ -40,6 +41,7 @@ BYTES_BESIDE_LANE = 3  # that a state takes more than it holds
 BYTES_PER_LANE = 750  # of the stream, so that states are 0.4 % of it
 MOST_LANES = 1 << 14
 LINE = 32  # bytes of each row that are read at a time: half a cache line, as fast as all of it, and half the memory
+COUNTING = 0.35  # share of the time of encoding in which symbols are counted
 PART = 1 << 17  # values coded at a time, so that what is made of them fits in the cache
 
 Part = Callable[[], list[tuple[Array, Array]]]
@@ -99,8 +101,8 @@ def scale_exponents(squares: Tensor) -> Tensor:
     return (2 * squares.double().clamp_min(1e-9).log2() + 2 * UNIT).round_().clamp_(0, 255).to(torch.int16)
 
 
-def pack(held: Codes) -> Tensor:
-    """Return the stream, uint8 (bytes,).
+def pack(held: Codes, told: Told = unheard) -> Tensor:
+    """Return the stream, uint8 (bytes,); `told` takes the share of the work that is done.
 
     Examples
     --------
@@ -119,7 +121,8 @@ def pack(held: Codes) -> Tensor:
         parts += _code_parts(held.basis, torch.zeros(held.basis.shape[1]), held.vectors)
     parts += _code_parts(held.codes.T, held.rows, held.columns)
     counts = np.zeros((TABLES, SYMBOLS), np.int64)
-    for part in parts:
+    for done, part in enumerate(parts):
+        told(COUNTING * done / len(parts))
         for of, symbols in part():
             counts += np.bincount(of * np.int64(SYMBOLS) + symbols, minlength=counts.size).reshape(counts.shape)
     frequencies = _with_uniform(np.zeros((TABLES, SYMBOLS), np.int64))
@@ -133,8 +136,13 @@ def pack(held: Codes) -> Tensor:
     room += room % 2
     # the words are written from the end of the body, which begins right before the first of them: nothing is copied
     body = np.empty(room + 2 * capacity(float(bits), n_symbols, lanes) + CHECKSUM.size, np.uint8)
-    sections = (section for part in reversed(parts) for section in reversed(part()))
-    states, words = encode(sections, frequencies, lanes, body[room : -CHECKSUM.size].view("<u2"))
+
+    def backwards() -> Iterator[tuple[Array, Array]]:
+        for left, part in reversed([*enumerate(parts)]):
+            told(1 - (1 - COUNTING) * (left + 1) / len(parts))
+            yield from reversed(part())
+
+    states, words = encode(backwards(), frequencies, lanes, body[room : -CHECKSUM.size].view("<u2"))
     start = len(body) - CHECKSUM.size - words.nbytes - len(before) - states.nbytes
     written = body[start:]
     written[: len(before)] = np.frombuffer(before, np.uint8)

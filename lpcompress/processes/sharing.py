@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Generic, TypeVar, cast
 
 from lpcompress.errors import LpCompressError
@@ -23,7 +24,7 @@ class Finished(Generic[Result]):
 
 def spread(
     sizes: Mapping[str, int],
-    work: Callable[[str, int, int], Result],
+    work: Callable[[str, float, float], Result],
     workers: Workers,
     shared: Collection[str] = (),
 ) -> dict[str, Result]:
@@ -35,8 +36,9 @@ def spread(
     ----------
     sizes : mapping of str to int
         Name -> cost of its work, in any unit.
-    work : callable (name, done, total) -> result
-        `done` of the `total` names of this process are finished. With several processes the result must be picklable.
+    work : callable (name, done, end) -> result
+        `done` and `end` are the shares of this process's cost that are done before and after it, from 0 to 1. With
+        several processes the result must be picklable.
     workers : Workers
     shared : collection of str
         Names whose work all processes do together, before the others: `work` is called for them in every process.
@@ -54,19 +56,19 @@ def spread(
     Examples
     --------
     >>> from lpcompress.processes import Alone
-    >>> spread({"a": 1, "b": 9}, lambda name, done, total: f"{name}: {done} of {total} done", Alone())
-    {'a': 'a: 0 of 2 done', 'b': 'b: 1 of 2 done'}
+    >>> spread({"a": 1, "b": 9}, lambda name, done, end: f"{name}: {done} to {end}", Alone())
+    {'a': 'a: 0.0 to 0.1', 'b': 'b: 0.1 to 1.0'}
     """
     if workers.count == 1:
-        return {name: work(name, done, len(sizes)) for done, name in enumerate(sizes)}
+        return {name: work(name, *ends) for name, ends in _stretches(sizes).items()}
     dealer = deal({name: size for name, size in sizes.items() if name not in shared}, workers.count)
     together = [name for name in sizes if name in shared]
     mine = [*together, *(name for name in sizes if dealer.get(name) == workers.rank)]
 
     def do_mine() -> dict[str, Finished[Result]]:
         finished: dict[str, Finished[Result]] = {}
-        for done, name in enumerate(mine):
-            finished[name] = _finish(work, name, done, len(mine))
+        for name, (done, end) in _stretches({name: sizes[name] for name in mine}).items():
+            finished[name] = _finish(work, name, done, end)
             if finished[name].error and name not in shared:  # names before a shared one may be yet to come
                 break
         return finished
@@ -108,12 +110,18 @@ def too_large(sizes: Mapping[str, int], count: int) -> list[str]:
     return found
 
 
-def _finish(work: Callable[[str, int, int], Result], name: str, done: int, total: int) -> Finished[Result]:
+def _stretches(sizes: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """Return the shares of the whole cost that are done before and after each name."""
+    ends = [each / (sum(sizes.values()) or 1) for each in accumulate(sizes.values(), initial=0)]
+    return dict(zip(sizes, pairwise(ends), strict=True))
+
+
+def _finish(work: Callable[[str, float, float], Result], name: str, done: float, end: float) -> Finished[Result]:
     """Do the work for one name, and record its warnings and its error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            return Finished(work(name, done, total), None, caught)
+            return Finished(work(name, done, end), None, caught)
         except LpCompressError as error:
             return Finished(None, type(error)(str(error)), caught)  # without its traceback, which references matrices
 

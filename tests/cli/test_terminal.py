@@ -6,8 +6,10 @@ import logging
 import warnings
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress as Bars
 
-from lpcompress.cli.terminal import DEBUG, IMPORTING, Terminal, _safe_console
+from lpcompress.cli.terminal import DEBUG, IMPORTING, Terminal, _safe_console, _Steps
 from lpcompress.presentation import as_json, plain_table
 
 
@@ -23,6 +25,20 @@ def test_steps_are_lines_without_a_terminal(printed):
         progress("training", 1, 2)
         progress("training", 2, 2)
     assert printed() == ("", "loading\ntraining\n")
+
+
+def test_time_left_follows_from_the_speed_of_the_work_shown():
+    now = [0.0]
+    bars = Bars(console=Console(file=io.StringIO()), get_time=lambda: now[0], auto_refresh=False)
+    steps = _Steps(Terminal(), bars, lines=False)
+    for second in range(5):  # 10 % a second
+        now[0] = float(second)
+        steps("query: fitting", second / 10, 1)
+    assert bars.tasks[0].time_remaining == 6
+    for second in range(5):  # then 1 %
+        now[0] = 5.0 + second
+        steps("key: fitting", second / 100, 1)
+    assert bars.tasks[0].time_remaining == 96
 
 
 def test_names_are_shown_as_they_are(printed):

@@ -16,6 +16,7 @@ from lpcompress.factor.problem import Settings
 from lpcompress.inspection import spectrum
 from lpcompress.methods import METHODS
 from lpcompress.presentation import as_json
+from lpcompress.progress import Progress, silent
 from lpcompress.surgery.finding import find_layers
 from lpcompress.surgery.layer import Layer
 
@@ -36,16 +37,18 @@ def task(method, weights=None, ratio=0.4):
 def test_the_weight_of_the_model_is_never_written_to(embedding):
     before, seen = embedding.module.weight.detach().clone(), []
 
-    def say(doing):
-        seen.append(doing)
+    def tell(doing, done, total):
+        seen.append((doing, done / total))
         assert torch.equal(embedding.module.weight, before)
 
-    done = fit_layer(embedding, task("coded"), Settings(), None, say)
-    assert seen == ["fitting coded", "fitting SVD for comparison"]
+    done = fit_layer(embedding, task("coded"), Settings(), None, Progress(tell))
+    words, shares = zip(*seen, strict=True)
+    assert list(dict.fromkeys(words)) == ["fitting coded", "fitting SVD for comparison"]
+    assert list(shares) == sorted(shares) and 0 == shares[0] < shares[-1] < 1
     assert torch.equal(embedding.module.weight, before)
     assert torch.equal(done.module.padding_row, before[0])
     with pytest.raises(LpCompressError, match="word_embeddings: "):
-        fit_layer(embedding, task("svd", ratio=0.99), Settings(), None, say)
+        fit_layer(embedding, task("svd", ratio=0.99), Settings(), None, Progress(tell))
     assert torch.equal(embedding.module.weight, before)
 
 
@@ -57,7 +60,7 @@ def test_svd_is_not_fitted_twice(embedding, monkeypatch, method, weighted, compa
     real, calls = measure.spectrum_and_parts, []
     monkeypatch.setattr(measure, "spectrum_and_parts", lambda *given: calls.append(given) or real(*given))
     weights = torch.linspace(1, 2, 203, dtype=torch.float64) if weighted else None
-    record = fit_layer(embedding, task(method, weights), Settings(), None, lambda doing: None, compare).record
+    record = fit_layer(embedding, task(method, weights), Settings(), None, silent, compare).record
     assert len(calls) == fits
     assert (record.svd_error_fro is None) == (not compare)
     assert bool(record.energy) == bool(fits)
@@ -69,7 +72,7 @@ def test_the_comparison_is_what_factorize_gives_and_tells_the_spectrum(embedding
     with embedding.lend():
         matrix = embedding.matrix_to_fit(None)
     how = measure.Measure(2.0, None, None)
-    found = how.of_svd(matrix, 0.5, lambda doing: None)
+    found = how.of_svd(matrix, 0.5)
     assert found.errors == how.errors(matrix, factorize(matrix, "svd", 0.5).dense_parts())
     assert found.energy == pytest.approx(spectrum(matrix).energy)
 
@@ -104,7 +107,7 @@ def test_a_layer_of_any_size_is_fitted_or_refused_in_one_sentence(method, role, 
             parameter.uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).mul_(scale)
     layer = Layer("layer", owner.to(dtype), "layer")
     try:
-        done = fit_layer(layer, task(method), Settings(clusters=2 if method == "messi" else None), None, lambda _: None)
+        done = fit_layer(layer, task(method), Settings(clusters=2 if method == "messi" else None), None, silent)
     except UnsuitableError as error:
         assert method == "sketch" or "beyond" in str(error)
         assert str(error).startswith("layer: ") and "\n" not in str(error)

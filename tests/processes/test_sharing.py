@@ -87,8 +87,8 @@ def test_loads_differ_by_at_most_one_layer(count):
 def test_one_process_works_in_order_and_stops_at_an_error():
     calls = []
 
-    def work(name, done, total):
-        calls.append((name, done, total))
+    def work(name, done, end):
+        calls.append((name, done, end))
         if name == "c":
             raise BudgetError("too large")
         return name.upper()
@@ -96,7 +96,7 @@ def test_one_process_works_in_order_and_stops_at_an_error():
     assert spread({"b": 1, "a": 9}, work, Alone()) == {"b": "B", "a": "A"}
     with pytest.raises(BudgetError, match="too large"):
         spread({"c": 1, "d": 1}, work, Alone())
-    assert calls == [("b", 0, 2), ("a", 1, 2), ("c", 0, 2)]
+    assert calls == [("b", 0, 0.1), ("a", 0.1, 1), ("c", 0, 0.5)]
 
 
 def test_two_processes_give_the_results_warnings_and_errors_of_one(tmp_path, two_processes):
@@ -106,8 +106,8 @@ def test_two_processes_give_the_results_warnings_and_errors_of_one(tmp_path, two
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     results, warned, failed, broken, (calls, halves, error) = first
     assert list(results["result"].items()) == [("a", "a by 0"), ("b", "b by 0"), ("c", "c by 1"), ("d", "d by 1")]
-    assert results["calls"] == [["a", 0, 2], ["b", 1, 2]]
-    assert second[0]["result"] == results["result"] and second[0]["calls"] == [["c", 0, 2], ["d", 1, 2]]
+    assert results["calls"] == [["a", 0, 1 / 6], ["b", 1 / 6, 1]]
+    assert second[0]["result"] == results["result"] and second[0]["calls"] == [["c", 0, 3 / 5], ["d", 3 / 5, 1]]
 
     def warn(names):
         with warnings.catch_warnings(record=True) as caught:

@@ -11,10 +11,12 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import whitened
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.packing import CHUNK, index_dtype
+from lpcompress.progress import Told, stretch
 
 DIRECTIONS = 4  # largest number of direction groups in the start
 SWEEPS, LIGHT = 3, 2  # most rounds with all rows, and rounds after each with rows near a border only
 NEAR = 8  # of these rows, for each row that moved in the round before
+START, AGAIN = 0.3, 0.3  # shares of the work: of the start, and of what a sweep leaves to later ones
 AHEAD = 0.7  # of the last move is added once more in these rounds: as a rule rows go on moving the same way
 TOLERANCE = 5e-3  # stop when a sweep lowers the residual by less than this share
 FEW, MANY, MANY_BELOW = 8, 16, 0.3
@@ -72,8 +74,9 @@ def adaptive(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered:
     ((labels,),) = settings.crew.share([1], lambda _: (_first_labels(matrix, clusters, generator),))
     rows = MovingRows(matrix, labels, clusters, settings.crew)
     best = _fit(rows, numbers)
-    for _ in range(SWEEPS if clusters > 1 else 0):
-        _sweep(rows, best, numbers)
+    for sweep in range(SWEEPS if clusters > 1 else 0):
+        told = stretch(settings.told, *(1 - (1 - START) * AGAIN**begun for begun in (sweep, sweep + 1)))
+        _sweep(rows, best, numbers, told)
         model = _fit(rows, numbers)
         settled = model.residual > best.residual * (1 - TOLERANCE)
         best = min((best, model), key=lambda each: each.residual)
@@ -116,16 +119,19 @@ def _cut_by_length(matrix: Tensor, parts: int) -> Tensor:
     return labels
 
 
-def _sweep(rows: MovingRows, model: _Model, numbers: float) -> None:
+def _sweep(rows: MovingRows, model: _Model, numbers: float, told: Told) -> None:
     """Assign all rows, then a few times those that are nearest to a border between clusters."""
     every = torch.arange(len(rows.matrix), device=rows.matrix.device)
+    told(0)
     labels, gaps = _nearest(rows, every, model)
     moved = rows.move(every, labels)
-    for _ in range(LIGHT):
+    for light in range(LIGHT):
+        told((1 + light) / (2 + LIGHT))
         model = _fit(rows, numbers, AHEAD)
         near = gaps.topk(min(NEAR * moved, len(gaps)), largest=False).indices.sort().values
         labels, gaps[near] = _nearest(rows, near, model)
         moved = rows.move(near, labels)
+    told((1 + LIGHT) / (2 + LIGHT))
 
 
 def _nearest(rows: MovingRows, some: Tensor, model: _Model) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,16 @@ from math import exp, log
 from scipy.optimize import brentq
 from torch import Tensor, float64, no_grad
 
-from lpcompress.factor.coded_encoder import Encoder, Estimate
+from lpcompress.factor.coded_encoder import ESTIMATES, Encoder, Estimate
 from lpcompress.factor.preparation import prepare
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import Coded
+from lpcompress.progress import stretch
 
 MARGIN = 0.002  # of the budget, that encodings leave: estimates for large matrices are wrong by half as much, or less
 ENCODINGS = 6  # at most, to meet a budget
+AGAIN = 0.1  # share of the work left that an encoding leaves to the next: as a rule there is none
 UNUSED = 0.005  # share of the budget that the finest step may leave unused
 TOLERANCE = 1e-4  # of the logarithm of delta
 GRID = [*range(-18, -4, 2), *range(-4, 5)]  # of step sizes, in octaves of the root mean square
@@ -66,12 +68,14 @@ def coded(
     encoder = Encoder(matrix, row_weights, whitener, settings, budget.item)
     if row_weights is not None and encoder.estimate(encoder.range[0]).n_bytes < (1 - UNUSED) * budget.n_bytes:
         encoder = Encoder(matrix, None, whitener, settings, budget.item)  # bytes are left for rows of little weight
-    margin, target, like, best, most, sizes = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0, []
+    margin, target, like, best, most = MARGIN, budget.n_bytes * (1 - MARGIN), None, None, 0
+    sizes: list[int] = []
     finest, coarsest = encoder.range
     for _ in range(ENCODINGS):
         delta = delta_for(encoder, target, like)
         like = encoder.estimate(delta, like)
-        found = encoder.encode(delta, like)
+        left = (1 - ESTIMATES) * AGAIN ** len(sizes)
+        found = encoder.encode(delta, like, stretch(settings.told, 1 - left, 1 - AGAIN * left))
         size = found.stream.numel() + found.n_parameters * budget.item
         sizes.append(size)
         if size <= budget.n_bytes and size > most:
@@ -130,7 +134,8 @@ def at_delta(
     """
     plain, scale = prepare(matrix)
     encoder = Encoder(plain, row_weights, whitener, settings, matrix.element_size())
-    return scale.undo(encoder.encode(delta / 2.0**scale.exponent), matrix.dtype)  # type: ignore[return-value]
+    found = encoder.encode(delta / 2.0**scale.exponent, told=stretch(settings.told, ESTIMATES, 1))
+    return scale.undo(found, matrix.dtype)  # type: ignore[return-value]
 
 
 def delta_for(encoder: Encoder, n_bytes: float, like: Estimate | None = None) -> float:

@@ -52,7 +52,7 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     [1.0, 0.0]
     """
     rank = budget.rank(*matrix.shape)
-    axes = principal_axes(matrix)[1].to(matrix.dtype)
+    axes = principal_axes(matrix, told=settings.told)[1].to(matrix.dtype)
     if settings.p < 2 and (error := _error_on(matrix, axes, rank, settings.p)) > 0:
         provable = lewis_axes(matrix, axes, settings.p)
         axes = provable if _error_on(matrix, provable, rank, settings.p) < error else axes

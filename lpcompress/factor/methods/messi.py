@@ -1,6 +1,6 @@
 """Projective clustering with subspaces of equal dimension (MESSI)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from lpcompress.factor.whitening import whitened
 from lpcompress.formats.clustered import Clustered
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import index_dtype
+from lpcompress.progress import Told, stretch, unheard
 
 SAMPLE = 8192  # rows on which the starts are compared; the best one continues on all rows
 ROUNDS = 20
@@ -66,10 +67,11 @@ def messi(matrix: Tensor, budget: Budget, settings: Settings) -> Clustered | Low
     """
     if settings.clusters is not None:
         return _fit(matrix, settings.clusters, budget, settings)[0]
-    fitted = [_fit(matrix, 1, budget, settings)]
-    for clusters in OPEN_CLUSTERS:
+    fitted = [_fit(matrix, 1, budget, replace(settings, told=unheard))]
+    for tried, clusters in enumerate(OPEN_CLUSTERS):
         if _rank(matrix.shape, clusters, budget) >= 1:
-            fitted.append(_fit(matrix, clusters, budget, settings))
+            told = stretch(settings.told, tried / len(OPEN_CLUSTERS), (tried + 1) / len(OPEN_CLUSTERS))
+            fitted.append(_fit(matrix, clusters, budget, replace(settings, told=told)))
     return min(fitted, key=lambda candidate: candidate[1])[0]
 
 
@@ -96,15 +98,18 @@ def _fit(matrix: Tensor, clusters: int, budget: Budget, settings: Settings) -> t
     best = min(runs, key=lambda run: run.cost)
     if sample is not matrix:
         labels = squared_distances(matrix, best.subspaces).argmin(dim=1)
-        best = _descend(matrix, labels, clusters, rank, power)
+        best = _descend(matrix, labels, clusters, rank, power, settings.told)
     return assemble(matrix, best.labels, [subspace.basis for subspace in best.subspaces]), best.cost
 
 
-def _descend(matrix: Tensor, labels: Tensor, clusters: int, rank: int, power: float) -> _Clustering:
+def _descend(
+    matrix: Tensor, labels: Tensor, clusters: int, rank: int, power: float, told: Told = unheard
+) -> _Clustering:
     """Alternate refit and reassignment until the cost settles; return the best round."""
     distances = matrix.new_ones(matrix.shape[0])
     best = _Clustering(labels, [], float("inf"))
-    for _ in range(ROUNDS):
+    for done in range(ROUNDS):
+        told(done / ROUNDS)
         labels = _repair(labels, distances, clusters, rank)
         subspaces = [_subspace(matrix, labels == c, distances, rank, power) for c in range(clusters)]
         squared, labels = squared_distances(matrix, subspaces).min(dim=1)

@@ -11,6 +11,9 @@ from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import whitened
 from lpcompress.formats.low_rank import LowRank
 from lpcompress.formats.packing import CHUNK
+from lpcompress.progress import Told, stretch, unheard
+
+AXES = 0.7  # share of the work in which the axes are found
 
 
 @whitened
@@ -25,7 +28,7 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     budget : Budget
         Gives rank floor(bytes / (item (n + d))).
     settings : Settings
-        Not used: the SVD has no settings.
+        Only `told` is used: the SVD has no settings.
 
     Raises
     ------
@@ -43,11 +46,11 @@ def svd(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     >>> fitted.ranks, bool(torch.allclose(fitted.dense(), torch.ones(6, 4)))
     ([1], True)
     """
-    return low_rank(matrix, budget.rank(*matrix.shape))
+    return low_rank(matrix, budget.rank(*matrix.shape), stretch(settings.told, 0, AXES))
 
 
 @no_grad()
-def spectrum_and_parts(matrix: Tensor, ratio: float) -> tuple[Tensor, Iterator[Tensor]]:
+def spectrum_and_parts(matrix: Tensor, ratio: float, told: Told = unheard) -> tuple[Tensor, Iterator[Tensor]]:
     """Return squares of singular values, descending, and the matrix that `svd` makes, some rows at a time.
 
     Its codes, as many as rows, are never in memory.
@@ -58,6 +61,8 @@ def spectrum_and_parts(matrix: Tensor, ratio: float) -> tuple[Tensor, Iterator[T
         Any floating dtype, in which the factors are rounded.
     ratio : float
         Share of the bytes to remove.
+    told : callable (share), optional
+        Takes the share of the spectrum that is done.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def spectrum_and_parts(matrix: Tensor, ratio: float) -> tuple[Tensor, Iterator[T
         When rows are asked for, if not even rank 1 fits, or a factor is beyond the range of the dtype.
     """
     plain, scale = prepare(matrix)
-    values, axes = principal_axes(plain)
+    values, axes = principal_axes(plain, told=told)
 
     def parts() -> Iterator[Tensor]:
         basis = axes[:, : Budget.of(matrix, ratio).rank(*matrix.shape)].to(plain.dtype)
