@@ -1,12 +1,13 @@
 """Load a checkpoint from a directory or the Hub."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from lpcompress.atomic import ScratchDirectory
 from lpcompress.checkpoints import conversions
@@ -89,8 +90,8 @@ def load(
     scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read individually
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with residing(resident), readable(model), quiet_offloading():
+        refuse_shadowed(PreTrainedConfig.get_config_dict(model, **source)[0], model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
-        refuse_shadowed(config, model)
         cls = class_of(config, model)
         loaded, info = cls.from_pretrained(
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
@@ -107,9 +108,9 @@ def load(
     return loaded, load_tokenizer(model, source)
 
 
-def refuse_shadowed(config: Any, model: str) -> None:
-    """Raise CheckpointError if a key of a config took the place of one of its methods, which are needed to save it."""
-    taken = [key for key in vars(config) if callable(getattr(type(config), key, None))]
+def refuse_shadowed(keys: Iterable[str], model: str) -> None:
+    """Raise CheckpointError if a key of a config would take the place of a method, which is needed to read or save it."""
+    taken = [key for key in keys if callable(getattr(PreTrainedConfig, key, None))]
     if taken:
         raise CheckpointError(f"{model}: {CONFIG} must not have the key {taken[0]!r}. Remove it.")
 

@@ -285,9 +285,10 @@ def test_a_key_that_takes_the_place_of_a_method_is_refused(compressed, tmp_path,
         loading.load(str(tmp_path / "small"))
 
 
-def test_the_same_at_the_top_of_the_config(tiny_model, tmp_path):
+@pytest.mark.parametrize("key", ["save_pretrained", "to_dict", "get_text_config"])
+def test_the_same_at_the_top_of_the_config(tiny_model, tmp_path, key):
     tiny_model().save_pretrained(tmp_path)
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"save_pretrained": 1}))
-    with pytest.raises(CheckpointError, match=r"config\.json must not have the key 'save_pretrained'\. Remove it\."):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: 1}))
+    with pytest.raises(CheckpointError, match=rf"config\.json must not have the key '{key}'\. Remove it\."):
         loading.load(str(tmp_path))

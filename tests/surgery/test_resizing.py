@@ -7,6 +7,9 @@ import weakref
 
 import pytest
 import torch
+import transformers
+
+from lpcompress import compress
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "xlnet")
 KINDS = ("low_rank", "clustered", "sparse", "levels", "coded")
@@ -66,3 +69,23 @@ def test_no_cycle_keeps_a_model_in_memory(compressed):
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_bias_per_token_that_the_class_adds_is_resized_after_reloading(tmp_path):
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 40, "vocab_size": 203}
+    layers = {"l_layers": 1, "x_layers": 1, "r_layers": 1, "visual_feat_dim": 6, "num_qa_labels": 5}
+    config = transformers.LxmertConfig(**sizes, **layers, num_object_labels=4, num_attr_labels=4)
+    model = transformers.LxmertForPreTraining(config).eval()
+    compress(model, ratio=0.5, method="svd")
+    model.save_pretrained(tmp_path)
+    again = transformers.LxmertForPreTraining.from_pretrained(tmp_path)
+    inputs = {
+        "input_ids": torch.arange(8).unsqueeze(0),
+        "visual_feats": torch.linspace(-1, 1, 24).view(1, 4, 6),
+        "visual_pos": torch.linspace(0, 1, 16).view(1, 4, 4),
+    }
+    before = again(**inputs).prediction_logits
+    again.resize_token_embeddings(211)
+    after = again(**inputs).prediction_logits
+    assert again.cls.predictions.bias.shape == (211,) and after.shape[-1] == 211
+    torch.testing.assert_close(after[..., :203], before, atol=1e-5, rtol=1e-5)
