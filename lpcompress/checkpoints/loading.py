@@ -109,7 +109,7 @@ def load(
 
 
 def refuse_shadowed(keys: Iterable[str], model: str) -> None:
-    """Raise CheckpointError if a key of a config would take the place of a method, which is needed to read or save it."""
+    """Raise CheckpointError if a key of a config would take the place of a method that reads or saves it."""
     taken = [key for key in keys if callable(getattr(PreTrainedConfig, key, None))]
     if taken:
         raise CheckpointError(f"{model}: {CONFIG} must not have the key {taken[0]!r}. Remove it.")

@@ -146,7 +146,8 @@ def _calibrated(
 ) -> Calibration | None:
     """Return statistics of the model; None if drawn text, which is the default and nobody asked for, does not work."""
     frequencies = plan.row_weights if plan.row_weights != "uniform" else "zipf"
-    asked = tokenizer, frequencies, plan.seed, limit is not None
+    sized = limit is not None or plan.allocation is not None  # an allocation comes from a size
+    asked = tokenizer, frequencies, plan.seed, sized
     try:
         measured = calibrate(model, found, text, data, *asked, tell)
     except LpCompressError as error:
@@ -177,8 +178,12 @@ def _as_planned(allocation: Mapping[str, LayerPlan], found: Mapping[str, Layer])
 def _weights(
     model: Any, layer: Layer, measured: Calibration | None, wish: str, tokenizer: Any | None, exponent: float
 ) -> RowWeights:
-    """Return the row weights of a layer; calibration counts replace the Zipf prior, but not the user's own counts."""
+    """Return the row weights of a layer; calibration counts replace the Zipf prior, but not the user's own counts.
+
+    Rows of other layers than the word embedding count as the model's output follows theirs, if that was measured.
+    """
     if measured and not measured.is_drawn and wish == "zipf" and layer.is_word_embedding:
         prior = weights_of(model, layer, wish, tokenizer, 1.0)
-        return measured.row_weights(prior, layer.matrix().shape[0], exponent)
-    return weights_of(model, layer, wish, tokenizer, exponent)
+        return measured.word_weights(prior, layer.matrix().shape[0], exponent)
+    found = measured.output_weights(layer.name) if measured else None
+    return found or weights_of(model, layer, wish, tokenizer, exponent)

@@ -1,6 +1,6 @@
 """Second moments of layer inputs, and derivatives of the model's output by what layers return."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -77,8 +77,8 @@ class Derivatives:
 
     Attributes
     ----------
-    squares : dict of str to float
-        Mean over the outputs of a layer, sum over its products, by layer name; embeddings included.
+    by_output : dict of str to Tensor of shape (n,)
+        By the outputs of a linear layer, convolution or bare weight, summed over its products, float64.
     directions : dict of str to Tensor of shape (d, d)
         Sums g g^T of the derivatives g by the rows of an embedding: an error e of the rows of all tokens changes the
         output by e^T G e, to first order.
@@ -86,7 +86,7 @@ class Derivatives:
         Sum of squared deviations of the outputs from their mean; raises LpCompressError if they cannot be compared.
     """
 
-    squares: dict[str, float]
+    by_output: dict[str, Tensor]
     directions: dict[str, Tensor]
     deviations: Callable[[], float]
 
@@ -113,7 +113,8 @@ class Derivatives:
         approximate curvature", ICML 2015.
         """
         scale = 1 / (self.deviations() or 1.0)
-        return {name: total * scale * _gain(layers[name]) for name, total in self.squares.items()}
+        totals = self.by_output | {name: total.diagonal() for name, total in self.directions.items()}
+        return {name: float(total.mean()) * scale * _gain(layers[name]) for name, total in totals.items()}
 
 
 def derivatives_of(
@@ -128,17 +129,17 @@ def derivatives_of(
     seed : int
         Seed of the random signs.
     """
-    squares: defaultdict[str, float] = defaultdict(float)
+    by_output: dict[str, Tensor] = {}
     directions: dict[str, Tensor] = {}
 
     def observe(layer: Layer, given: Tensor, output: Tensor) -> None:
         def add(gradient: Tensor) -> None:
-            by_product = layer.outputs_of(gradient).float()
-            squares[layer.name] += float(by_product.square().mean(dim=1).sum(dtype=torch.float64))
+            by_product = layer.outputs_of(gradient).double()
+            d = by_product.shape[1]
             if layer.role == "embedding":
-                found = by_product.double()
-                total = directions.setdefault(layer.name, found.new_zeros(found.shape[1], found.shape[1]))
-                total.addmm_(found.T, found)
+                directions.setdefault(layer.name, by_product.new_zeros(d, d)).addmm_(by_product.T, by_product)
+            else:
+                by_output.setdefault(layer.name, by_product.new_zeros(d)).add_(by_product.square().sum(dim=0))
 
         if output.requires_grad:
             output.register_hook(add)
@@ -152,8 +153,8 @@ def derivatives_of(
             signs = torch.randint(2, output.shape, generator=generator).to(output) * 2 - 1
             if output.requires_grad:
                 (output * signs).sum().backward()
-    refuse_not_finite(directions)
-    return Derivatives(squares, directions, partial(_squared_deviations, model, outputs))
+    refuse_not_finite(by_output | directions)
+    return Derivatives(by_output, directions, partial(_squared_deviations, model, outputs))
 
 
 def _gain(layer: Layer) -> float:
