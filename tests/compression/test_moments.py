@@ -147,8 +147,8 @@ def test_a_slope_is_the_change_of_the_output(tiny_model, ids, architecture):
     layers = finding.find_layers(model, ["ffn"])
     name = [name for name in layers if name.startswith(tuple(layers)[-1][:-8])][-1]
     encoded = [Given(input_ids=row[None]) for row in ids]
-    found = slopes_of(model, layers, encoded)
-    layer, inputs, nudge, total = layers[name], [], torch.zeros(()), 0.0
+    found = moments.derivatives_of(model, layers, encoded, 0, quiet)
+    layer, inputs, nudge, total = layers[name], [], torch.zeros(()), torch.zeros(len(layers[name].matrix()))
     hooks = [
         layer.module.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, -2))),
         layer.module.register_forward_hook(
@@ -167,11 +167,12 @@ def test_a_slope_is_the_change_of_the_output(tiny_model, ids, architecture):
                     nudge = torch.zeros(len(rows), n, dtype=torch.float64)
                     nudge[product, number] = 1e-4
                     slopes.append(float(model(row[None]).logits - outputs[-1]) / 1e-4)
-                total += float(torch.tensor(slopes).square().mean())
+                total += torch.tensor(slopes).square()
     for hook in hooks:
         hook.remove()
     spread = float(torch.cat(outputs).var(unbiased=False))
-    assert found[name] == pytest.approx(total / len(ids) / spread, rel=1e-2)
+    assert found.slopes(layers)[name] == pytest.approx(float(total.mean()) / len(ids) / spread, rel=1e-2)
+    torch.testing.assert_close(found.by_output[name].float(), total, rtol=2e-2, atol=1e-3 * float(total.mean()))
     assert {parameter: parameter.requires_grad for parameter in model.parameters()} == wanted
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -126,6 +126,18 @@ def test_position_embedding_and_pooler_are_coded_under_a_size_and_sized_like_wor
     assert positions in coded and any("pooler" in name for name in coded)
 
 
+def test_rows_that_lead_to_outputs_which_the_model_ignores_are_coded_coarsely(tiny_model, word_tokenizer):
+    model = tiny_model(vocab_size=2000, num_labels=1, **WIDE)
+    with torch.no_grad():
+        model.classifier.weight[:, ::2] = 0  # it reads every other output of the pooler
+    before = model.bert.pooler.dense.weight.detach().clone()
+    report = compress(model, target_size=0.1, layers=["all"], tokenizer=word_tokenizer)
+    errors = (model.bert.pooler.dense.weight.detach() - before).square().mean(1)
+    assert float(errors[::2].mean()) > 4 * float(errors[1::2].mean())
+    [pooler] = [layer for layer in report.layers if "pooler" in layer.name]
+    assert pooler.row_weights == "slopes (drawn)"
+
+
 def test_moments_of_drawn_text_are_doubted_and_those_of_real_text_are_not(tiny_model, word_tokenizer):
     model = tiny_model()
     layers = finding.find_layers(model, ["*.query"])
