@@ -18,8 +18,8 @@ task at most); means are over the tasks in the columns. Nothing is fine-tuned.
 """
 NOTES = {
     "embedding": """\
-Bytes are those of the word embedding. Everything else stays dense. Drawn text has no row: it changes nothing if the
-embedding alone is compressed by a ratio. Our methods weight rows by the token prior, which `error` does not.""",
+Bytes are those of the word embedding. Everything else stays dense. Our methods
+weight rows by the token prior, which `error` does not.""",
     "model": """\
 Bytes are those of all tensors. The word embedding and all linear layers of the body are compressed, by our methods the
 position embedding and the pooler too. The rest stays in float32 and is counted; only nncodec, which codes whole models,
