@@ -90,8 +90,7 @@ def load(
     scratch = ScratchDirectory() if on_disk else None  # for pickles, whose tensors cannot be read individually
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
     with residing(resident), readable(model), quiet_offloading():
-        refuse_shadowed(PreTrainedConfig.get_config_dict(model, **source)[0], model)
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
+        config = read_config(model, source)
         cls = class_of(config, model)
         loaded, info = cls.from_pretrained(
             model, config=config, dtype=dtype or "auto", output_loading_info=True, **placement, **source
@@ -108,9 +107,20 @@ def load(
     return loaded, load_tokenizer(model, source)
 
 
-def refuse_shadowed(keys: Iterable[str], model: str) -> None:
-    """Raise CheckpointError if a key of a config would take the place of a method that reads or saves it."""
-    taken = [key for key in keys if callable(getattr(PreTrainedConfig, key, None))]
+def read_config(model: str, source: dict[str, Any]) -> Any:
+    """Return the config of a model; raise CheckpointError if a key of it hides a method."""
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False, **source)
+    except Exception:  # any error: the hidden method may be one that reads the config
+        refuse_shadowed(PreTrainedConfig.get_config_dict(model, **source)[0], PreTrainedConfig, model)
+        raise
+    refuse_shadowed(vars(config), type(config), model)
+    return config
+
+
+def refuse_shadowed(keys: Iterable[str], cls: type, model: str) -> None:
+    """Raise CheckpointError if a key takes the place of a method of the config's class, which is needed to save it."""
+    taken = [key for key in keys if callable(getattr(cls, key, None))]
     if taken:
         raise CheckpointError(f"{model}: {CONFIG} must not have the key {taken[0]!r}. Remove it.")
 
