@@ -15,6 +15,7 @@ from lpcompress.checkpoints.inputs import candidates
 from lpcompress.checkpoints.load_errors import in_one_line
 from lpcompress.checkpoints.outputs import TOLERANCE, device_of, outputs_of, same_outputs
 from lpcompress.errors import CheckpointError
+from lpcompress.nn.residence import keeping_decoded
 from lpcompress.presentation import short_list
 from lpcompress.surgery.layer import layers_of
 from lpcompress.surgery.offloading import (
@@ -116,7 +117,7 @@ def reloaded(directory: Path, model: Any) -> Any:
     on_disk = keeps_on_disk(model)
     scratch = ScratchDirectory() if on_disk else None
     placement = {"device_map": ON_DISK, "offload_folder": scratch.path} if scratch else {}
-    with quiet_offloading():
+    with quiet_offloading(), keeping_decoded():
         rebuilt = type(model).from_pretrained(directory, local_files_only=True, **placement)
     rebuilt.scratch = scratch  # kept as long as the model
     if on_disk:
@@ -150,7 +151,7 @@ def as_bytes(tensor: Tensor) -> Tensor:
 
 def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless both models run and give the same outputs."""
-    with decoded_once(model, rebuilt):
+    with sharing_decoded(model, rebuilt):
         fault = disagreement(model, rebuilt, inputs)
         if fault and keeps_on_disk(model):
             # some architectures do not run, or run wrongly, while tensors are kept on disk
@@ -161,10 +162,10 @@ def compare_outputs(model: Any, rebuilt: Any, inputs: dict[str, Tensor]) -> None
 
 
 @contextmanager
-def decoded_once(model: nn.Module, rebuilt: nn.Module) -> Iterator[None]:
-    """Decode an embedding that is kept on disk once while the block runs: not for each look-up and each tied head.
+def sharing_decoded(model: nn.Module, rebuilt: nn.Module) -> Iterator[None]:
+    """Let an embedding that is kept on disk have its integers in memory, not decoded for each look-up and tied head.
 
-    Both models use the same integers, because their streams were found to be equal.
+    Both models use those that were decoded to check the rebuilt one, because their streams were found to be equal.
     """
     others = layers_of(rebuilt)
     pairs = [

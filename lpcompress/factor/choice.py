@@ -41,8 +41,8 @@ class Choice:
     factorization : Factorization
     errors : dict of str to float
         (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p) of each candidate; of candidates far behind, that of their
-        least-squares fit. Empty if there is only one candidate. Candidates that cannot reach the size have no entry,
-        nor have those after the first error of at most `NEGLIGIBLE`, which are not tried.
+        least-squares fit, or the least that it can have. Empty if there is only one candidate. Candidates that cannot
+        reach the size have no entry, nor have those after the first error of at most `NEGLIGIBLE`, which are not tried.
     """
 
     method: str
@@ -191,17 +191,24 @@ class _Trial:
     p: float
 
     @cached_property
-    def prepared(self) -> tuple[Tensor, Scale]:
-        """The matrix with its rows scaled by their weights, made when a method first needs it."""
-        return prepare(self.matrix, self.row_weights, self.p)
-
-    @property
-    def plain(self) -> Tensor:
-        return self.prepared[0]
-
-    @property
     def scale(self) -> Scale:
-        return self.prepared[1]
+        return Scale.chosen(self.matrix, self.row_weights, self.p)
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """The matrix with its rows scaled by their weights, made when a method first needs it."""
+        return self.scale.of(self.matrix)
+
+    def least_error(self, name: str) -> float:
+        """Return an error that no fit of a method is below, found without a fit; 0 if none is known.
+
+        It needs no copy of the matrix, which a fit does as soon as rows have weights.
+        """
+        home = METHODS[name].least_error
+        if not home or self.p < 2 or self.whitener:
+            return 0.0
+        found: float = resolve(home)(self.scale.parts(self.matrix), self.matrix, self.budget)
+        return found
 
     def fit(self, name: str, told: Told) -> Factorization:
         """Return the fit of one method: of the matrix if it weighs rows itself, else the least-squares fit of `plain`.
@@ -251,6 +258,9 @@ def _fit_all(
     for tried, name in enumerate(names):
         left = (1 - FIRST) ** tried
         told = progress.within(1 - left, 1 - (1 - FIRST) * left if len(names) > 1 else 1).about(f"fitting {name}")
+        if errors and (least := trial.least_error(name)) > min(errors.values()):
+            errors[name] = least
+            continue
         try:
             fitted[name] = trial.fit(name, told)
         except UnsuitableError:  # other errors are faults of the input, which no other candidate mends

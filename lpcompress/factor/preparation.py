@@ -1,6 +1,7 @@
 """The matrix that methods fit: entries near 1, rows scaled by their weights; and the way back."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from lpcompress.errors import UnsuitableError
 from lpcompress.factor.scaling import excess_of, halves, largest_of, times_power
 from lpcompress.formats.base import Factorization
+from lpcompress.formats.packing import CHUNK
 
 LIGHTEST = 1e-8  # least row weight as a share of the largest, so that no row's codes are arbitrary
 
@@ -29,10 +31,25 @@ class Scale:
     lengths: Tensor | None
     exponent: int
 
+    @classmethod
+    def chosen(cls, matrix: Tensor, row_weights: Tensor | None = None, p: float = 2.0) -> "Scale":
+        """Return the scale of a matrix whose rows have weights, for errors in the l_p norm."""
+        lengths = None
+        if row_weights is not None:
+            shares = row_weights.to(matrix.device, torch.float64) / float(row_weights.max())
+            lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(torch.promote_types(matrix.dtype, torch.float32))
+        return cls(lengths, excess_of(matrix))
+
     def of(self, matrix: Tensor) -> Tensor:
         """Return a matrix in float32 or better, divided by the power of two, its rows multiplied by `lengths`."""
         work = times_power(matrix.detach().to(torch.promote_types(matrix.dtype, torch.float32)), -self.exponent)
         return work if self.lengths is None else work * self.lengths.unsqueeze(1)
+
+    def parts(self, matrix: Tensor) -> Iterator[Tensor]:
+        """Yield what `of` returns, some rows at a time."""
+        for start in range(0, len(matrix), CHUNK):
+            where = slice(start, start + CHUNK)
+            yield replace(self, lengths=None if self.lengths is None else self.lengths[where]).of(matrix[where])
 
     def undo(self, fitted: Factorization, dtype: torch.dtype) -> Factorization:
         """Return the factorization of the original matrix in `dtype`, given one of the prepared matrix.
@@ -93,11 +110,7 @@ def prepare(matrix: Tensor, row_weights: Tensor | None = None, p: float = 2.0) -
     >>> scale.undo(LowRank(left=matrix[:, :1], right=torch.ones(1, 3)), torch.float32).dense()[0]
     tensor([1.0000e+30, 1.0000e+30, 1.0000e+30])
     """
-    lengths = None
-    if row_weights is not None:
-        shares = row_weights.to(matrix.device, torch.float64) / float(row_weights.max())
-        lengths = shares.clamp_min(LIGHTEST).pow(1 / p).to(torch.promote_types(matrix.dtype, torch.float32))
-    scale = Scale(lengths, excess_of(matrix))
+    scale = Scale.chosen(matrix, row_weights, p)
     return scale.of(matrix), scale
 
 

@@ -208,10 +208,11 @@ class CodedMatrix(FactoredMatrix):
         self.code_bytes = held.codes.element_size()
 
     def share_decoded(self, other: Self) -> None:
-        """Decode the integers for this layer and one with the same stream; both keep them until they `forget`."""
-        held = self.decode()
-        for layer in (self, other):
-            layer.remember(held)
+        """Give the integers to a layer with the same stream, decoding them if need be; both keep them until `forget`."""
+        if self.codes is None:
+            self.remember(self.decode())
+        other.codes, other.steps, other.basis = self.codes, self.steps, self.basis
+        other.code_bytes = self.code_bytes
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return codes, steps and basis, decoded if they are not in memory; a layer kept on disk does not keep them."""

@@ -41,6 +41,7 @@ RESIDENCES = {
 """The resident forms, by the names that users give."""
 
 _chosen: ContextVar[str | None] = ContextVar("resident", default=None)
+_keeps_decoded: ContextVar[bool] = ContextVar("keeps_decoded", default=False)
 
 
 def wanted() -> str:
@@ -75,6 +76,21 @@ def residing(name: str | None) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+def keeps_decoded() -> bool:
+    """Return whether an embedding kept on disk keeps what its check decoded: if `keeping_decoded` was around it."""
+    return _keeps_decoded.get()
+
+
+@contextmanager
+def keeping_decoded() -> Iterator[None]:
+    """Let embeddings loaded while the block runs keep what their check decodes, though they stay on disk."""
+    token = _keeps_decoded.set(True)
+    try:
+        yield
+    finally:
+        _keeps_decoded.reset(token)
 
 
 def known(name: str, origin: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lpcompress.formats.module import FactoredMatrix
 from lpcompress.nn import int8
-from lpcompress.nn.residence import DEFAULT, DENSE, FASTER, INT8, RESIDENCES, STORED, known
+from lpcompress.nn.residence import DEFAULT, DENSE, FASTER, INT8, RESIDENCES, STORED, keeps_decoded, known
 
 HELD = ("held", "held_scales", "held_operator", "held_state", "chosen")
 
@@ -111,7 +111,7 @@ class ResidentMatrix(FactoredMatrix):
     def settle(self) -> None:
         """Make what the layer keeps in its resident form, and free what it then does not need."""
         self.let_go()
-        if self.is_on_disk:
+        if self.is_on_disk and not (self.needs_rows and keeps_decoded()):
             self.forget()
         if self.is_on_disk or self.device.type == "meta":
             return

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import warnings
 
 import pytest
@@ -158,3 +159,16 @@ def test_a_terminal_says_what_the_first_seconds_are_for(printed, monkeypatch, te
     with terminal.importing():
         assert printed() == ("", IMPORTING if shown else "")
     assert printed()[1].strip() == ""  # nothing stays on the line
+
+
+@pytest.mark.parametrize(
+    ("policy", "spins", "found"),
+    [(None, None, "1000"), (None, "7", "7"), ("active", None, None), ("passive", "7", "7")],
+)
+def test_threads_soon_sleep_unless_the_user_says_how_they_wait(monkeypatch, policy, spins, found):
+    for name, value in {"OMP_WAIT_POLICY": policy, "GOMP_SPINCOUNT": spins}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    with Terminal(quiet=True).importing():
+        assert os.environ.get("GOMP_SPINCOUNT") == found
