@@ -39,9 +39,9 @@ class Method:
         "module:function" that fits a layer, for a method that needs more than the layer's matrix.
     candidate : bool
         Whether `auto` tries it.
-    least_error : str
-        "module:function" that returns the least relative l_2 error of any fit, so that `auto` need not fit what is
-        behind: (parts of the matrix, the matrix before its rows were scaled, budget) -> float. Empty if unknown.
+    least_squares_error : str
+        "module:function" that returns the relative l_p error of its least-squares fit, so that `auto` need not fit what
+        is far behind: (parts of the matrix, the matrix before its rows were scaled, budget, p) -> float. May be empty.
     honours_p : bool
         Whether p changes its fit; if not, it is fitted in the l_2 norm.
     one_subspace : bool
@@ -62,7 +62,7 @@ class Method:
     fit: str = ""
     layer_fit: str = ""
     candidate: bool = False
-    least_error: str = ""
+    least_squares_error: str = ""
     honours_p: bool = True
     one_subspace: bool = False
     weighs_rows: bool = False
@@ -95,7 +95,7 @@ METHODS = {
             "one subspace, entrywise l_p error; p = 1 is robust to outliers",
             fit="lpcompress.factor.methods.lp:lp",
             candidate=True,
-            least_error="lpcompress.factor.low_rank:least_error",
+            least_squares_error="lpcompress.factor.low_rank:least_squares_error",
             one_subspace=True,
             demo_p=1.0,
         ),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 
 import torch
 from torch import Tensor
@@ -41,8 +42,8 @@ class Choice:
     factorization : Factorization
     errors : dict of str to float
         (sum w_i |a_ij - b_ij|^p / sum w_i |a_ij|^p)^(1/p) of each candidate; of candidates far behind, that of their
-        least-squares fit, or the least that it can have. Empty if there is only one candidate. Candidates that cannot
-        reach the size have no entry, nor have those after the first error of at most `NEGLIGIBLE`, which are not tried.
+        least-squares fit. Empty if there is only one candidate. Candidates that cannot reach the size have no entry,
+        nor have those after the first error of at most `NEGLIGIBLE`, which are not tried.
     """
 
     method: str
@@ -199,15 +200,15 @@ class _Trial:
         """The matrix with its rows scaled by their weights, made when a method first needs it."""
         return self.scale.of(self.matrix)
 
-    def least_error(self, name: str) -> float:
-        """Return an error that no fit of a method is below, found without a fit; 0 if none is known.
+    def least_squares_error(self, name: str) -> float:
+        """Return the error of a method's least-squares fit, found without a fit; 0 if that cannot be done.
 
         It needs no copy of the matrix, which a fit does as soon as rows have weights.
         """
-        home = METHODS[name].least_error
-        if not home or self.p < 2 or self.whitener:
+        home = METHODS[name].least_squares_error
+        if not home or self.whitener:
             return 0.0
-        found: float = resolve(home)(self.scale.parts(self.matrix), self.matrix, self.budget)
+        found: float = resolve(home)(lambda: self.scale.parts(self.matrix), self.matrix, self.budget, self.p)
         return found
 
     def fit(self, name: str, told: Told) -> Factorization:
@@ -255,11 +256,12 @@ def _fit_all(
     """Return the fits worth refining and, if there are several candidates, the errors of all."""
     fitted: dict[str, Factorization] = {}
     errors: dict[str, float] = {}
+    reach = inf
     for tried, name in enumerate(names):
         left = (1 - FIRST) ** tried
         told = progress.within(1 - left, 1 - (1 - FIRST) * left if len(names) > 1 else 1).about(f"fitting {name}")
-        if errors and (least := trial.least_error(name)) > min(errors.values()):
-            errors[name] = least
+        if errors and (foretold := trial.least_squares_error(name)) > reach:
+            errors[name] = foretold
             continue
         try:
             fitted[name] = trial.fit(name, told)

@@ -1,11 +1,11 @@
-"""Shared by `svd` and `lp`: a `LowRank` from a basis, its least-squares refit, and the least error of a rank."""
+"""Shared by `svd` and `lp`: a `LowRank` from a basis, its least-squares refit, and the error of that."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-import torch
 from torch import Tensor
 
-from lpcompress.factor.linalg import TINY, gram_of, principal_axes, project_rows
+from lpcompress.factor.linalg import TINY, axes_of, gram_of, principal_axes, project_rows
+from lpcompress.factor.norms import power_sum, quotient
 from lpcompress.factor.problem import Budget
 from lpcompress.factor.robust import project, refit
 from lpcompress.formats.low_rank import LowRank
@@ -24,16 +24,19 @@ def on_basis(matrix: Tensor, basis: Tensor) -> LowRank:
     return LowRank(left=matrix @ basis, right=basis.T.contiguous())
 
 
-def least_error(parts: Iterable[Tensor], like: Tensor, budget: Budget) -> float:
-    """Return the relative l_2 error of the nearest matrix whose rank fits, from the singular values alone.
+def least_squares_error(parts: Callable[[], Iterable[Tensor]], like: Tensor, budget: Budget, p: float) -> float:
+    """Return the relative l_p error of the nearest matrix in l_2 whose rank fits, without making it.
+
+    At p = 2 it follows from the singular values.
 
     Parameters
     ----------
-    parts : iterable of Tensor
-        The matrix, some rows at a time; it is never in memory as a whole.
+    parts : callable () -> iterable of Tensor
+        Returns the matrix, some rows at a time; it is never in memory as a whole.
     like : Tensor of shape (n, d)
         Gives the shape and the device.
     budget : Budget
+    p : float
 
     Returns
     -------
@@ -46,17 +49,23 @@ def least_error(parts: Iterable[Tensor], like: Tensor, budget: Budget) -> float:
 
     Examples
     --------
+    >>> import torch
     >>> budget = Budget(n_bytes=20, item=4)  # rank 1
     >>> matrix = torch.tensor([[0.8, 0.0], [0.0, 0.6], [0.0, 0.0]])
-    >>> round(least_error([matrix], matrix, budget), 6)
-    0.6
+    >>> [round(least_squares_error(lambda: [matrix], matrix, budget, p), 4) for p in (2.0, 1.0)]
+    [0.6, 0.4286]
     """
     rows, columns = like.shape
     if rows < columns or budget.n_bytes < budget.item * (rows + columns):
         return 0.0
-    squares = torch.linalg.eigvalsh(gram_of((part.double() for part in parts), like)).clamp_min(0)
-    left_out = squares[: columns - budget.rank(rows, columns)]  # ascending
-    return float((left_out.sum() / squares.sum().clamp_min(TINY)).sqrt())
+    rank, (squares, axes) = budget.rank(rows, columns), axes_of(gram_of((part.double() for part in parts()), like))
+    if p == 2:
+        return float((squares[rank:].sum() / squares.sum().clamp_min(TINY)).sqrt())
+    error = whole = 0.0
+    for part in parts():
+        whole += power_sum(part, p)
+        error += power_sum(part - project_rows(part.clone(), axes.to(part.dtype), rank), p)
+    return quotient(error, whole) ** (1 / p)
 
 
 @refit.register

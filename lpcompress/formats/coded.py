@@ -208,7 +208,7 @@ class CodedMatrix(FactoredMatrix):
         self.code_bytes = held.codes.element_size()
 
     def share_decoded(self, other: Self) -> None:
-        """Give the integers to a layer with the same stream, decoding them if need be; both keep them until `forget`."""
+        """Give the integers to a layer with the same stream, decoding them if need be; both keep them."""
         if self.codes is None:
             self.remember(self.decode())
         other.codes, other.steps, other.basis = self.codes, self.steps, self.basis
