@@ -141,7 +141,7 @@ def calibrate(
     layers : mapping of str to Layer
         Layers to compress, by name.
     source : str or iterable of str
-        `drawn`, a file, `glue:TASK`, or the texts themselves; the first `MAX_TEXTS` are used.
+        `drawn`, a file, `glue:TASK`, or the texts themselves; see `read_texts`.
     data : str
         Where GLUE is: the Hub or a directory.
     tokenizer : PreTrainedTokenizerBase or None
@@ -174,7 +174,7 @@ def calibrate(
         refuse_no_tokenizer(tokenizer)
         longest = min(MAX_TOKENS, longest_text(model, tokenizer))
         length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
-        encoded, candidates = [tokenizer(text[:MAX_CHARACTERS], **length) for text in texts], []
+        encoded, candidates = [tokenizer(*(part[:MAX_CHARACTERS] for part in parts), **length) for parts in texts], []
     try:
         measured = _statistics(model, layers, encoded, candidates, seed, slopes, tell)
     except LpCompressError as error:
@@ -284,11 +284,12 @@ def refuse_other_inputs(model: Any) -> None:
         )
 
 
-def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str], str]:
-    """Return the first `MAX_TEXTS` texts of a source, and its name.
+def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[tuple[str, ...]], str]:
+    """Return at most `MAX_TEXTS` texts or pairs of texts, and the name of their source.
 
-    A file holds one text per line, or is a `.jsonl` file with a field "text". For GLUE the texts are those of the
-    training split; labels are never read.
+    A file holds one text per line, or is a `.jsonl` file with a field "text"; the first ones are read. For GLUE the
+    texts are those of the training split, evenly spaced, because some splits are in order of origin; labels are not
+    used.
 
     Raises
     ------
@@ -299,25 +300,38 @@ def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[str
     """
     from lpcompress.glue.data import load_rows  # imported here: datasets and pyarrow take 90 MB
 
+    texts: list[tuple[Any, ...]]
     if not isinstance(source, str):
-        texts, name = list(source) if isinstance(source, Iterable) else [source], "texts"
+        texts, name = [(text,) for text in source] if isinstance(source, Iterable) else [(source,)], "texts"
     elif source.startswith(GLUE):
         tasks = chosen([source.removeprefix(GLUE)])
         if len(tasks) > 1:
             raise PlanError(f"calibration glue:TASK must name one task, such as glue:mrpc. Got {source!r}.")
-        rows = load_rows(tasks[0], "train", data, MAX_TEXTS)
-        texts, name = [" ".join(parts) for parts in zip(*rows.texts, strict=True)], source
+        columns = load_rows(tasks[0], "train", data).texts
+        texts, name = [*zip(*map(evenly_spaced, columns), strict=True)], source
     else:
-        texts, name = _texts_of(Path(source)), Path(source).name
-    if not all(isinstance(text, str) for text in texts):
+        texts, name = [(text,) for text in _texts_of(Path(source))], Path(source).name
+    if not all(isinstance(part, str) for parts in texts for part in parts):
         raise LpCompressError(f"calibration must be a file, glue:TASK, or texts. Some entries of {name} are not text.")
-    texts = [text for text in texts if text.strip()][:MAX_TEXTS]
-    for number, text in enumerate(texts, 1):
-        if HALF_CHARACTER.search(text):
+    texts = [parts for parts in texts if "".join(parts).strip()][:MAX_TEXTS]
+    for number, parts in enumerate(texts, 1):
+        if HALF_CHARACTER.search("".join(parts)):
             raise LpCompressError(f"calibration {name}: text {number} holds half a character (a lone surrogate).")
     if not texts:
         raise LpCompressError(f"calibration {name} must hold text, one per line. It holds none.")
     return texts, name
+
+
+def evenly_spaced(texts: Sequence[str]) -> list[str]:
+    """Return at most `MAX_TEXTS` of some texts.
+
+    Examples
+    --------
+    >>> evenly_spaced([str(i) for i in range(2 * MAX_TEXTS)])[:3]
+    ['0', '2', '4']
+    """
+    count = min(len(texts), MAX_TEXTS)
+    return [texts[i * len(texts) // count] for i in range(count)]
 
 
 def _texts_of(file: Path) -> list[Any]:

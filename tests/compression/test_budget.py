@@ -155,7 +155,7 @@ def test_only_the_texts_that_are_used_are_read(tmp_path):
     file = tmp_path / "text.jsonl"
     file.write_text("\ufeff" + "\n\n".join([*lines, "this line is never read"]), encoding="utf-8")
     texts, name = read_texts(str(file))
-    assert (len(texts), texts[0], name) == (MAX_TEXTS, "a\u2028b 0", "text.jsonl")
+    assert (len(texts), texts[0], name) == (MAX_TEXTS, ("a\u2028b 0",), "text.jsonl")
 
 
 def test_calibration_on_a_task_uses_and_reports_its_training_texts(tiny_model, word_tokenizer, glue_dir, tmp_path):

@@ -1,5 +1,6 @@
 """Calibration text that cannot be read, and models that cannot be run on it: one sentence before the work."""
 
+import json
 import time
 
 import pytest
@@ -48,6 +49,18 @@ def test_an_embedding_alone_is_calibrated_by_counts_if_the_model_needs_more_than
     report = calibrated(model, word_tokenizer, layers=["embedding"])
     assert report.layers[0].row_weights == "calibration (texts)"
     assert "Errors of embeddings count alike in all directions: calibration runs texts" in caplog.text
+
+
+def test_texts_of_a_task_are_its_pairs_from_all_of_the_split(tiny_model, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "MAX_TEXTS", 2)
+    (tmp_path / "mrpc").mkdir()
+    rows = [{"sentence1": f"first {i}", "sentence2": f"second {i}", "label": 0} for i in range(4)]
+    (tmp_path / "mrpc" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read_texts("glue:mrpc", str(tmp_path)) == ([("first 0", "second 0"), ("first 2", "second 2")], "glue:mrpc")
+    model = tiny_model()
+    layers = find_layers(model, ["embedding"])
+    asked = "glue:mrpc", str(tmp_path), tokenizer(), "zipf", 0, False, silent
+    assert calibration.calibrate(model, layers, *asked).counts[3] == 4  # two [SEP] in a pair
 
 
 def test_directions_of_an_embedding_are_doubted_and_errors_are_told_as_before(tiny_model, word_tokenizer):
