@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from lpcompress.factor import factorize
+from lpcompress.factor import coded_encoder, factorize
 from lpcompress.factor.choice import choose
 from lpcompress.factor.coded_encoder import Encoder, step_exponents
 from lpcompress.factor.methods.coded import coded, delta_for
@@ -178,3 +178,24 @@ def embedding():
 def test_a_real_embedding(embedding, ratio, most):
     found = factorize(embedding, "coded", ratio=ratio)
     assert relative_error(embedding, found.dense()) <= most
+
+
+def test_a_few_heavy_rows_do_not_make_all_codes_longer(monkeypatch):
+    matrix = torch.randn(3000, 24, generator=torch.Generator().manual_seed(0)) * torch.linspace(2, 0.1, 24)
+    weights = torch.ones(3000)
+    weights[[5, 700]] = 300.0
+    bytes_left = factorize(matrix, "coded", ratio=0.85, row_weights=weights)
+    monkeypatch.setattr(coded_encoder, "SLIGHT", 0.0)
+    exact = factorize(matrix, "coded", ratio=0.85, row_weights=weights)
+    assert (bytes_left.decoded.codes.dtype, exact.decoded.codes.dtype) == (torch.int8, torch.int16)
+    found, least = (relative_error(matrix, each.dense(), 2.0, weights) for each in (bytes_left, exact))
+    assert found < 1.01 * least
+    steps = bytes_left.decoded.steps - exact.decoded.steps
+    assert set(steps.nonzero().flatten().tolist()) == {5, 700}
+
+
+def test_codes_stay_long_where_many_rows_need_them():
+    matrix = torch.randn(3000, 24, generator=torch.Generator().manual_seed(0))
+    weights = torch.linspace(0.01, 100, 3000)
+    codes = factorize(matrix, "coded", ratio=0.7, row_weights=weights).decoded.codes
+    assert codes.dtype == torch.int16 and (codes.abs() > 127).any(1).sum() > 300
