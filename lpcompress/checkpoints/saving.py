@@ -19,6 +19,7 @@ from lpcompress.checkpoints.verification import Probe, Verification
 from lpcompress.errors import CheckpointError
 from lpcompress.filenames import CONFIG
 from lpcompress.presentation import short_list
+from lpcompress.progress import Progress, silent
 from lpcompress.surgery.offloading import quiet_offloading
 
 
@@ -143,6 +144,7 @@ def write(
     stub: bool = False,
     source: str | None = None,
     probe: Probe | None = None,
+    progress: Progress = silent,
 ) -> Written:
     """Write the files of a model and of its tokenizer into a directory.
 
@@ -163,6 +165,8 @@ def write(
     probe : Probe, optional
         Inputs for the model, found before it was changed. With them the files are checked before they are put in place:
         see `verification.verify`.
+    progress : Progress
+        Told how far the check is.
 
     Returns
     -------
@@ -187,7 +191,9 @@ def write(
     if stub:
         write_stub(model, directory)
     companions.drop_missing_code(directory)
-    return Written(left_out, verification.verify(directory, model, probe) if probe else None)
+    if probe is None:
+        return Written(left_out, None)
+    return Written(left_out, verification.verify(directory, model, probe, progress.about("checking the files")))
 
 
 def write_companions(directory: Path, tokenizer: Any, source: str | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from lpcompress.checkpoints.outputs import TOLERANCE, device_of, outputs_of, sam
 from lpcompress.errors import CheckpointError
 from lpcompress.nn.residence import keeping_decoded
 from lpcompress.presentation import short_list
+from lpcompress.progress import Told, unheard
 from lpcompress.surgery.layer import layers_of
 from lpcompress.surgery.offloading import (
     ON_DISK,
@@ -31,6 +32,7 @@ from lpcompress.surgery.offloading import (
 from lpcompress.surgery.writing import noticing_writes
 
 TOLERANCE_ELSE = 1e-4  # tensors that stay on disk may be aligned differently in memory, and sums have another order
+LOADED, COMPARED = 0.6, 0.7  # shares of the check at whose end the files are loaded and the tensors compared, as a rule
 WAY_OUT = "Nothing was written. Please report this model; --no-verify skips the check."
 
 
@@ -81,7 +83,7 @@ class Verification:
     seconds: float
 
 
-def verify(directory: Path, model: Any, probe: Probe) -> Verification:
+def verify(directory: Path, model: Any, probe: Probe, told: Told = unheard) -> Verification:
     """Rebuild the checkpoint in `directory` as any user would, and compare it with `model`.
 
     Parameters
@@ -92,6 +94,8 @@ def verify(directory: Path, model: Any, probe: Probe) -> Verification:
         The model that was saved; its tensors may be kept on disk.
     probe : Probe
         Of the model before it was changed.
+    told : callable (share), optional
+        Takes the share of this that is done.
 
     Raises
     ------
@@ -104,11 +108,14 @@ def verify(directory: Path, model: Any, probe: Probe) -> Verification:
         rebuilt = reloaded(directory, model)
     except Exception as error:  # loaders raise anything at all, as in `readable`
         raise CheckpointError(f"the checkpoint cannot be loaded again: {in_one_line(error)} {WAY_OUT}") from error
+    told(LOADED)
     different = list(differences(model, rebuilt))
+    told(COMPARED)
     if different:
         raise CheckpointError(f"the checkpoint holds other values than the model: {short_list(different)}. {WAY_OUT}")
     if probe.inputs is not None:
         compare_outputs(model, rebuilt, probe.inputs)
+    told(1)
     return Verification(probe.inputs is not None, time.perf_counter() - began)
 
 

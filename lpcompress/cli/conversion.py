@@ -141,7 +141,7 @@ class Conversion:
         def save() -> CheckpointReport:
             with saving.new_checkpoint(target, how.overwrite, [self.model]) as directory:
                 shard = common["max_shard_size"]
-                written = saving.write(directory, loaded, tokenizer, shard, how.stub, self.model, probe)
+                written = saving.write(directory, loaded, tokenizer, shard, how.stub, self.model, probe, self.progress)
                 sizes: dict[str, Any] = {"before": before, "after": file_bytes(directory)}
                 glue = scores.document() if scores else None
                 made: dict[str, Any] = {

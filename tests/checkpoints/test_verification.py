@@ -67,8 +67,10 @@ def test_a_model_without_known_inputs_has_its_tensors_compared(tmp_path):
 @pytest.mark.parametrize("shards", [None, 4000])
 def test_a_right_checkpoint_passes(tmp_path, shards):
     model, probe = written(tmp_path, max_shard_size=shards)
-    found = verify(tmp_path, model, probe)
+    shares = []
+    found = verify(tmp_path, model, probe, shares.append)
     assert found.outputs and found.seconds > 0
+    assert shares == sorted(shares) and 0 < shares[0] and shares[-1] == 1
     assert model.training is False
 
 
