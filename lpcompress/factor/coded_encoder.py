@@ -262,7 +262,8 @@ class Encoder:
         most : float
             What it may add to the squared error, in squares of `delta`. If it would be more, the steps stay.
         """
-        long = (self.squares > (LARGEST * delta) ** 2).nonzero().squeeze(1)  # no coordinate exceeds the length
+        # a coordinate is at most as long as its row, or little longer in a basis that was rounded
+        long = (self.squares > (LARGEST * delta) ** 2 / 2).nonzero().squeeze(1)
         if frame.feedback is not None or not len(long):
             return self.steps
         largest = torch.cat([frame.coordinates(self.scaled(some)).abs().amax(1) / delta for some in long.split(CHUNK)])

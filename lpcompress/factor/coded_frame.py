@@ -11,7 +11,7 @@ from lpcompress.factor.whitening import Whitener
 from lpcompress.formats.coded import at_levels
 from lpcompress.formats.coded_stream import CLASSES, UNIT, scale_exponents
 
-LARGEST = 127  # of a basis vector's integers
+LARGEST = 127  # integer of a byte: of basis vectors always, of codes where it can be had
 BLOCK = 64  # coordinates whose errors are fed back to the others in one product
 
 
