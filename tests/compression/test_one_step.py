@@ -9,7 +9,7 @@ import transformers
 
 from lpcompress import compress
 from lpcompress.compression import drawn
-from lpcompress.compression.calibration import DRAWN_DOUBT, calibrate
+from lpcompress.compression.calibration import DRAWN_DOUBT, TEXT_DOUBT, calibrate
 from lpcompress.compression.card import used_data
 from lpcompress.compression.one_step import EMBEDDING_UNIT, unit_of
 from lpcompress.compression.priors import RowWeights
@@ -138,17 +138,20 @@ def test_rows_that_lead_to_outputs_which_the_model_ignores_are_coded_coarsely(ti
     assert pooler.row_weights == "slopes (drawn)"
 
 
-def test_moments_of_drawn_text_are_doubted_and_those_of_real_text_are_not(tiny_model, word_tokenizer):
+@pytest.mark.parametrize(
+    ("source", "slopes", "doubt"),
+    [("drawn", False, DRAWN_DOUBT), (["word1 word2"], False, 0), (["word1 word2"], True, TEXT_DOUBT)],
+)
+def test_moments_are_doubted(tiny_model, word_tokenizer, source, slopes, doubt):
     model = tiny_model()
     layers = finding.find_layers(model, ["*.query"])
-    drawn_text, real = (
-        calibrate(model, layers, source, "hub", word_tokenizer, "zipf", 0, False, silent)
-        for source in ("drawn", ["word1 word2"])
-    )
-    for name in layers:
-        least = [float(torch.linalg.eigvalsh(each.moments[name])[0]) for each in (drawn_text, real)]
-        energy = float(drawn_text.moments[name].diagonal().mean())
-        assert least[0] >= DRAWN_DOUBT / (1 + DRAWN_DOUBT) * energy * 0.999 and least[1] < 1e-3 * energy
+    measured = calibrate(model, layers, source, "hub", word_tokenizer, "zipf", 0, slopes, silent)
+    for moment in measured.moments.values():
+        least, energy = float(torch.linalg.eigvalsh(moment)[0]), float(moment.diagonal().mean())
+        added = doubt / (1 + doubt) * energy
+        assert least >= 0.999 * added - 1e-6 * energy
+        if source != "drawn":  # two words do not fill the space
+            assert least == pytest.approx(added, abs=1e-3 * energy)
 
 
 def test_the_card_says_that_no_data_was_used():
