@@ -191,19 +191,6 @@ def of_file(path: Path) -> str:
     return str(digest.hexdigest())
 
 
-def sort_metadata(file: Path) -> None:
-    """Put the metadata of a weight file in order, in place: safetensors writes it in an order that it draws."""
-    with file.open("r+b") as content:
-        length = int.from_bytes(content.read(LENGTH), "little")
-        written = content.read(length)
-        header = json.loads(written)
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(ordered) <= length:  # the header is padded with blanks
-            content.seek(LENGTH)
-            content.write(ordered.ljust(length))
-
-
 def _as_written(model: Any, state: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], dict[int, str]]:
     """Return the tensors under the names that `save_pretrained` gives them, and the name in `state` by identity.
 

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from lpcompress.atomic import atomic_directory, entries, refuse_unwritable_directory, remove_leftovers
 from lpcompress.checkpoints import companions, verification
 from lpcompress.checkpoints.contents import foreign, has_weights
-from lpcompress.checkpoints.digests import sort_metadata
 from lpcompress.checkpoints.files import STUB, directory_of
+from lpcompress.checkpoints.layout import lay_out
 from lpcompress.checkpoints.tokenizers import has_vocabulary
 from lpcompress.checkpoints.verification import Probe, Verification
 from lpcompress.errors import CheckpointError
@@ -185,8 +185,8 @@ def write(
     sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
     with quiet_offloading():
         model.save_pretrained(directory, **sharding)
-    for file in directory.glob("*.safetensors"):
-        sort_metadata(file)
+    for file in list(directory.glob("*.safetensors")):
+        lay_out(file)
     left_out = write_companions(directory, tokenizer, source)
     if stub:
         write_stub(model, directory)

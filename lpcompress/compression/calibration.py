@@ -47,8 +47,10 @@ inputs are: with linear layers at 8.5 % of their bytes the logits of an STS-B cl
 without this, and by .12 with it.
 """
 TEXT_DOUBT = 0.03
-"""The same for real text, which is a sample, where the whole model has one size: at 5 and 10 % of the bytes the logits of an STS-B classifier moved by .030
-and .0016 of their variance with this, by .036 and .0025 without it, and by .032 and .0019 with .1.
+"""The same for real text, which is a sample, where the whole model has one size.
+
+At 5 and 10 % of the bytes the logits of an STS-B classifier moved by .030 and .0016 of their variance with this, by
+.036 and .0025 without it, and by .032 and .0019 with .1.
 """
 DIRECTIONS_DOUBT = 1.0
 """The same for the derivatives by rows of an embedding, on any text.
@@ -81,8 +83,8 @@ class Calibration:
         Token id -> number of occurrences.
     moments : dict of str to Tensor of shape (d, d)
         Second moments E[x x^T] of the inputs x of linear layers, convolutions and bare weights, float64, by layer name;
-        with `DRAWN_DOUBT`, or `TEXT_DOUBT` if slopes were measured. For embeddings those of the derivatives of the output by their rows,
-        with `DIRECTIONS_DOUBT`, and a diagonal of mean 1.
+        with `DRAWN_DOUBT`, or `TEXT_DOUBT` if slopes were measured. For embeddings those of the derivatives of the
+        output by their rows, with `DIRECTIONS_DOUBT`, and a diagonal of mean 1.
     slopes : dict of str to float
         See `moments.Derivatives.slopes`; empty if not measured.
     outputs : dict of str to Tensor of shape (n,)

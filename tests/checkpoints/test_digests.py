@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from lpcompress.checkpoints import digests
-from lpcompress.checkpoints.digests import KEY, of_tensor, sort_metadata
+from lpcompress.checkpoints.digests import KEY, of_tensor
+from lpcompress.checkpoints.layout import lay_out
 from lpcompress.errors import CheckpointError
 from lpcompress.surgery.offloading import quiet_offloading
 
@@ -227,14 +228,14 @@ def test_a_digest_depends_on_bytes_dtype_and_shape(dtype):
     assert len({of_tensor(tensor) for tensor in [ones, *others]}) == len(others) + 1
 
 
-def test_sorting_the_metadata_changes_nothing_else(tmp_path):
+def test_laying_a_file_out_sorts_its_metadata_and_changes_nothing_else(tmp_path):
     tensors = {"é": torch.arange(6.0), "b": torch.ones(2, dtype=torch.int8)}
     metadata = {str(i): f'"\\ü{i}' for i in range(5)} | {"format": "pt"}
     contents = set()
     for number in range(4):
         file = tmp_path / f"{number}.safetensors"
         save_file(tensors, file, metadata)
-        sort_metadata(file)
+        lay_out(file)
         contents.add(file.read_bytes())
         with safe_open(file, "pt") as content:
             assert content.metadata() == metadata

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from lpcompress.checkpoints.digests import sort_metadata
+from lpcompress.checkpoints.layout import lay_out
 from lpcompress.checkpoints.quantizer import LpCompressConfig, replace_layers
 from lpcompress.errors import CheckpointError, LpCompressError
 
@@ -65,7 +65,7 @@ def test_every_class_loads_from_every_other(saved, ids, architecture, head, kind
         assert torch.equal(again(ids).logits, model(ids).logits)
         again.save_pretrained(directory / "again")
         for file in (directory / "model.safetensors", directory / "again" / "model.safetensors"):
-            sort_metadata(file)
+            lay_out(file)
         for name in ("config.json", "model.safetensors"):
             assert (directory / "again" / name).read_bytes() == (directory / name).read_bytes()
 

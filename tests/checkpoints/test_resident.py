@@ -134,10 +134,10 @@ def test_a_step_of_an_optimizer_changes_the_outputs(coded, ids, resident):
     with torch.no_grad():
         after = loaded.eval()(ids).logits
         for layer in layers(loaded):
-            layer.reside("codes")
+            layer.reside("int8" if resident == "int8" else "codes")  # made anew; 8 bits are far from codes by now
         expected = loaded(ids).logits
     assert not torch.allclose(before, after)
-    torch.testing.assert_close(after, expected, **like(expected, resident))
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("resident", ["auto", "int8"])
