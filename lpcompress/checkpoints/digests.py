@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -96,16 +96,21 @@ class Place:
 def places_in(file: Path, opened: Any) -> dict[str, Place]:
     """Return the place of each tensor in a weight file, which safetensors has `opened` as well."""
     with file.open("rb") as content:
-        length = int.from_bytes(content.read(LENGTH), "little")
-        header = json.loads(content.read(length))
+        header, begin = header_of(content)
     header.pop("__metadata__", None)
     examples = {entry["dtype"]: name for name, entry in header.items()}
     dtypes = {word: opened.get_tensor(name).dtype for word, name in examples.items()}
     places = {}
     for name, entry in header.items():
         start, end = entry["data_offsets"]
-        places[name] = Place(LENGTH + length + start, end - start, dtypes[entry["dtype"]], entry["shape"])
+        places[name] = Place(begin + start, end - start, dtypes[entry["dtype"]], entry["shape"])
     return places
+
+
+def header_of(content: BinaryIO) -> tuple[dict[str, Any], int]:
+    """Return the header of a weight file that was just opened, and where its tensors begin."""
+    length = int.from_bytes(content.read(LENGTH), "little")
+    return json.loads(content.read(length)), LENGTH + length
 
 
 def of_places(file: Path, places: Iterable[Place]) -> Iterator[str]:

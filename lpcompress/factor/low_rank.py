@@ -61,11 +61,13 @@ def least_squares_error(parts: Callable[[], Iterable[Tensor]], like: Tensor, bud
     rank, (squares, axes) = budget.rank(rows, columns), axes_of(gram_of((part.double() for part in parts()), like))
     if p == 2:
         return float((squares[rank:].sum() / squares.sum().clamp_min(TINY)).sqrt())
-    error = whole = 0.0
-    for part in parts():
-        whole += power_sum(part, p)
-        error += power_sum(part - project_rows(part.clone(), axes.to(part.dtype), rank), p)
-    return quotient(error, whole) ** (1 / p)
+    whole = sum(power_sum(part, p) for part in parts())
+    return quotient(residual_power(parts(), axes, rank, p), whole) ** (1 / p)
+
+
+def residual_power(parts: Iterable[Tensor], axes: Tensor, rank: int, p: float) -> float:
+    """Return the sum of |residual|^p after projection of rows onto the first `rank` of orthonormal axes."""
+    return sum(power_sum(rows - project_rows(rows.clone(), axes.to(rows.dtype), rank), p) for rows in parts)
 
 
 @refit.register

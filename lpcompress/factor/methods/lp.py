@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from lpcompress.factor.lewis import lewis_ellipsoid
-from lpcompress.factor.linalg import fix_signs, principal_axes, project_rows
-from lpcompress.factor.low_rank import on_basis
-from lpcompress.factor.norms import power_sum
+from lpcompress.factor.linalg import fix_signs, principal_axes
+from lpcompress.factor.low_rank import on_basis, residual_power
 from lpcompress.factor.problem import Budget, Settings
 from lpcompress.factor.whitening import whitened
 from lpcompress.formats.low_rank import LowRank
@@ -53,9 +52,9 @@ def lp(matrix: Tensor, budget: Budget, settings: Settings) -> LowRank:
     """
     rank = budget.rank(*matrix.shape)
     axes = principal_axes(matrix, told=settings.told)[1].to(matrix.dtype)
-    if settings.p < 2 and (error := _error_on(matrix, axes, rank, settings.p)) > 0:
+    if settings.p < 2 and (error := residual_power(matrix.split(CHUNK), axes, rank, settings.p)) > 0:
         provable = lewis_axes(matrix, axes, settings.p)
-        axes = provable if _error_on(matrix, provable, rank, settings.p) < error else axes
+        axes = provable if residual_power(matrix.split(CHUNK), provable, rank, settings.p) < error else axes
     return on_basis(matrix, axes[:, :rank])
 
 
@@ -79,8 +78,3 @@ def lewis_axes(matrix: Tensor, inside: Tensor, p: float) -> Tensor:
 
 def _descending(ellipsoid: Tensor) -> Tensor:
     return fix_signs(torch.linalg.eigh(ellipsoid).eigenvectors.flip(1))
-
-
-def _error_on(matrix: Tensor, axes: Tensor, rank: int, p: float) -> float:
-    """Return the sum of |residual|^p after projection onto the first `rank` of orthonormal axes."""
-    return sum(power_sum(rows - project_rows(rows.clone(), axes, rank), p) for rows in matrix.split(CHUNK))
