@@ -56,10 +56,14 @@ def restore_precision(model: Any) -> None:
             if parameter.dtype != torch.float32:
                 continue
             stored = stored_tensor(module, leaf)
-            narrow = stored.to(wanted)
-            if not torch.equal(narrow.float(), stored):
-                continue
-            if parameter.is_meta:
-                change_stored_dtype(module, leaf, wanted)
-            else:
-                parameter.data = narrow
+            if torch.equal(stored.to(wanted).float(), stored):
+                change_dtype(module, leaf, wanted)
+
+
+def change_dtype(module: Any, leaf: str, dtype: torch.dtype) -> None:
+    """Convert the parameter `leaf` of a module, which may be kept on disk."""
+    parameter = module.get_parameter(leaf)
+    if parameter.is_meta:
+        change_stored_dtype(module, leaf, dtype)
+    else:
+        parameter.data = parameter.data.to(dtype)

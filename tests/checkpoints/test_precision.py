@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from lpcompress.checkpoints.loading import load
 from lpcompress.checkpoints.precision import keep_integers
+from lpcompress.checkpoints.quantizer import LpCompressQuantizer
 from lpcompress.checkpoints.saving import save
 from lpcompress.compression.whole_model import compress
 
@@ -48,6 +49,23 @@ def test_weights_that_are_stored_in_float32_stay_so(tmp_path):
     assert model.encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
     dense.half().save_pretrained(tmp_path / "half")
     assert dtypes(load(str(tmp_path / "half"))[0]) == {torch.float16}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_all_tensors_get_the_dtype_that_the_caller_wants(tiny_model, tmp_path, monkeypatch, ids, dtype):
+    compress(model := tiny_model("bert"), layers=["all"], method="coded", ratio=0.4, row_weights="uniform")
+    model.save_pretrained(tmp_path)
+    expected = model(ids).logits
+
+    def as_stored(self, mapping, tensor, wanted):  # as transformers 5.17 does for tensors of another name in the file
+        return None if mapping.source_patterns != mapping.target_patterns else wanted
+
+    for each in (None, as_stored):
+        if each:
+            monkeypatch.setattr(LpCompressQuantizer, "get_new_dtype", each, raising=False)
+        loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=dtype)
+        assert dtypes(loaded) == {dtype}
+        torch.testing.assert_close(loaded(ids).logits.float(), expected, atol=0.05, rtol=0.05)
 
 
 def test_integers_stay_integers_where_a_model_wants_float32():

@@ -324,6 +324,24 @@ def test_operators_take_odd_inputs(operator):
     assert torch.equal(found[[0, 3]], alone[[0, 3]])
 
 
+def test_int_mm_is_called_with_the_sizes_that_cuda_takes(monkeypatch):
+    product, sizes = torch._int_mm, []
+
+    def of_cuda(left, right):  # raises there otherwise
+        sizes.append((*left.shape, right.shape[1]))
+        return product(left, right)
+
+    monkeypatch.setattr(torch, "_int_mm", of_cuda)
+    for rows, columns, outputs in ((1, 20, 203), (17, 64, 40), (40, 70, 2), (16, 8, 8)):
+        held = int8.rounded(torch.randn(outputs, columns), int8.OPERATORS[1])
+        inputs = torch.randn(rows, columns)
+        found = int8.multiply(inputs, held.packed, held.scales, None, int8.OPERATORS[1])
+        numbers, steps = int8.whole(inputs)
+        expected = (numbers * steps) @ (held.packed[:outputs, :columns] * held.scales.unsqueeze(1)).T
+        torch.testing.assert_close(found, expected)
+    assert all(m > 16 and k % 8 == n % 8 == 0 for m, k, n in sizes)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a compiler")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -121,6 +121,15 @@ def test_forward_passes(run):
     assert lines["dense"][2:] == [0, 0]
 
 
+def test_devices_side_by_side(run):
+    sizes = ("--rows", 900, "--columns", 24, "--layers", 1, "--width", 32, "--repeats", 1)
+    found = json.loads(run("bench_devices", "--devices", "cpu", *sizes, "--fits", "svd", "coded, 90 % removed"))
+    assert set(found["cpu"]["fits"]) == {"svd", "coded, 90 % removed"}
+    assert 0 < found["cpu"]["fits"]["coded, 90 % removed"]["error"] < found["cpu"]["fits"]["svd"]["error"]
+    assert {"compress", "load, int8", "32 x 64, dense model"} < set(found["cpu"]["model"])
+    assert all(each["seconds"] > 0 for part in found["cpu"].values() for each in part.values())
+
+
 def test_linear_layers(run):
     sizes = {"widths": 16, "batch": 2, "length": 8, "threads": 1, "repeats": 2}
     text = run(
