@@ -3,9 +3,9 @@
     python scripts/bench_devices.py                      # the CPU, and a GPU if there is one
     python scripts/bench_devices.py --devices cpu --rows 2000 --columns 64 --layers 1 --width 64
 
-Every fit is of one seeded matrix of RoBERTa-base's size. The model is a BERT of BERT-base's size with random weights;
-all its layers are coded at a tenth of the bytes, without calibration. Times are medians on the clock, after one run that
-is not counted. `round trips` are reads that made the CPU wait for the accelerator, in one run. Prints JSON.
+Every fit is of one seeded matrix of RoBERTa-base's size. The model is a BERT of BERT-base's size with random weights; all
+its layers are coded at a tenth of the bytes, without calibration. Times are medians on the clock, after one run that is
+not counted. `round trips` are reads that made the CPU wait for the accelerator, in one run. Prints JSON.
 """
 
 import argparse
@@ -119,8 +119,7 @@ def whole_model(dense: BertForSequenceClassification, device: str, repeats: int)
         for texts, tokens in BATCHES:
             ids = torch.randint(dense.config.vocab_size, (texts, tokens), device=device)
             for name, each in loaded.items():
-                logits, seconds, trips = timed(partial(each, ids), device, 10 * repeats)
-                assert torch.isfinite(logits.logits).all()
+                _, seconds, trips = timed(partial(each, ids), device, 10 * repeats)
                 found[f"{texts} x {tokens}, {name}"] = {"seconds": seconds, "round trips": trips}
     print(device, found, file=sys.stderr)
     return found
