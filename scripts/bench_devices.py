@@ -3,9 +3,9 @@
     python scripts/bench_devices.py                      # the CPU, and a GPU if there is one
     python scripts/bench_devices.py --devices cpu --rows 2000 --columns 64 --layers 1 --width 64
 
-Every fit is of one seeded matrix of RoBERTa-base's size. The model is a BERT of BERT-base's size with random weights; all
-its layers are coded at a tenth of the bytes, without calibration. Times are medians on the clock, after one run that is
-not counted. `round trips` are reads that made the CPU wait for the accelerator, in one run. Prints JSON.
+Every fit is of one seeded matrix of RoBERTa-base's size. The model is a BERT of BERT-base's size with random weights;
+all its layers are coded at a tenth of the bytes, without calibration. Times are medians on the clock, after a run that
+is not counted. `round trips` are reads that made the CPU wait for the accelerator, in one run. Prints JSON.
 """
 
 import argparse
