@@ -3,16 +3,12 @@
 The text is the user's, or is drawn from the tokenizer's own statistics (see `drawn`), so that no data is used.
 """
 
-import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,21 +19,16 @@ from lpcompress.checkpoints.tokenizers import tokenizer_beside
 from lpcompress.compression import drawn
 from lpcompress.compression.moments import derivatives_of, moments_of
 from lpcompress.compression.priors import RowWeights, row_weights
+from lpcompress.compression.texts import encode, read_texts
 from lpcompress.config.plan import DRAWN
-from lpcompress.errors import LpCompressError, PlanError
-from lpcompress.glue.tasks import chosen
+from lpcompress.errors import LpCompressError
 from lpcompress.progress import Progress
 from lpcompress.surgery.architectures import longest_text
 from lpcompress.surgery.layer import Layer
 
 log = logging.getLogger(__name__)
 
-GLUE = "glue:"
 TOKENS = "input_ids"  # transformers' name for the main input of models of text
-MAX_TEXTS = 512
-MAX_TOKENS = 128  # per text
-MAX_CHARACTERS = 64 * MAX_TOKENS  # per text: tokenizers read a text to its end, however few tokens are asked for
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 PRIOR_TOKENS = 10_000  # pseudo-count: tokens of text that the prior is worth
 DRAWN_DOUBT = 0.3
 """Share of the mean energy of a layer's inputs that drawn text is taken to miss, in every direction.
@@ -147,7 +138,7 @@ def calibrate(
     layers : mapping of str to Layer
         Layers to compress, by name.
     source : str or iterable of str
-        `drawn`, a file, `glue:TASK`, or the texts themselves; see `read_texts`.
+        `drawn`, a file, `glue:TASK`, or the texts themselves; see `texts.read_texts`.
     data : str
         Where GLUE is: the Hub or a directory.
     tokenizer : PreTrainedTokenizerBase or None
@@ -178,9 +169,7 @@ def calibrate(
     else:
         texts, name = read_texts(source, data)
         refuse_no_tokenizer(tokenizer)
-        longest = min(MAX_TOKENS, longest_text(model, tokenizer))
-        length: dict[str, Any] = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
-        encoded, candidates = [tokenizer(*(part[:MAX_CHARACTERS] for part in parts), **length) for parts in texts], []
+        encoded, candidates = encode(texts, tokenizer, longest_text(model, tokenizer)), []
     try:
         measured = _statistics(model, layers, encoded, candidates, seed, slopes, tell)
     except LpCompressError as error:
@@ -289,71 +278,3 @@ def refuse_other_inputs(model: Any) -> None:
             f"calibration runs texts through the model, but a {type(model).__name__} takes {given}. Set"
             " calibration to none."
         )
-
-
-def read_texts(source: str | Iterable[str], data: str = "hub") -> tuple[list[tuple[str, ...]], str]:
-    """Return at most `MAX_TEXTS` texts or pairs of texts, and the name of their source.
-
-    A file holds one text per line, or is a `.jsonl` file with a field "text"; the first ones are read. For GLUE the
-    texts are those of the training split, evenly spaced, because some splits are in order of origin; labels are not
-    used.
-
-    Raises
-    ------
-    LpCompressError
-        If the file cannot be read, or holds no text.
-    PlanError
-        If more than one GLUE task is named.
-    """
-    from lpcompress.glue.data import load_rows  # imported here: datasets and pyarrow take 90 MB
-
-    texts: list[tuple[Any, ...]]
-    if not isinstance(source, str):
-        texts, name = [(text,) for text in source] if isinstance(source, Iterable) else [(source,)], "texts"
-    elif source.startswith(GLUE):
-        tasks = chosen([source.removeprefix(GLUE)])
-        if len(tasks) > 1:
-            raise PlanError(f"calibration glue:TASK must name one task, such as glue:mrpc. Got {source!r}.")
-        columns = load_rows(tasks[0], "train", data).texts
-        texts, name = [*zip(*map(evenly_spaced, columns), strict=True)], source
-    else:
-        texts, name = [(text,) for text in _texts_of(Path(source))], Path(source).name
-    if not all(isinstance(part, str) for parts in texts for part in parts):
-        raise LpCompressError(f"calibration must be a file, glue:TASK, or texts. Some entries of {name} are not text.")
-    texts = [parts for parts in texts if "".join(parts).strip()][:MAX_TEXTS]
-    for number, parts in enumerate(texts, 1):
-        if HALF_CHARACTER.search("".join(parts)):
-            raise LpCompressError(f"calibration {name}: text {number} holds half a character (a lone surrogate).")
-    if not texts:
-        raise LpCompressError(f"calibration {name} must hold text, one per line. It holds none.")
-    return texts, name
-
-
-def evenly_spaced(texts: Sequence[str]) -> list[str]:
-    """Return at most `MAX_TEXTS` of some texts.
-
-    Examples
-    --------
-    >>> evenly_spaced([str(i) for i in range(2 * MAX_TEXTS)])[:3]
-    ['0', '2', '4']
-    """
-    count = min(len(texts), MAX_TEXTS)
-    return [texts[i * len(texts) // count] for i in range(count)]
-
-
-def _texts_of(file: Path) -> list[Any]:
-    """Return the content of the first `MAX_TEXTS` non-empty lines of a file, without reading further."""
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            found = list(islice((line.strip() for line in lines if line.strip()), MAX_TEXTS))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise LpCompressError(
-            f"calibration must be a file of text, or glue:TASK. {str(file)!r} cannot be read: {reason}."
-        ) from None
-    if file.suffix != ".jsonl":
-        return found
-    try:
-        return [json.loads(line)["text"] for line in found]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise LpCompressError(f"{file}: every line must be a JSON object with a field 'text'.") from None

@@ -7,7 +7,7 @@ import torch
 
 from lpcompress.checkpoints.files import weight_files
 from lpcompress.checkpoints.headers import header_bytes
-from lpcompress.compression.calibration import MAX_TEXTS, read_texts
+from lpcompress.compression.texts import MAX_TEXTS, read_texts
 from lpcompress.compression.whole_model import compress, preview
 from lpcompress.config.plan import METHODS, Plan
 from lpcompress.errors import BudgetError, LpCompressError, PlanError

@@ -7,8 +7,7 @@ import pytest
 import torch
 import transformers
 
-from lpcompress.compression import calibration
-from lpcompress.compression.calibration import read_texts
+from lpcompress.compression import calibration, texts
 from lpcompress.compression.moments import moments_of
 from lpcompress.compression.whole_model import compress
 from lpcompress.errors import LpCompressError
@@ -52,15 +51,32 @@ def test_an_embedding_alone_is_calibrated_by_counts_if_the_model_needs_more_than
 
 
 def test_texts_of_a_task_are_its_pairs_from_all_of_the_split(tiny_model, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "MAX_TEXTS", 2)
+    monkeypatch.setattr(texts, "MAX_TEXTS", 2)
     (tmp_path / "mrpc").mkdir()
     rows = [{"sentence1": f"first {i}", "sentence2": f"second {i}", "label": 0} for i in range(4)]
     (tmp_path / "mrpc" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert read_texts("glue:mrpc", str(tmp_path)) == ([("first 0", "second 0"), ("first 2", "second 2")], "glue:mrpc")
+    assert texts.read_texts("glue:mrpc", str(tmp_path)) == (
+        [("first 0", "second 0"), ("first 2", "second 2")],
+        "glue:mrpc",
+    )
     model = tiny_model()
     layers = find_layers(model, ["embedding"])
     asked = "glue:mrpc", str(tmp_path), tokenizer(), "zipf", 0, False, silent
     assert calibration.calibrate(model, layers, *asked).counts[3] == 4  # two [SEP] in a pair
+
+
+def test_texts_of_one_length_run_together_and_their_tokens_are_limited(word_tokenizer, monkeypatch):
+    lines = [(f"word{i} " * (1 + i % 3),) for i in range(300)]
+    inputs = texts.encode(lines, word_tokenizer, longest=99)
+    assert [tuple(each["input_ids"].shape) for each in inputs] == [(100, 1), (100, 2), (100, 3)]
+    assert inputs[1]["input_ids"][0].tolist() == [word_tokenizer.convert_tokens_to_ids("word1")] * 2
+    monkeypatch.setattr(texts, "TOTAL_TOKENS", 300)  # half of them
+    monkeypatch.setattr(texts, "BATCH_TOKENS", 120)
+    inputs = texts.encode(lines, word_tokenizer, longest=99)
+    assert sum(len(each["input_ids"]) for each in inputs) == 150
+    assert all(each["input_ids"].numel() <= 120 and (each["attention_mask"] == 1).all() for each in inputs)
+    assert {int(each["input_ids"].max()) for each in inputs} > {word_tokenizer.convert_tokens_to_ids("word298")}
+    assert [tuple(each["input_ids"].shape) for each in texts.encode(lines[2:3], word_tokenizer, longest=2)] == [(1, 2)]
 
 
 def test_directions_of_an_embedding_are_doubted_and_errors_are_told_as_before(tiny_model, word_tokenizer):
@@ -106,7 +122,7 @@ def test_a_long_line_is_cut_before_it_is_tokenized(tiny_model, word_tokenizer):
 
     word_tokenizer.__class__ = Counting
     calibrated(tiny_model(), word_tokenizer, ["word1 " * 2_500_000], layers=["ffn"])
-    assert seen == [calibration.MAX_CHARACTERS]
+    assert seen == [texts.MAX_CHARACTERS]
     assert time.perf_counter() - began < 20
 
 
@@ -125,4 +141,4 @@ def test_nonsense_in_jsonl(tmp_path, line, sentence):
     file = tmp_path / "t.jsonl"
     file.write_text(line)
     with pytest.raises(LpCompressError, match=sentence):
-        read_texts(str(file))
+        texts.read_texts(str(file))
