@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lpcompress.formats.module import FactoredMatrix
 from lpcompress.surgery.offloading import change_stored_dtype, stored_tensor
 
 HALF = (torch.float16, torch.bfloat16)
@@ -58,6 +59,16 @@ def restore_precision(model: Any) -> None:
             stored = stored_tensor(module, leaf)
             if torch.equal(stored.to(wanted).float(), stored):
                 change_dtype(module, leaf, wanted)
+
+
+def unify_dtypes(layer: FactoredMatrix) -> None:
+    """Convert the tensor of a layer that has another name in the file to the dtype of the layer's others.
+
+    Some versions of transformers, 5.17 among them, load it in the dtype of the file, whatever dtype is wanted.
+    """
+    others = {each.dtype for name, each in layer.named_parameters(recurse=False) if name != layer.weight_name}
+    if len(others) == 1 and layer.dtype not in others:
+        change_dtype(layer, layer.weight_name, others.pop())
 
 
 def change_dtype(module: Any, leaf: str, dtype: torch.dtype) -> None:

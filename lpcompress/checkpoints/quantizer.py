@@ -16,7 +16,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lpcompress.checkpoints import conversions, digests, integrity
 from lpcompress.checkpoints.files import QUANT_METHOD
-from lpcompress.checkpoints.precision import change_dtype, keep_integers
+from lpcompress.checkpoints.precision import keep_integers, unify_dtypes
 from lpcompress.errors import CheckpointError, LpCompressError
 from lpcompress.nn import FactoredMatrix, build, spec_of
 from lpcompress.nn.registry import modules
@@ -120,7 +120,6 @@ class LpCompressQuantizer(HfQuantizer):
         super().__init__(quantization_config, **kwargs)
         self.rebuilt: Any = None  # the model, while its weights are loaded
         self.check: integrity.Check | None = None  # of the files, while they load
-        self.dtypes: dict[FactoredMatrix, torch.dtype] = {}  # of the rebuilt layers, as the caller wants them
 
     def _process_model_before_weight_loading(
         self, model: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
@@ -142,19 +141,12 @@ class LpCompressQuantizer(HfQuantizer):
             except LpCompressError as error:
                 raise CheckpointError(f"config.json, quantization_config.layers[{name!r}]: {error}") from None
             layer.replace(module)
-            plains[name], self.dtypes[module] = plain, module.dtype
+            plains[name] = plain
         retie(model)
         keep_integers(model)
         self.rebuilt = model
         self._check_files(checkpoint_files or [], plains)
         return model
-
-    def _restore_dtypes(self) -> None:
-        """Convert tensors that have another name in the file: some versions of transformers, 5.17 too, do not."""
-        for module, dtype in self.dtypes.items():
-            if module.dtype != dtype:
-                change_dtype(module, module.weight_name, dtype)
-        self.dtypes = {}
 
     def _check_files(self, files: list[str], plains: Mapping[str, nn.Module]) -> None:
         """Start to compare files and layer map with their digests; `plains` are the layers that were replaced."""
@@ -171,8 +163,10 @@ class LpCompressQuantizer(HfQuantizer):
         if self.check:
             self.check.finish()
             self.check = None
-        self._restore_dtypes()
-        make_ready({name: each for name, each in model.named_modules() if isinstance(each, ResidentMatrix)})
+        layers = {name: each for name, each in model.named_modules() if isinstance(each, ResidentMatrix)}
+        for layer in layers.values():
+            unify_dtypes(layer)
+        make_ready(layers)
         self.rebuilt = None
         prepare_methods(model)
         model.is_quantized = False  # the layers are plain torch modules, for which .half() and the like work

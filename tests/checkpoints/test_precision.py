@@ -68,6 +68,15 @@ def test_all_tensors_get_the_dtype_that_the_caller_wants(tiny_model, tmp_path, m
         torch.testing.assert_close(loaded(ids).logits.float(), expected, atol=0.05, rtol=0.05)
 
 
+def test_a_layer_that_a_model_wants_in_float32_is_so_as_a_whole(tmp_path):
+    model = transformers.T5EncoderModel(transformers.T5Config(**T5))
+    compress(model, layers=["all"], method="coded", ratio=0.3, row_weights="uniform")
+    model.save_pretrained(tmp_path)
+    loaded = transformers.T5EncoderModel.from_pretrained(tmp_path, dtype=torch.float16)
+    feed_forward = loaded.encoder.block[0].layer[1].DenseReluDense
+    assert dtypes(feed_forward.wo) == {torch.float32} and dtypes(feed_forward.wi) == {torch.float16}
+
+
 def test_integers_stay_integers_where_a_model_wants_float32():
     model = transformers.T5EncoderModel(transformers.T5Config(**T5))
     compress(model, layers=["*.wo"], method="coded")
