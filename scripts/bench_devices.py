@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from bench_factor import matrix_of
 from transformers import BertConfig, BertForSequenceClassification
 
 import lpcompress
@@ -54,9 +55,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     found: dict[str, Any] = {"threads": args.threads, "torch": torch.__version__}
-    matrix, model = matrix_of(args.rows, args.columns), classifier(args)
+    matrix, model = matrix_of(args.rows, args.columns, minilm=False), classifier(args)
     for device in args.devices:
-        if device != "cpu":
+        if torch.device(device).type == "cuda":
             found["accelerator"] = torch.cuda.get_device_name(device)
         fits = {name: fit(matrix.to(device), *FITS[name], args.repeats) for name in args.fits}
         found[device] = {"fits": fits, "model": whole_model(model, device, args.repeats)}
@@ -67,13 +68,6 @@ def devices() -> list[str]:
     """Return the CPU, and the accelerator of this machine if it has one."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return ["cpu", accelerator.type] if accelerator else ["cpu"]
-
-
-def matrix_of(rows: int, columns: int) -> torch.Tensor:
-    """Return a seeded matrix with a decaying spectrum and rows of different lengths."""
-    generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(rows, columns, generator=generator) * (torch.arange(columns) + 10.0) ** -0.5
-    return matrix * (torch.rand(rows, 1, generator=generator) + 0.3)
 
 
 def classifier(args: argparse.Namespace) -> BertForSequenceClassification:
@@ -112,9 +106,8 @@ def whole_model(dense: BertForSequenceClassification, device: str, repeats: int)
         model.save_pretrained(directory)
         loaded = {"dense model": copy.deepcopy(dense).to(device)}
         for resident in RESIDENTS:
-            read = partial(lpcompress.load, directory, resident=resident)
-            (loaded[resident], _), seconds, _ = timed(read, device, 1, warm=False)
-            loaded[resident].to(device)
+            read = partial(read_onto, device, directory, resident)
+            loaded[resident], seconds, _ = timed(read, device, 1, warm=False)
             found[f"load, {resident}"] = {"seconds": seconds}
         for texts, tokens in BATCHES:
             ids = torch.randint(dense.config.vocab_size, (texts, tokens), device=device)
@@ -123,6 +116,11 @@ def whole_model(dense: BertForSequenceClassification, device: str, repeats: int)
                 found[f"{texts} x {tokens}, {name}"] = {"seconds": seconds, "round trips": trips}
     print(device, found, file=sys.stderr)
     return found
+
+
+def read_onto(device: str, directory: str, resident: str) -> Any:
+    """Return a model, loaded in a resident form onto a device."""
+    return lpcompress.load(directory, resident=resident)[0].to(device)
 
 
 def timed(work: Callable[[], Any], device: str, repeats: int, warm: bool = True) -> tuple[Any, float, int | None]:

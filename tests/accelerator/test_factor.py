@@ -28,7 +28,7 @@ def test_a_fit_has_the_size_and_the_error_of_one_on_the_cpu(device, matrix, meth
     assert {tensor.device.type for tensor in there.tensors().values()} == {device}
     assert there.n_bytes == pytest.approx(here.n_bytes, rel=0.01)
     errors = [relative_error(matrix * scales, fitted.dense().cpu() * scales, p) for fitted in (here, there)]
-    # clusters that start with other roundings end elsewhere; on the CPU, seeds differ by as much
+    # clusters end elsewhere after other roundings; on the CPU, seeds differ by as much
     assert errors[1] == pytest.approx(errors[0], rel=0.03 if method in ("messi", "adaptive") else 0.01)
 
 
